@@ -1,0 +1,270 @@
+// Package ctl is the router's local API, version 1, as Go types with a client:
+// HTTP with JSON bodies over a unix socket that only root may open. The plugins
+// and the weave command are its callers; pkg/control serves it.
+//
+// A call that fails answers with a status of 400 or above and an Error as body,
+// whose code is a CNI error code, so that a plugin hands it on as it is.
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/addr"
+	"github.com/weave-cni/weave-cni/pkg/attachment"
+)
+
+// DefaultSocket is where the router listens unless it is told otherwise.
+const DefaultSocket = "/run/weave/weave.sock"
+
+// Paths of the calls. All take POST with a request body but the ones marked GET.
+const (
+	PathNetwork  = "/v1/network"  // NetworkRequest -> Network; the network's bridge exists when it answers
+	PathAllocate = "/v1/allocate" // AllocateRequest -> AllocateReply
+	PathRelease  = "/v1/release"  // KeyRequest -> {}
+	PathReserved = "/v1/reserved" // ReservedRequest -> {}; CodeUnknownContainer when not so
+	PathCommit   = "/v1/commit"   // CommitRequest -> {}
+	PathDetach   = "/v1/detach"   // KeyRequest -> {}; the link is gone when it answers
+	PathCollect  = "/v1/collect"  // CollectRequest -> CollectReply
+	PathRegister = "/v1/register" // RegisterRequest -> Resolver
+	PathForget   = "/v1/forget"   // KeyRequest -> {}: the attachment's names
+	PathNames    = "/v1/names"    // KeyRequest -> RegisteredNames
+	PathReady    = "/v1/ready"    // GET -> Ready
+	PathStatus   = "/v1/status"   // GET -> Status
+	PathReport   = "/v1/report"   // GET -> JSON of every part's own status
+)
+
+// CNI error codes that the router answers with, and our own from 100 on.
+const (
+	CodeUnknownContainer = 3
+	CodeInvalidConfig    = 7
+	CodeTryAgain         = 11
+	CodeNotAvailable     = 50  // STATUS: ADD cannot be served
+	CodeDegraded         = 51  // STATUS: and containers that exist may be cut off
+	CodeInternal         = 99  // the router's own fault
+	CodeNetworkFull      = 100 // every address of the network is in use
+	CodeAddressTaken     = 101 // the requested address or MAC belongs to another attachment
+	CodeBridgeFull       = 102 // the bridge has its 1023 ports
+)
+
+// Error is a failure as a plugin prints it.
+type Error struct {
+	Code    uint   `json:"code"`
+	Msg     string `json:"msg"`
+	Details string `json:"details,omitempty"`
+}
+
+func (e *Error) Error() string {
+	if e.Details == "" {
+		return e.Msg
+	}
+	return e.Msg + ": " + e.Details
+}
+
+// Errorf makes an Error without details.
+func Errorf(code uint, format string, args ...any) *Error {
+	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
+}
+
+// NetworkRequest asks for a network by its name in the ledger.
+type NetworkRequest struct {
+	Name string `json:"name"`
+}
+
+// Network is what a main plugin needs to attach to a network of this host.
+type Network struct {
+	ID       string       `json:"id"` // 64 hexadecimal digits
+	Name     string       `json:"name"`
+	Bridge   string       `json:"bridge"`
+	MAC      string       `json:"mac"` // the bridge's
+	MTU      int          `json:"mtu"` // bytes, of both ends of a veth
+	Gateways []netip.Addr `json:"gateways"`
+}
+
+// KeyRequest names an attachment.
+type KeyRequest struct {
+	Key attachment.Key `json:"key"`
+}
+
+// Decider says what proves that an address is still in use.
+type Decider string
+
+const (
+	// DecidedByVeth: the veth that carries the attachment's alias, once committed.
+	DecidedByVeth Decider = "veth"
+	// DecidedByClaim: the claim alone, for main plugins that are not ours; only
+	// DEL, or GC with the namespace gone, ends it.
+	DecidedByClaim Decider = "claim"
+)
+
+// AllocateRequest asks for one address of each family of a network, or for
+// exactly the requested ones. Asked again for a key that holds addresses, the
+// router answers with the same.
+type AllocateRequest struct {
+	Key       attachment.Key  `json:"key"`
+	Network   string          `json:"network"`             // the ledger's name; Key.Network may be another
+	Requested []string        `json:"requested,omitempty"` // "10.32.0.5" or "10.32.0.5/12"; repeats are passed over
+	Subnet    string          `json:"subnet,omitempty"`    // a prefix inside the network's range
+	Decider   Decider         `json:"decider"`
+	NetNS     attachment.NSID `json:"netns,omitzero"`
+}
+
+// Address is one address for a container: with the length of its network's
+// prefix, and the gateway of that family on this host.
+type Address struct {
+	Address netip.Prefix `json:"address"`
+	Gateway netip.Addr   `json:"gateway"`
+}
+
+// AllocateReply answers AllocateRequest.
+type AllocateReply struct {
+	Addresses []Address `json:"addresses"`
+}
+
+// ReservedRequest asks whether the attachment holds just these addresses.
+type ReservedRequest struct {
+	Key       attachment.Key `json:"key"`
+	Addresses []netip.Addr   `json:"addresses"`
+}
+
+// CommitRequest says that an ADD has finished in the kernel; from here on the
+// other hosts hear of the endpoint.
+type CommitRequest struct {
+	Key       attachment.Key  `json:"key"`
+	Network   string          `json:"network"` // the ledger's name; "" for simplebridge
+	MAC       string          `json:"mac"`
+	Addresses []netip.Prefix  `json:"addresses"`
+	NetNS     attachment.NSID `json:"netns,omitzero"`
+}
+
+// CollectRequest is CNI's GC for one network. Absent says that the runtime sent
+// no list at all, which is not the same as an empty one.
+type CollectRequest struct {
+	Network string           `json:"network"` // Key.Network
+	Valid   []attachment.Key `json:"valid,omitempty"`
+	Absent  bool             `json:"absent,omitempty"`
+}
+
+// CollectReply lists what was collected, by Key.Hash.
+type CollectReply struct {
+	Collected []string `json:"collected,omitempty"`
+}
+
+// RegisterRequest gives an attachment its names. They end with the attachment.
+type RegisterRequest struct {
+	Key   attachment.Key `json:"key"`
+	Names []string       `json:"names"`
+}
+
+// RegisteredNames answers PathNames.
+type RegisteredNames struct {
+	Names []string `json:"names"`
+}
+
+// Resolver is what a container asks for names.
+type Resolver struct {
+	Servers []netip.Addr `json:"servers"` // the bridge's addresses; none when DNS is off
+	Domain  string       `json:"domain"`  // "weave.local"
+}
+
+// Ready answers CNI's STATUS: OK, or the code and reason why not.
+type Ready struct {
+	Error *Error `json:"error,omitempty"`
+}
+
+// Status is what `weave status` shows.
+type Status struct {
+	Version string        `json:"version"`
+	Name    string        `json:"name"`
+	Cluster string        `json:"cluster"` // "" until the host has founded or joined one
+	Secured bool          `json:"secured"` // false: no cluster secret, anybody may join
+	Uptime  time.Duration `json:"uptime"`
+
+	Error       *Error       `json:"error,omitempty"` // why ADD cannot be served; nil when it can
+	Peers       []Peer       `json:"peers"`
+	IPAM        IPAM         `json:"ipam"`
+	Networks    []NetStatus  `json:"networks"`
+	Overlay     []Remote     `json:"overlay"`
+	DNS         DNS          `json:"dns"`
+	Attachments []Attachment `json:"attachments"`
+}
+
+// Peer is another router as this one sees it.
+type Peer struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`          // where its gossip is reached; "" if it dialled us
+	State   string `json:"state"`            // "connected", "relayed", "dead", "dialling", "refused"
+	Detail  string `json:"detail,omitempty"` // the last error, in words
+}
+
+// IPAM is the state of addresses.
+type IPAM struct {
+	Waiting string      `json:"waiting,omitempty"` // one sentence: what it waits for and what to do; "" when it does not
+	Index   uint64      `json:"index"`             // of the last applied ledger entry
+	Leader  string      `json:"leader"`            // a host's name, "" when unknown
+	Voters  []string    `json:"voters"`
+	Subnets []SubnetUse `json:"subnets"`
+}
+
+// SubnetUse counts a subnet's addresses, each at most math.MaxUint64.
+type SubnetUse struct {
+	Network string       `json:"network"`
+	Subnet  netip.Prefix `json:"subnet"`
+	Pool    uint64       `json:"pool"` // owned by nobody yet
+	Hosts   []HostUse    `json:"hosts"`
+}
+
+// HostUse is one host's share of a subnet. Used and Resting are known for this host only.
+type HostUse struct {
+	Host    string       `json:"host"`
+	Self    bool         `json:"self"`
+	Blocks  []addr.Range `json:"blocks"`
+	Owned   uint64       `json:"owned"`
+	Used    uint64       `json:"used"`
+	Foreign uint64       `json:"foreign"` // in use here, in somebody else's block
+}
+
+// NetStatus is a network on this host.
+type NetStatus struct {
+	Network
+	VNI     uint32         `json:"vni"`
+	Subnets []netip.Prefix `json:"subnets"`
+	Device  string         `json:"device"` // the VXLAN device
+}
+
+// Remote is another host's part of one network, as written into the kernel.
+type Remote struct {
+	Network   string     `json:"network"`
+	Host      string     `json:"host"`
+	VTEP      netip.Addr `json:"vtep"`
+	Endpoints int        `json:"endpoints"`
+	Path      string     `json:"path"` // "vxlan"
+}
+
+// DNS counts what the name server has.
+type DNS struct {
+	Enabled   bool        `json:"enabled"`
+	Domain    string      `json:"domain"`
+	Upstreams []string    `json:"upstreams"`
+	Names     []NameEntry `json:"names"`
+}
+
+// NameEntry is one name of one address.
+type NameEntry struct {
+	Name    string     `json:"name"`
+	Network string     `json:"network"`
+	Address netip.Addr `json:"address"`
+	Host    string     `json:"host"`
+}
+
+// Attachment is an endpoint of this host.
+type Attachment struct {
+	Key       attachment.Key `json:"key"`  // ContainerID "" when it was read back from the kernel alone
+	Hash      string         `json:"hash"` // Key.Hash
+	Veth      string         `json:"veth"`
+	MAC       string         `json:"mac"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Names     []string       `json:"names"`
+	State     string         `json:"state"` // "reserved", "attached"
+}
