@@ -1,0 +1,116 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// serve runs a server with calls echo, fail and panic, and gives a client for it.
+func serve(t *testing.T) (*ctl.Client, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "run", "weave.sock")
+	s := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	Handle(s, "/v1/echo", func(_ context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
+		return ctl.Network{Name: in.Name}, nil
+	})
+	Handle(s, "/v1/fail", func(context.Context, ctl.NetworkRequest) (ctl.Network, error) {
+		return ctl.Network{}, ctl.Errorf(ctl.CodeNetworkFull, "no address left")
+	})
+	Handle(s, "/v1/panic", func(context.Context, ctl.NetworkRequest) (ctl.Network, error) {
+		panic("broken")
+	})
+	HandleGet(s, "/v1/get", func(context.Context) (ctl.Ready, error) { return ctl.Ready{}, nil })
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Error("the socket outlived the server")
+		}
+		goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	})
+	return ctl.New(path, time.Second), path
+}
+
+func TestCallsAnswer(t *testing.T) {
+	c, path := serve(t)
+	var out ctl.Network
+	if err := c.Call(t.Context(), "/v1/echo", ctl.NetworkRequest{Name: "weave"}, &out); err != nil || out.Name != "weave" {
+		t.Errorf("got %+v, %v", out, err)
+	}
+	if err := c.Call(t.Context(), "/v1/get", nil, &ctl.Ready{}); err != nil {
+		t.Error(err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", fi, err)
+	}
+	if fi, err := os.Stat(filepath.Dir(path)); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("directory: %v, %v", fi, err)
+	}
+}
+
+func TestErrorsKeepTheirCodes(t *testing.T) {
+	c, _ := serve(t)
+	for path, want := range map[string]uint{"/v1/fail": ctl.CodeNetworkFull, "/v1/panic": ctl.CodeInternal, "/v1/none": ctl.CodeInternal} {
+		err := c.Call(t.Context(), path, ctl.NetworkRequest{}, nil)
+		var coded *ctl.Error
+		if !errors.As(err, &coded) || coded.Code != want {
+			t.Errorf("%s: got %v, want code %d", path, err, want)
+		}
+	}
+}
+
+func TestHostileRequestsAreRefusedAndTheServerLives(t *testing.T) {
+	c, path := serve(t)
+	for name, raw := range map[string]string{
+		"garbage":     "\x00\xff\x00\r\n\r\n",
+		"huge body":   "POST /v1/echo HTTP/1.1\r\nHost: weave\r\nConnection: close\r\nContent-Length: 1048576\r\n\r\n" + strings.Repeat("a", 1<<20),
+		"bad json":    "POST /v1/echo HTTP/1.1\r\nHost: weave\r\nConnection: close\r\nContent-Length: 3\r\n\r\n{{{",
+		"huge header": "GET /v1/get HTTP/1.1\r\nHost: weave\r\nX: " + strings.Repeat("a", 1<<16) + "\r\n\r\n",
+		"traversal":   "POST /v1/../../etc HTTP/1.1\r\nHost: weave\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = conn.Write([]byte(raw)) // the server may close before it has read all
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		if strings.Contains(string(answer), "200 OK") {
+			t.Errorf("%s: answered %q", name, answer)
+		}
+	}
+	if err := c.Call(t.Context(), "/v1/get", nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNoRouterIsCodeTryAgainAfterThePatience(t *testing.T) {
+	c := ctl.New(filepath.Join(t.TempDir(), "none.sock"), 50*time.Millisecond)
+	err := c.Call(t.Context(), ctl.PathReady, nil, nil)
+	var coded *ctl.Error
+	if !errors.As(err, &coded) || coded.Code != ctl.CodeTryAgain || !ctl.IsUnavailable(err) {
+		t.Errorf("got %v", err)
+	}
+}
