@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/weave-cni/weave-cni/pkg/addr"
+)
+
+// Dump is the whole state as plain data, for a snapshot: every list is in the
+// one order that the state keeps, so equal states have equal dumps.
+type Dump struct {
+	Index    uint64        `cbor:"1,keyasint"`
+	Cluster  string        `cbor:"2,keyasint"`
+	NextVNI  uint32        `cbor:"3,keyasint"`
+	Members  []Member      `cbor:"4,keyasint"`
+	Networks []NetworkDump `cbor:"5,keyasint"`
+	Recalls  []Recall      `cbor:"6,keyasint"`
+}
+
+// NetworkDump is a network with the owners of each of its subnets.
+type NetworkDump struct {
+	Network Network       `cbor:"1,keyasint"`
+	Owners  [][]Ownership `cbor:"2,keyasint"` // one list a subnet
+}
+
+// Dump shares its parts with the state: it is for reading only.
+func (s *State) Dump() Dump {
+	d := Dump{s.index, s.cluster, s.nextVNI, s.members, make([]NetworkDump, len(s.networks)), s.recalls}
+	for i, n := range s.networks {
+		owners := make([][]Ownership, len(n.spaces))
+		for j, sp := range n.spaces {
+			owners[j] = sp.blocks
+		}
+		d.Networks[i] = NetworkDump{n.Network, owners}
+	}
+	return d
+}
+
+// Load makes a state of a dump, which it keeps. A dump in which an address has two
+// owners, or that no State can have made, is an error: it may come from a peer.
+func Load(d Dump) (*State, error) {
+	s := &State{index: d.Index, cluster: d.Cluster, nextVNI: d.NextVNI, members: d.Members, recalls: d.Recalls}
+	if s.cluster != "" && !validText(s.cluster) {
+		return nil, fmt.Errorf("ledger dump: cluster id %q", clip(s.cluster))
+	}
+	if err := checkMembers(s.members); err != nil {
+		return nil, fmt.Errorf("ledger dump: %w", err)
+	}
+	if !slices.IsSortedFunc(s.recalls, func(a, b Recall) int { return ascending(a.ID < b.ID) }) {
+		return nil, fmt.Errorf("ledger dump: last commands out of order")
+	}
+	for _, nd := range d.Networks {
+		if err := s.loadNetwork(nd); err != nil {
+			return nil, fmt.Errorf("ledger dump: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// ascending is a comparison that finds even equal elements out of order.
+func ascending(less bool) int {
+	if less {
+		return -1
+	}
+	return 1
+}
+
+func checkMembers(ms []Member) error {
+	names := make(map[string]bool, len(ms))
+	for i, m := range ms {
+		switch {
+		case m.ID == 0 || !validText(m.Name):
+			return fmt.Errorf("member %q, id %x", clip(m.Name), m.ID)
+		case i > 0 && ms[i-1].ID >= m.ID:
+			return fmt.Errorf("member %s out of order", m.Name)
+		case m.Live() && names[m.Name]:
+			return fmt.Errorf("two live members are called %s", m.Name)
+		}
+		if m.Live() {
+			names[m.Name] = true
+		}
+	}
+	if len(ms) > MaxMembers*2 {
+		return fmt.Errorf("%d members", len(ms))
+	}
+	return nil
+}
+
+func (s *State) loadNetwork(nd NetworkDump) error {
+	n := nd.Network
+	if res := s.checkNetwork(n, 0); res.Code != OK {
+		return res.Error()
+	}
+	if k := len(s.networks); n.ID == "" || n.VNI == 0 || k > 0 && s.networks[k-1].Name >= n.Name || len(nd.Owners) != len(n.Subnets) {
+		return fmt.Errorf("network %s out of order or incomplete", n.Name)
+	}
+	for i, p := range n.Subnets {
+		if res := s.checkSubnet(p, n.Subnets[:i]); res.Code != OK {
+			return res.Error()
+		}
+	}
+	net := newNetwork(n)
+	for j := range net.spaces {
+		if err := s.checkOwners(net.spaces[j].whole, nd.Owners[j]); err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+		net.spaces[j].blocks = nd.Owners[j]
+	}
+	s.networks = append(s.networks, net)
+	return nil
+}
+
+// checkOwners proves what blocks promises: inside the subnet, sorted, without
+// overlaps, merged, each with a member for an owner.
+func (s *State) checkOwners(whole addr.Range, owners []Ownership) error {
+	for i, o := range owners {
+		m, ok := s.Member(o.Member)
+		switch {
+		case !inside(o.Range, whole):
+			return fmt.Errorf("range %s is not inside %s", o.Range, whole)
+		case !ok || m.Left:
+			return fmt.Errorf("range %s belongs to no member", o.Range)
+		case i > 0 && !owners[i-1].Range.Last.Less(o.Range.First):
+			return fmt.Errorf("range %s overlaps or comes before %s", o.Range, owners[i-1].Range)
+		case i > 0 && owners[i-1].Member == o.Member && owners[i-1].Range.Last.Next() == o.Range.First:
+			return fmt.Errorf("range %s is not merged with %s", o.Range, owners[i-1].Range)
+		}
+	}
+	return nil
+}

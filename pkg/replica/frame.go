@@ -1,0 +1,343 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/wire"
+)
+
+// frame is one message on the gossip channel. Kind says which of the pointers is set.
+type frame struct {
+	Cluster string          `cbor:"1,keyasint,omitempty"` // the sender's, "" while it is in none
+	From    ledger.MemberID `cbor:"2,keyasint"`
+	To      ledger.MemberID `cbor:"3,keyasint,omitempty"` // 0 only in kindJoin
+	Kind    uint8           `cbor:"4,keyasint"`
+	Hops    uint8           `cbor:"5,keyasint,omitempty"` // how often it was handed on
+
+	Raft    *message        `cbor:"10,keyasint,omitempty"`
+	Part    *part           `cbor:"11,keyasint,omitempty"` // with Raft: a piece of its snapshot's data
+	Command *ledger.Command `cbor:"12,keyasint,omitempty"`
+	Member  *ledger.Member  `cbor:"13,keyasint,omitempty"`
+	Words   string          `cbor:"14,keyasint,omitempty"`
+}
+
+const (
+	kindRaft    = 1 // Raft, and Part for a snapshot
+	kindPropose = 2 // Command: please append it
+	kindJoin    = 3 // Member asks to be one
+	kindRefused = 4 // Words: why the receiver may not join
+	kindGone    = 5 // Words: why the receiver is a member no longer
+)
+
+// message is what we use of a raft message. Context is left out on purpose: it
+// serves reads and forced elections, neither of which we do.
+type message struct {
+	Type       int32     `cbor:"1,keyasint"`
+	Term       uint64    `cbor:"2,keyasint"`
+	LogTerm    uint64    `cbor:"3,keyasint,omitempty"`
+	Index      uint64    `cbor:"4,keyasint,omitempty"`
+	Commit     uint64    `cbor:"5,keyasint,omitempty"`
+	Reject     bool      `cbor:"6,keyasint,omitempty"`
+	RejectHint uint64    `cbor:"7,keyasint,omitempty"`
+	Entries    []Entry   `cbor:"8,keyasint,omitempty"`
+	Snapshot   *snapMeta `cbor:"9,keyasint,omitempty"`
+}
+
+type snapMeta struct {
+	Index uint64 `cbor:"1,keyasint"`
+	Term  uint64 `cbor:"2,keyasint"`
+	Conf  Conf   `cbor:"3,keyasint"`
+}
+
+// part is piece N (from 0) of Of.
+type part struct {
+	N    int    `cbor:"1,keyasint"`
+	Of   int    `cbor:"2,keyasint"`
+	Data []byte `cbor:"3,keyasint"`
+}
+
+// Limits of what is sent and accepted.
+const (
+	partSize    = 192 << 10
+	maxSnapshot = 8 << 20
+	maxParts    = maxSnapshot / partSize
+	maxCommand  = 96 << 10 // one command, encoded
+	maxEntries  = 4096     // of one message
+	maxNumber   = 1 << 62  // of a term or index: beyond it somebody counts wrong
+	maxWords    = 512
+	maxConf     = 2 * ledger.MaxMembers
+	maxHops     = 2
+)
+
+var errFrame = errors.New("malformed frame")
+
+// decodeFrame checks everything about a frame that can be checked without
+// knowing the state of the receiver. Any bytes are safe to hand to it.
+func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
+	if len(b) > gossip.MaxMessage {
+		return nil, fmt.Errorf("%w: %d bytes", errFrame, len(b))
+	}
+	f := new(frame)
+	if err := codec.Decode(b, f); err != nil {
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin {
+		return nil, fmt.Errorf("%w: from %x to %x", errFrame, f.From, f.To)
+	}
+	if len(f.Cluster) > ledger.MaxName || len(f.Words) > maxWords || f.Hops > maxHops {
+		return nil, fmt.Errorf("%w: header", errFrame)
+	}
+	var err error
+	switch f.Kind {
+	case kindRaft:
+		err = checkRaft(f.Raft, f.Part)
+	case kindPropose:
+		err = checkCommand(f.Command)
+	case kindJoin:
+		if f.Member == nil || !validID(f.Member.ID) || f.Member.Name == "" || len(f.Member.Name) > ledger.MaxName {
+			err = errors.New("no member")
+		}
+	case kindRefused, kindGone:
+	default:
+		err = fmt.Errorf("kind %d", f.Kind)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	return f, nil
+}
+
+// validID rejects the ids that raft keeps for itself.
+func validID(id ledger.MemberID) bool { return id != 0 && id < math.MaxUint64-1 }
+
+// checkCommand lets through only what a member may ask for: raft's own business
+// and founding are not for asking.
+func checkCommand(c *ledger.Command) error {
+	if c == nil || c.From == 0 || c.Seq == 0 || c.Found != nil {
+		return errors.New("not a member's command")
+	}
+	return nil
+}
+
+// remoteTypes are the messages that raft expects from others and that we use.
+var remoteTypes = []raftpb.MessageType{
+	raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote,
+	raftpb.MsgPreVoteResp, raftpb.MsgSnap, raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp,
+}
+
+func checkRaft(m *message, p *part) error {
+	if m == nil {
+		return errors.New("no raft message")
+	}
+	typ := raftpb.MessageType(m.Type)
+	switch {
+	case !slices.Contains(remoteTypes, typ):
+		return fmt.Errorf("raft message type %d", m.Type)
+	case m.Term == 0 || max(m.Term, m.LogTerm, m.Index, m.Commit, m.RejectHint) >= maxNumber:
+		return errors.New("term or index out of bounds")
+	case (typ == raftpb.MsgSnap) != (m.Snapshot != nil) || (typ == raftpb.MsgSnap) != (p != nil):
+		return errors.New("snapshot where there should be none, or none where there should be one")
+	case typ != raftpb.MsgApp && len(m.Entries) > 0 || len(m.Entries) > maxEntries:
+		return fmt.Errorf("%d entries", len(m.Entries))
+	}
+	if m.Snapshot != nil {
+		return checkSnapMeta(m, p)
+	}
+	return checkEntries(m)
+}
+
+// checkEntries holds raft to what it relies on without looking: entries without
+// holes, terms that do not fall, changes of the configuration that can be read.
+func checkEntries(m *message) error {
+	term := m.LogTerm
+	for i, e := range m.Entries {
+		switch {
+		case e.Index != m.Index+1+uint64(i):
+			return fmt.Errorf("entry %d where %d should be", e.Index, m.Index+1+uint64(i))
+		case e.Term < term || e.Term == 0 || e.Term > m.Term:
+			return fmt.Errorf("entry %d of term %d after term %d", e.Index, e.Term, term)
+		}
+		if _, _, err := confChange(e); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		term = e.Term
+	}
+	return nil
+}
+
+func checkSnapMeta(m *message, p *part) error {
+	s := m.Snapshot
+	switch {
+	case s.Index == 0 || s.Term == 0 || s.Index >= maxNumber || s.Term > m.Term:
+		return errors.New("snapshot's index or term out of bounds")
+	case p.Of < 1 || p.Of > maxParts || p.N < 0 || p.N >= p.Of || len(p.Data) > partSize || len(p.Data) == 0:
+		return fmt.Errorf("snapshot part %d of %d with %d bytes", p.N, p.Of, len(p.Data))
+	}
+	return s.Conf.check()
+}
+
+// check makes sure that raft can restore the configuration.
+func (c Conf) check() error {
+	if len(c.Voters) == 0 || len(c.Voters)+len(c.Learners) > maxConf {
+		return fmt.Errorf("configuration with %d voters and %d learners", len(c.Voters), len(c.Learners))
+	}
+	seen := make(map[uint64]bool, len(c.Voters)+len(c.Learners))
+	for _, id := range slices.Concat(c.Voters, c.Learners) {
+		if !validID(ledger.MemberID(id)) || seen[id] {
+			return fmt.Errorf("configuration with member %x", id)
+		}
+		seen[id] = true
+	}
+	for i, id := range c.Outgoing {
+		if !slices.Contains(c.Voters, id) || slices.Contains(c.Outgoing[:i], id) {
+			return fmt.Errorf("configuration with outgoing voter %x", id) // we only ever add two at once
+		}
+	}
+	return nil
+}
+
+// change is a change of the configuration: one step of any kind; two new voters
+// at once; or none, with which raft itself ends the time of two majorities.
+type change []step
+
+type step struct {
+	op raftpb.ConfChangeType // add a voter, add a learner (or make a voter one), remove
+	id uint64
+}
+
+// confChange reads the change of an entry; ok is false for an entry of another kind.
+func confChange(e Entry) (ch change, ok bool, err error) {
+	switch raftpb.EntryType(e.Kind) {
+	case raftpb.EntryNormal:
+		return nil, false, nil
+	case raftpb.EntryConfChangeV2:
+	default:
+		return nil, false, fmt.Errorf("entry of kind %d", e.Kind)
+	}
+	var cc raftpb.ConfChangeV2
+	if err := proto.Unmarshal(e.Data, &cc); err != nil {
+		return nil, false, fmt.Errorf("change of the configuration: %w", err)
+	}
+	if len(cc.Changes) > 2 || cc.GetTransition() != raftpb.ConfChangeTransitionAuto {
+		return nil, false, fmt.Errorf("change of the configuration with %d steps", len(cc.Changes))
+	}
+	for _, c := range cc.Changes {
+		s := step{c.GetType(), c.GetNodeId()}
+		if !validID(ledger.MemberID(s.id)) || s.op == raftpb.ConfChangeUpdateNode || s.op < 0 || s.op > raftpb.ConfChangeAddLearnerNode {
+			return nil, false, fmt.Errorf("change %d of member %x", s.op, s.id)
+		}
+		ch = append(ch, s)
+	}
+	return ch, true, nil
+}
+
+func (ch change) v2() *raftpb.ConfChangeV2 {
+	cc := new(raftpb.ConfChangeV2)
+	for _, s := range ch {
+		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: s.op.Enum(), NodeId: new(s.id)})
+	}
+	return cc
+}
+
+// with is the configuration after a change, as raft computes it; ok is false for
+// a change that raft cannot make of this configuration.
+func (c Conf) with(ch change) (after Conf, ok bool) {
+	joint := len(c.Outgoing) > 0
+	switch {
+	case len(ch) == 0:
+		return Conf{Voters: c.Voters, Learners: c.Learners}, joint
+	case joint:
+		return c, false
+	case len(ch) == 1:
+		return c.after(ch[0])
+	}
+	for _, s := range ch {
+		if s.op != raftpb.ConfChangeAddNode || slices.Contains(c.Voters, s.id) {
+			return c, false
+		}
+	}
+	after, _ = c.after(ch[0])
+	after, _ = after.after(ch[1])
+	after.Outgoing = c.Voters
+	return after, true
+}
+
+// after is one step; ok is false when it would remove the last voter.
+func (c Conf) after(s step) (after Conf, ok bool) {
+	drop := func(ids []uint64) []uint64 {
+		return slices.DeleteFunc(slices.Clone(ids), func(id uint64) bool { return id == s.id })
+	}
+	add := func(ids []uint64) []uint64 {
+		ids = append(drop(ids), s.id)
+		slices.Sort(ids)
+		return ids
+	}
+	switch s.op {
+	case raftpb.ConfChangeAddNode:
+		after = Conf{Voters: add(c.Voters), Learners: drop(c.Learners)}
+	case raftpb.ConfChangeAddLearnerNode:
+		after = Conf{Voters: drop(c.Voters), Learners: add(c.Learners)}
+	default:
+		after = Conf{Voters: drop(c.Voters), Learners: drop(c.Learners)}
+	}
+	if len(after.Voters) == 0 {
+		return c, false
+	}
+	return after, true
+}
+
+func (c Conf) has(id uint64) bool {
+	return slices.Contains(c.Voters, id) || slices.Contains(c.Learners, id)
+}
+
+func (c Conf) proto() *raftpb.ConfState {
+	return &raftpb.ConfState{
+		Voters: slices.Clone(c.Voters), Learners: slices.Clone(c.Learners),
+		VotersOutgoing: slices.Clone(c.Outgoing), AutoLeave: new(len(c.Outgoing) > 0),
+	}
+}
+
+func toConf(cs *raftpb.ConfState) Conf {
+	return Conf{cs.GetVoters(), cs.GetLearners(), cs.GetVotersOutgoing()}
+}
+
+func toEntry(e *raftpb.Entry) Entry {
+	return Entry{e.GetIndex(), e.GetTerm(), uint8(e.GetType()), e.GetData()}
+}
+
+func (e Entry) proto() *raftpb.Entry {
+	return &raftpb.Entry{Index: new(e.Index), Term: new(e.Term), Type: raftpb.EntryType(e.Kind).Enum(), Data: e.Data}
+}
+
+func toMessage(m *raftpb.Message) *message {
+	w := &message{
+		Type: int32(m.GetType()), Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(),
+		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(),
+	}
+	for _, e := range m.GetEntries() {
+		w.Entries = append(w.Entries, toEntry(e))
+	}
+	if s := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap {
+		w.Snapshot = &snapMeta{s.GetIndex(), s.GetTerm(), toConf(s.GetConfState())}
+	}
+	return w
+}
+
+func (w *message) proto(from, to ledger.MemberID) *raftpb.Message {
+	m := &raftpb.Message{
+		Type: raftpb.MessageType(w.Type).Enum(), From: new(uint64(from)), To: new(uint64(to)), Term: new(w.Term),
+		LogTerm: new(w.LogTerm), Index: new(w.Index), Commit: new(w.Commit), Reject: new(w.Reject), RejectHint: new(w.RejectHint),
+	}
+	for _, e := range w.Entries {
+		m.Entries = append(m.Entries, e.proto())
+	}
+	return m
+}

@@ -1,0 +1,163 @@
+package replica
+
+import (
+	"cmp"
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+)
+
+// Who has a vote. An odd number: with two voters the loss of either stops the
+// ledger, with one only the loss of that one; four stand no more losses than three.
+const (
+	maxVoters  = 5
+	silentFor  = 600 // ticks after which a voter that is not heard is replaced
+	freshFor   = 20  // ticks for which a member counts as there
+	unevenFor  = 600 // ticks that an even number of voters may last when no learner is at hand
+	behindAtUp = 64  // entries that a learner may lack to count as caught up
+)
+
+// view is what the leader knows when it decides about the configuration.
+type view struct {
+	self    uint64
+	conf    Conf
+	members []ledger.Member
+	silence func(id uint64) uint64 // ticks since the member was heard; 0 for oneself
+	caught  func(id uint64) bool   // its log is nearly the leader's
+	uneven  uint64                 // ticks for which the number of voters has been even
+}
+
+// next is the change to make now, if any. It is a pure function: the leader asks
+// it again after each change.
+func (v view) next() (ch change, ok bool) {
+	if len(v.conf.Outgoing) > 0 {
+		return nil, false // raft itself ends this
+	}
+	for _, rule := range []func() change{v.removeStrangers, v.addLearner, v.replaceSilent, v.promote, v.evenOut} {
+		if ch := rule(); ch != nil {
+			return ch, true
+		}
+	}
+	return nil, false
+}
+
+func (v view) live(id uint64) bool {
+	i := slices.IndexFunc(v.members, func(m ledger.Member) bool { return uint64(m.ID) == id })
+	return i >= 0 && v.members[i].Live()
+}
+
+func (v view) fresh(id uint64) bool { return v.silence(id) <= freshFor }
+
+// stands reports whether after the change a majority of the voters is there.
+func (v view) stands(ch change) bool {
+	after, ok := v.conf.with(ch)
+	n := 0
+	for _, id := range after.Voters {
+		if v.fresh(id) {
+			n++
+		}
+	}
+	return ok && n > len(after.Voters)/2
+}
+
+// removeStrangers drops who has left or was replaced. Oneself last: a leader that
+// removes itself can do nothing for the others.
+func (v view) removeStrangers() change {
+	ids := slices.DeleteFunc(slices.Concat(v.conf.Learners, v.conf.Voters), func(id uint64) bool { return id == v.self })
+	for _, id := range append(ids, v.self) {
+		ch := change{{raftpb.ConfChangeRemoveNode, id}}
+		if !v.live(id) && v.stands(ch) {
+			return ch
+		}
+	}
+	return nil
+}
+
+// addLearner lets a member of the ledger follow.
+func (v view) addLearner() change {
+	for _, m := range v.members {
+		if m.Live() && !v.conf.has(uint64(m.ID)) {
+			return change{{raftpb.ConfChangeAddLearnerNode, uint64(m.ID)}}
+		}
+	}
+	return nil
+}
+
+// replaceSilent takes the vote of one who has been away for long, when somebody
+// is there to have it.
+func (v view) replaceSilent() change {
+	if len(v.candidates()) == 0 {
+		return nil
+	}
+	return v.demote(func(id uint64) bool { return v.silence(id) > silentFor })
+}
+
+func (v view) demote(which func(id uint64) bool) change {
+	for _, id := range v.conf.Voters {
+		ch := change{{raftpb.ConfChangeAddLearnerNode, id}}
+		if id != v.self && which(id) && v.stands(ch) {
+			return ch
+		}
+	}
+	return nil
+}
+
+// candidates are the learners that could have a vote, the oldest member first.
+func (v view) candidates() (ids []uint64) {
+	since := make(map[uint64]uint64, len(v.members))
+	for _, m := range v.members {
+		since[uint64(m.ID)] = m.Since
+	}
+	for _, id := range v.conf.Learners {
+		if v.live(id) && v.fresh(id) && v.caught(id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b uint64) int { return cmp.Or(cmp.Compare(since[a], since[b]), cmp.Compare(a, b)) })
+	return ids
+}
+
+// target is how many voters there should be: the largest odd number that there can be.
+func (v view) target(candidates int) int {
+	n := min(maxVoters, len(v.conf.Voters)+candidates)
+	return max(n-1+n%2, 1)
+}
+
+// promote gives votes, two at once where that keeps their number odd: so there is
+// no moment at which the loss of one of two voters would stop the ledger for good.
+func (v view) promote() change {
+	stay := 0 // a leader that has left makes room
+	for _, id := range v.conf.Voters {
+		if v.live(id) {
+			stay++
+		}
+	}
+	ready := v.candidates()
+	want := min(v.target(len(ready))-stay, len(ready), 2)
+	if want <= 0 {
+		return nil
+	}
+	var ch change
+	for _, id := range ready[:want] {
+		ch = append(ch, step{raftpb.ConfChangeAddNode, id})
+	}
+	if !v.stands(ch) {
+		return nil
+	}
+	return ch
+}
+
+// evenOut takes a vote away when an even number has lasted: of one who is away,
+// else of the last.
+func (v view) evenOut() change {
+	if v.uneven < unevenFor || len(v.conf.Voters) <= v.target(0) {
+		return nil
+	}
+	if ch := v.demote(func(id uint64) bool { return !v.fresh(id) }); ch != nil {
+		return ch
+	}
+	others := slices.DeleteFunc(slices.Clone(v.conf.Voters), func(id uint64) bool { return id == v.self })
+	return v.demote(func(id uint64) bool { return id == others[len(others)-1] })
+}

@@ -1,0 +1,150 @@
+package replica
+
+import (
+	"slices"
+
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+)
+
+// proposals is what this member asks of the ledger: one command under way, the
+// others in line, since the ledger tells repetitions from new commands by a
+// number that only grows.
+type proposals struct {
+	ticket   uint64
+	seq      uint64
+	line     []proposal
+	current  *proposal
+	sentAt   uint64
+	asked    int                        // which voter was asked last, while no leader is known
+	appended map[ledger.MemberID]uint64 // as leader: the last Seq put into the log in this term
+}
+
+type proposal struct {
+	ticket uint64
+	cmd    ledger.Command
+}
+
+// init starts the numbers above all that an earlier run can have used.
+func (p *proposals) init(generation uint64) { p.seq = generation << 32 }
+
+// Propose asks for a command to be carried out, once. From and Seq are filled in
+// here. The ticket comes back in a Done.
+func (c *Core) Propose(cmd ledger.Command) (ticket uint64) {
+	c.prop.ticket++
+	c.prop.line = append(c.prop.line, proposal{c.prop.ticket, cmd})
+	if why := c.spent(); why != "" {
+		c.failProposals(goneError(why))
+	}
+	c.pump()
+	return c.prop.ticket
+}
+
+// Cancel forgets a proposal. It may still be carried out, when it was sent before.
+func (c *Core) Cancel(ticket uint64) {
+	if c.prop.current != nil && c.prop.current.ticket == ticket {
+		c.prop.current = nil
+		c.pump()
+		return
+	}
+	c.prop.line = slices.DeleteFunc(c.prop.line, func(p proposal) bool { return p.ticket == ticket })
+}
+
+// pump sends the next command in line when none is under way. Before we are a
+// member the ledger would not remember what it did for us.
+func (c *Core) pump() {
+	p := &c.prop
+	if p.current != nil || len(p.line) == 0 || !c.member() {
+		return
+	}
+	next := p.line[0]
+	p.current, p.line = &next, p.line[1:]
+	p.seq++
+	p.current.cmd.From, p.current.cmd.Seq = c.self.ID, p.seq
+	c.sendProposal()
+}
+
+func (c *Core) retryProposal() {
+	if c.prop.current != nil && c.ticks-c.prop.sentAt >= retryTicks {
+		c.sendProposal()
+	}
+}
+
+// sendProposal brings the command under way to the leader. Who has not heard its
+// leader lately (a follower without a vote never notices) asks the voters in turn.
+func (c *Core) sendProposal() {
+	p := &c.prop
+	if p.current == nil {
+		return
+	}
+	p.sentAt = c.ticks
+	if c.leading {
+		c.appendOnce(p.current.cmd)
+		return
+	}
+	to := c.lead
+	if to == 0 || c.silence(to) > freshFor {
+		if len(c.conf.Voters) == 0 {
+			return
+		}
+		p.asked++
+		to = ledger.MemberID(c.conf.Voters[p.asked%len(c.conf.Voters)])
+	}
+	if name, ok := c.nameOf(to); ok && to != c.self.ID {
+		c.send(name, &frame{To: to, Kind: kindPropose, Command: &p.current.cmd})
+	}
+}
+
+// receiveProposal appends another's command, or hands it on to the leader.
+func (c *Core) receiveProposal(f *frame) {
+	if f.Hops == 0 && f.Command.From != f.From {
+		c.counters.WrongMember++
+		return
+	}
+	if c.leading {
+		c.appendOnce(*f.Command)
+		return
+	}
+	name, ok := c.nameOf(c.lead)
+	if !ok || f.Hops >= maxHops || c.lead == f.From {
+		return
+	}
+	c.send(name, &frame{To: c.lead, Kind: kindPropose, Hops: f.Hops + 1, Command: f.Command})
+}
+
+// appendOnce spares the log the repetitions. That it happens once does not depend
+// on it: the ledger sees to that.
+func (c *Core) appendOnce(cmd ledger.Command) {
+	p := &c.prop
+	if last, _ := c.state.Last(cmd.From); cmd.Seq <= max(last, p.appended[cmd.From]) {
+		return
+	}
+	if c.appendCommand(cmd) != nil {
+		return
+	}
+	if p.appended == nil {
+		p.appended = make(map[ledger.MemberID]uint64)
+	}
+	p.appended[cmd.From] = cmd.Seq
+}
+
+// proposalApplied ends the command under way when it is this one.
+func (c *Core) proposalApplied(seq uint64, res ledger.Result) {
+	p := &c.prop
+	if p.current == nil || p.current.cmd.Seq != seq {
+		return
+	}
+	c.done = append(c.done, Done{Ticket: p.current.ticket, Result: res})
+	p.current = nil
+}
+
+func (c *Core) failProposals(err error) {
+	p := &c.prop
+	if p.current != nil {
+		c.done = append(c.done, Done{Ticket: p.current.ticket, Err: err})
+		p.current = nil
+	}
+	for _, q := range p.line {
+		c.done = append(c.done, Done{Ticket: q.ticket, Err: err})
+	}
+	p.line = nil
+}

@@ -1,0 +1,158 @@
+package replica
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+)
+
+// snapshots is the sending and receiving of the ledger as a whole. It goes in
+// numbered parts, since a message has an upper size; parts that were lost are
+// sent again with all the others, and the receiver keeps what it has.
+type snapshots struct {
+	made    *raftpb.Snapshot // the last one, kept so that a repetition has the same parts
+	waiting map[ledger.MemberID]uint64
+	coming  *assembly
+}
+
+// assembly is a snapshot of which not all parts are here yet. There is one at a
+// time: a newer one takes the place.
+type assembly struct {
+	index, term uint64
+	parts       [][]byte
+	missing     int
+}
+
+func (s *snapshots) sent(to ledger.MemberID, tick uint64) {
+	if s.waiting == nil {
+		s.waiting = make(map[ledger.MemberID]uint64)
+	}
+	s.waiting[to] = tick
+}
+
+// makeSnapshot answers raft, which wants to bring somebody up to date.
+func (c *Core) makeSnapshot() (*raftpb.Snapshot, error) {
+	index := c.state.Index()
+	if c.snap.made != nil && c.reusable(c.snap.made.GetMetadata()) {
+		return c.snap.made, nil
+	}
+	term, err := c.mem.Term(index)
+	if err != nil {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	data, err := c.codec.Encode(c.state.Dump())
+	if err != nil || len(data) > maxSnapshot {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable // Status says so
+	}
+	c.snap.made = Snapshot{index, term, c.conf, data}.proto()
+	return c.snap.made, nil
+}
+
+// reusable reports whether the log goes on where the snapshot ends, and whether
+// everybody of today is in it.
+func (c *Core) reusable(meta *raftpb.SnapshotMetadata) bool {
+	first, _ := c.mem.FirstIndex()
+	return meta.GetIndex()+1 >= first && meta.GetConfState().Equivalent(c.conf.proto()) == nil
+}
+
+// retrySnapshots tells raft to try again where no answer came.
+func (c *Core) retrySnapshots() {
+	for id, at := range c.snap.waiting {
+		if c.ticks-at < snapshotTicks {
+			continue
+		}
+		delete(c.snap.waiting, id)
+		if c.conf.has(uint64(id)) {
+			c.rn.ReportSnapshot(uint64(id), raft.SnapshotFailure)
+		}
+	}
+}
+
+// assemble adds a part; done when it was the last that was missing, then m holds the snapshot.
+func (c *Core) assemble(f *frame, m *raftpb.Message) (done bool) {
+	meta, p, a := f.Raft.Snapshot, f.Part, c.snap.coming
+	if meta.Index <= c.state.Index() {
+		// We are further already: raft will say so to the sender.
+		m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, nil}.proto()
+		return true
+	}
+	if a == nil || a.index != meta.Index || a.term != meta.Term || len(a.parts) != p.Of {
+		a = &assembly{meta.Index, meta.Term, make([][]byte, p.Of), p.Of}
+		c.snap.coming = a
+	}
+	if a.parts[p.N] == nil {
+		a.parts[p.N] = p.Data
+		a.missing--
+	}
+	if a.missing > 0 {
+		return false
+	}
+	c.snap.coming = nil
+	data := join(a.parts)
+	s, err := c.loadSnapshot(meta.Index, data)
+	if err != nil || s.Cluster() != f.Cluster || s.Cluster() == "" || !meta.Conf.has(uint64(c.self.ID)) {
+		c.counters.Impossible++
+		return false
+	}
+	m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, data}.proto()
+	return true
+}
+
+func join(parts [][]byte) []byte {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	all := make([]byte, 0, n)
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+// install puts a snapshot that raft has accepted in the place of the ledger.
+func (c *Core) install(s *raftpb.Snapshot) error {
+	meta := s.GetMetadata()
+	state, err := c.loadSnapshot(meta.GetIndex(), s.GetData())
+	if err != nil {
+		return err // it was loaded once before
+	}
+	c.state, c.changed = state, true
+	c.conf = toConf(meta.GetConfState())
+	c.compactedTo = meta.GetIndex()
+	if seq, res := state.Last(c.self.ID); seq != 0 {
+		c.proposalApplied(seq, res)
+	}
+	c.noticeSelf()
+	return nil
+}
+
+func (c *Core) mustCompact() bool { return c.state.Index() >= c.compactedTo+c.compactAfter }
+
+// compact adds a snapshot of now to the batch, and cuts the log behind it. The
+// copy in memory is cut at once: what is not on disk yet is in the batch.
+func (c *Core) compact(b *Batch) {
+	index := c.state.Index()
+	c.compactedTo = index // also when it fails: not again at once
+	term, err := c.mem.Term(index)
+	if err != nil {
+		return
+	}
+	data, err := c.codec.Encode(c.state.Dump())
+	if err != nil {
+		return
+	}
+	b.Snapshot = &Snapshot{index, term, c.conf, data}
+	keep := min(keepEntries, c.compactAfter)
+	first, _ := c.mem.FirstIndex()
+	if index <= keep || index-keep < first {
+		return
+	}
+	b.CompactTo = index - keep
+	if err := c.mem.Compact(b.CompactTo); err != nil {
+		panic(fmt.Sprintf("replica: compact to %d: %v", b.CompactTo, err))
+	}
+}

@@ -1,0 +1,106 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+)
+
+// Status is how the replica is, for people.
+type Status struct {
+	Index    uint64   // last entry applied
+	Leader   string   // name of the leader, "" when none is known
+	Voters   []string // names, sorted
+	Members  int      // of the ledger, live ones
+	Waiting  string   // one sentence: what it waits for and what to do; "" when nothing
+	Lost     uint64   // messages dropped because too many waited
+	Counters Counters
+}
+
+// Status describes the present.
+func (c *Core) Status() Status {
+	s := Status{Index: c.state.Index(), Waiting: c.waiting(), Counters: c.counters}
+	if c.leaderHeard() {
+		s.Leader = c.display(uint64(c.lead))
+	}
+	for _, id := range c.conf.Voters {
+		s.Voters = append(s.Voters, c.display(id))
+	}
+	slices.Sort(s.Voters)
+	for _, m := range c.state.Members() {
+		if m.Live() {
+			s.Members++
+		}
+	}
+	return s
+}
+
+func (c *Core) display(id uint64) string {
+	if name, ok := c.nameOf(ledger.MemberID(id)); ok {
+		return string(name)
+	}
+	return fmt.Sprintf("%x", id)
+}
+
+func (c *Core) leaderHeard() bool { return c.lead != 0 && c.silence(c.lead) <= freshFor }
+
+func (c *Core) waiting() string {
+	switch why := c.spent(); {
+	case why != "":
+		return why + ": stop this router, remove its state directory and start it again"
+	case !c.member():
+		return c.waitingToJoin()
+	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
+		return "the state directory is older than what this host has promised the others: remove it and start the router again"
+	case c.leading && !c.quorumThere():
+		return c.noMajority()
+	case !c.leaderHeard():
+		return c.noMajority()
+	}
+	return ""
+}
+
+func (c *Core) waitingToJoin() string {
+	refused := c.join.refused != "" && c.ticks-c.join.refusedAt < wordsTicks
+	switch {
+	case refused:
+		return "the cluster does not let this host join: " + c.join.refused
+	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
+		return "the cluster knows this host's identity but its copy of the ledger is gone: remove the state directory and start the router again"
+	case len(c.peers) == 0:
+		return "waits to join a cluster, but no other host can be reached: check the peers' names and that TCP port 6783 is open"
+	case c.cluster == "" && c.join.asked == "":
+		return "is about to ask a peer to join its cluster"
+	}
+	return fmt.Sprintf("waits to join a cluster through %s: see there with `weave status` that a majority of its voters is up", c.join.asked)
+}
+
+func (c *Core) quorumThere() bool {
+	n := 0
+	for _, id := range c.conf.Voters {
+		if c.silence(ledger.MemberID(id)) <= freshFor {
+			n++
+		}
+	}
+	return n > len(c.conf.Voters)/2
+}
+
+// noMajority names the voters that cannot be reached.
+func (c *Core) noMajority() string {
+	var away []string
+	for _, id := range c.conf.Voters {
+		name := c.display(id)
+		if ledger.MemberID(id) != c.self.ID && !slices.Contains(c.peers, gossip.Peer(name)) {
+			away = append(away, name)
+		}
+	}
+	slices.Sort(away)
+	n := len(c.conf.Voters)
+	if len(away) <= (n-1)/2 {
+		return fmt.Sprintf("waits for the %d voters to choose a leader, which takes a few seconds", n)
+	}
+	return fmt.Sprintf("no majority: %d of the %d voters cannot be reached (%s); the network goes on, but no block changes hands until they are back", len(away), n, strings.Join(away, ", "))
+}

@@ -1,0 +1,222 @@
+// Package store keeps a replica's log, votes and snapshot in one file, by bbolt,
+// which it alone imports. Every change is one transaction, on disk when Save
+// returns.
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/replica"
+	"github.com/weave-cni/weave-cni/pkg/wire"
+)
+
+// File is a replica.Store on disk.
+type File struct {
+	db    *bbolt.DB
+	codec wire.Codec
+}
+
+// Buckets and keys. An entry's key is its index, 8 bytes, so that the order of
+// keys is the order of the log; its value is its term, its kind and its data.
+var (
+	bucketLog  = []byte("log")
+	bucketMeta = []byte("meta")
+
+	keyFormat     = []byte("format")
+	keyOwner      = []byte("owner")
+	keyGeneration = []byte("generation")
+	keyHard       = []byte("hard")
+	keySnapshot   = []byte("snapshot")
+)
+
+const (
+	format    = 1
+	lockWait  = 2 * time.Second // for another router to let go of the file
+	entryHead = 9
+)
+
+// ErrBusy says that another process has the file open.
+var ErrBusy = errors.New("another router uses the state directory")
+
+// Open opens or creates the file, readable by its owner only.
+func Open(path string) (*File, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		err = ErrBusy
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	f := &File{db, wire.New()}
+	if err := db.Update(f.prepare); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return f, nil
+}
+
+func (f *File) prepare(tx *bbolt.Tx) error {
+	if _, err := tx.CreateBucketIfNotExists(bucketLog); err != nil {
+		return err
+	}
+	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+	if err != nil {
+		return err
+	}
+	switch v := getNumber(meta, keyFormat); v {
+	case 0:
+		return putNumber(meta, keyFormat, format)
+	case format:
+		return nil
+	default:
+		return fmt.Errorf("format %d is not known to this version", v)
+	}
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.db.Close() }
+
+// Load implements replica.Store.
+func (f *File) Load() (saved replica.Saved, err error) {
+	err = f.db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		saved.Owner = ledger.MemberID(getNumber(meta, keyOwner))
+		saved.Generation = getNumber(meta, keyGeneration) + 1
+		if hard := meta.Get(keyHard); hard != nil {
+			if len(hard) != 24 {
+				return fmt.Errorf("votes are damaged: %d bytes", len(hard))
+			}
+			be := binary.BigEndian
+			saved.Hard = replica.Hard{Term: be.Uint64(hard), Vote: be.Uint64(hard[8:]), Commit: be.Uint64(hard[16:])}
+		}
+		if snap := meta.Get(keySnapshot); snap != nil {
+			if err := f.codec.Decode(snap, &saved.Snapshot); err != nil {
+				return fmt.Errorf("snapshot is damaged: %w", err)
+			}
+		}
+		if err := loadLog(tx.Bucket(bucketLog), &saved); err != nil {
+			return err
+		}
+		return putNumber(meta, keyGeneration, saved.Generation)
+	})
+	if err != nil {
+		return replica.Saved{}, fmt.Errorf("%s: %w", f.db.Path(), err)
+	}
+	return saved, nil
+}
+
+func loadLog(log *bbolt.Bucket, saved *replica.Saved) error {
+	return log.ForEach(func(k, v []byte) error {
+		if len(k) != 8 || len(v) < entryHead {
+			return fmt.Errorf("log is damaged: an entry of %d bytes", len(v))
+		}
+		e := replica.Entry{Index: binary.BigEndian.Uint64(k), Term: binary.BigEndian.Uint64(v), Kind: v[8]}
+		if len(v) > entryHead {
+			e.Data = append([]byte(nil), v[entryHead:]...) // v is bbolt's
+		}
+		saved.Entries = append(saved.Entries, e)
+		return nil
+	})
+}
+
+// Save implements replica.Store.
+func (f *File) Save(b replica.Batch) error {
+	err := f.db.Update(func(tx *bbolt.Tx) error { return f.save(tx, b) })
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.db.Path(), err)
+	}
+	return nil
+}
+
+func (f *File) save(tx *bbolt.Tx, b replica.Batch) error {
+	meta := tx.Bucket(bucketMeta)
+	if b.Owner != 0 {
+		if err := putNumber(meta, keyOwner, uint64(b.Owner)); err != nil {
+			return err
+		}
+	}
+	if b.Reset {
+		if err := deleteFrom(tx.Bucket(bucketLog), 0); err != nil {
+			return err
+		}
+	}
+	if b.Snapshot != nil {
+		snap, err := f.codec.Encode(b.Snapshot)
+		if err != nil {
+			return fmt.Errorf("encode snapshot: %w", err)
+		}
+		if err := meta.Put(keySnapshot, snap); err != nil {
+			return err
+		}
+	}
+	if err := saveLog(tx.Bucket(bucketLog), b.Entries); err != nil {
+		return err
+	}
+	if h := b.Hard; h != nil {
+		v := binary.BigEndian.AppendUint64(nil, h.Term)
+		v = binary.BigEndian.AppendUint64(v, h.Vote)
+		if err := meta.Put(keyHard, binary.BigEndian.AppendUint64(v, h.Commit)); err != nil {
+			return err
+		}
+	}
+	return deleteTo(tx.Bucket(bucketLog), b.CompactTo)
+}
+
+func saveLog(log *bbolt.Bucket, entries []replica.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	first := entries[0].Index
+	if err := deleteFrom(log, first); err != nil {
+		return err
+	}
+	if k, _ := log.Cursor().Last(); k != nil && binary.BigEndian.Uint64(k)+1 != first {
+		return fmt.Errorf("entry %d does not follow entry %d", first, binary.BigEndian.Uint64(k))
+	}
+	for _, e := range entries {
+		v := binary.BigEndian.AppendUint64(make([]byte, 0, entryHead+len(e.Data)), e.Term)
+		if err := log.Put(key(e.Index), append(append(v, e.Kind), e.Data...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deleteFrom(log *bbolt.Bucket, first uint64) error {
+	c := log.Cursor()
+	for k, _ := c.Seek(key(first)); k != nil; k, _ = c.Seek(key(first)) {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deleteTo(log *bbolt.Bucket, last uint64) error {
+	c := log.Cursor()
+	for k, _ := c.First(); k != nil && binary.BigEndian.Uint64(k) <= last; k, _ = c.First() {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func key(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+func getNumber(b *bbolt.Bucket, k []byte) uint64 {
+	v := b.Get(k)
+	if len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
+func putNumber(b *bbolt.Bucket, k []byte, n uint64) error { return b.Put(k, key(n)) }
+
+var _ replica.Store = (*File)(nil)

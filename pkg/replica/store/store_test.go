@@ -1,0 +1,114 @@
+package store
+
+import (
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weave-cni/weave-cni/pkg/replica"
+)
+
+func open(t *testing.T, path string) *File {
+	t.Helper()
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestTheFileHoldsWhatTheMemoryStoreHolds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	f, want := open(t, path), new(replica.MemStore)
+	rng := rand.New(rand.NewPCG(1, 2))
+	last, compacted := uint64(0), uint64(0)
+	for i := range 150 {
+		b := batch(rng, &last, &compacted)
+		errF, errM := f.Save(b), want.Save(b)
+		if errF != nil || errM != nil {
+			t.Fatalf("batch %d: %v, %v", i, errF, errM)
+		}
+		if i%10 != 0 {
+			continue
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f = open(t, path)
+		a, errF := f.Load()
+		b2, errM := want.Load()
+		if errF != nil || errM != nil {
+			t.Fatal(errF, errM)
+		}
+		if d := cmp.Diff(b2, a, cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("after batch %d:\n%s", i, d)
+		}
+	}
+	_ = f.Close()
+}
+
+// batch is a random change that fits the log.
+func batch(rng *rand.Rand, last, compacted *uint64) (b replica.Batch) {
+	if rng.IntN(20) == 0 {
+		*last += 50
+		*compacted = *last
+		return replica.Batch{Owner: 7, Reset: true, Snapshot: &replica.Snapshot{Index: *last, Term: 3, Conf: replica.Conf{Voters: []uint64{1, 2}}, Data: []byte("ledger")}, Hard: &replica.Hard{Term: 3, Commit: *last}}
+	}
+	first := *last + 1
+	if *last > *compacted && rng.IntN(3) == 0 {
+		first = *compacted + 1 + rng.Uint64N(*last-*compacted)
+	}
+	for i := range rng.Uint64N(5) + 1 {
+		b.Entries = append(b.Entries, replica.Entry{Index: first + i, Term: rng.Uint64N(9) + 1, Kind: uint8(rng.IntN(3)), Data: make([]byte, rng.IntN(100))})
+		*last = first + i
+	}
+	if rng.IntN(2) == 0 {
+		b.Hard = &replica.Hard{Term: rng.Uint64N(9), Vote: rng.Uint64N(9), Commit: *compacted}
+	}
+	if rng.IntN(5) == 0 && *last > *compacted {
+		*compacted += rng.Uint64N(*last - *compacted)
+		b.CompactTo = *compacted
+	}
+	return b
+}
+
+func TestALogWithAHoleIsRefused(t *testing.T) {
+	f := open(t, filepath.Join(t.TempDir(), "ledger.db"))
+	defer f.Close()
+	if err := f.Save(replica.Batch{Entries: []replica.Entry{{Index: 5, Term: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Save(replica.Batch{Entries: []replica.Entry{{Index: 7, Term: 1}}}); err == nil {
+		t.Error("entry 7 was accepted after entry 5")
+	}
+}
+
+func TestTwoRoutersCannotShareAFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits two seconds for the lock")
+	}
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	f := open(t, path)
+	defer f.Close()
+	if _, err := Open(path); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func BenchmarkSaveOneEntry(b *testing.B) {
+	f, err := Open(filepath.Join(b.TempDir(), "ledger.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	for i := 0; b.Loop(); i++ {
+		e := replica.Entry{Index: uint64(i + 1), Term: 1, Data: make([]byte, 100)}
+		if err := f.Save(replica.Batch{Entries: []replica.Entry{e}, Hard: &replica.Hard{Term: 1, Commit: uint64(i)}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
