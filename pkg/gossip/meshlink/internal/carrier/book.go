@@ -1,0 +1,328 @@
+package carrier
+
+import (
+	"crypto/rand"
+	"fmt"
+	"maps"
+	mrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+)
+
+// DefaultPort is where routers listen for each other unless told otherwise.
+const DefaultPort = 6783
+
+// Bounds of what the book remembers.
+const (
+	maxAddrs     = 16   // of one peer
+	maxPlaces    = 4096 // addresses with a history
+	maxTroubles  = 256
+	sureFor      = 5 * time.Minute  // that an address still leads to the same peer
+	shownFor     = 10 * time.Second // after it was last asked for
+	keptFor      = 10 * time.Minute // likewise
+	badFor       = 10 * time.Second
+	sayAgain     = time.Minute // that a trouble lasts
+	firstPenalty = 2 * time.Second
+	maxPenalty   = 30 * time.Second
+)
+
+// book is what the carrier knows of where peers are.
+type book struct {
+	self gossip.Peer
+	port uint16 // of targets that name none
+	salt string
+
+	mu       sync.Mutex
+	targets  []string // host:port
+	learned  map[gossip.Peer][]netip.AddrPort
+	places   map[netip.AddrPort]*place
+	failed   map[gossip.Peer]time.Time // when no address of a peer answered
+	troubles map[string]trouble
+}
+
+// place is one address that was dialled.
+type place struct {
+	busy    bool        // being dialled
+	asked   time.Time   // when it was last among the addresses to be dialled
+	peer    gossip.Peer // who was there when it last answered, "" if none did
+	sure    time.Time   // when it last answered
+	penalty time.Duration
+	after   time.Time // do not dial before
+	err     error     // of the last attempt, nil if it led to a session
+	refused bool      // err is a *Refusal
+}
+
+// trouble is a reason that was logged.
+type trouble struct {
+	words string
+	when  time.Time
+}
+
+func newBook(self gossip.Peer, port uint16) *book {
+	return &book{
+		self: self, port: port, salt: rand.Text(), learned: map[gossip.Peer][]netip.AddrPort{}, places: map[netip.AddrPort]*place{},
+		failed: map[gossip.Peer]time.Time{}, troubles: map[string]trouble{},
+	}
+}
+
+// completeTarget adds the default port to a target that names none.
+func completeTarget(target string, standard uint16) (string, error) {
+	target = strings.TrimSpace(target)
+	if a, err := netip.ParseAddr(strings.Trim(target, "[]")); err == nil {
+		return netip.AddrPortFrom(a, standard).String(), nil
+	}
+	host, port, err := net.SplitHostPort(target)
+	if err != nil {
+		host, port = target, strconv.Itoa(int(standard))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, " /[]@") {
+		return "", fmt.Errorf("peer %q: must be a host name or address, with a :port or without", target)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func (b *book) addTarget(target string) error {
+	t, err := completeTarget(target, b.port)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !slices.Contains(b.targets, t) {
+		b.targets = append(b.targets, t)
+	}
+	return nil
+}
+
+// removeTarget reports whether it was there.
+func (b *book) removeTarget(target string) bool {
+	t, err := completeTarget(target, b.port)
+	if err != nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.Index(b.targets, t)
+	if i >= 0 {
+		b.targets = slices.Delete(b.targets, i, i+1)
+	}
+	return i >= 0
+}
+
+func (b *book) allTargets() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.targets)
+}
+
+// learn replaces what is known of a peer's addresses; none: the peer is forgotten.
+func (b *book) learn(p gossip.Peer, addrs []netip.AddrPort) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var good []netip.AddrPort
+	for _, a := range addrs {
+		if a.IsValid() && a.Port() != 0 && !a.Addr().IsUnspecified() && !a.Addr().IsMulticast() && len(good) < maxAddrs {
+			good = append(good, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+		}
+	}
+	_, old := b.learned[p]
+	if p == b.self || len(good) == 0 {
+		delete(b.learned, p)
+		delete(b.failed, p)
+	} else if old || len(b.learned) < maxPeers {
+		b.learned[p] = good
+	}
+}
+
+// addresses of a peer, as learned.
+func (b *book) addresses(p gossip.Peer) []netip.AddrPort {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.learned[p])
+}
+
+// plan says which peers to call, given those with a session; sparse tells that
+// these are not all.
+func (b *book) plan(live map[gossip.Peer]bool) (chosen map[gossip.Peer]bool, sparse bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	known := maps.Clone(live)
+	for p := range b.learned {
+		known[p] = true
+	}
+	for a, p := range b.places {
+		if p.peer != "" && p.peer != b.self {
+			known[p.peer] = true
+		}
+		if !p.busy && now.Sub(p.asked) > keptFor {
+			delete(b.places, a)
+		}
+	}
+	chosen = choose(b.self, slices.Collect(maps.Keys(known)), b.salt, func(p gossip.Peer) bool {
+		t, failed := b.failed[p]
+		return !live[p] && failed && now.Sub(t) < badFor
+	})
+	return chosen, len(chosen) < len(known) && len(known) >= fullMesh
+}
+
+// claim reports whether an address is to be dialled now, and then it is the
+// caller's until settle. wanted says whether a peer that was there is worth a call.
+func (b *book) claim(a netip.AddrPort, wanted func(gossip.Peer) bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.places[a]
+	if p == nil {
+		if len(b.places) >= maxPlaces {
+			b.forgetPlace()
+		}
+		p = &place{penalty: firstPenalty}
+		b.places[a] = p
+	}
+	now := time.Now()
+	p.asked = now
+	if p.busy || now.Before(p.after) || p.idle(now, wanted) {
+		return false
+	}
+	p.busy = true
+	return true
+}
+
+// idle reports that an address leads to a peer that nobody wants to call.
+func (p *place) idle(now time.Time, wanted func(gossip.Peer) bool) bool {
+	return p.peer != "" && now.Sub(p.sure) < sureFor && !wanted(p.peer)
+}
+
+// allIdle reports whether none of some addresses is worth a look.
+func (b *book) allIdle(addrs []netip.AddrPort, wanted func(gossip.Peer) bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	for _, a := range addrs {
+		p := b.places[a]
+		if p == nil || !p.idle(now, wanted) {
+			return false
+		}
+		p.asked = now
+	}
+	return len(addrs) > 0
+}
+
+// forgetPlace makes room for one more.
+func (b *book) forgetPlace() {
+	for a, p := range b.places {
+		if !p.busy {
+			delete(b.places, a)
+			return
+		}
+	}
+}
+
+// settle records what came of dialling an address, and reports whether that is
+// news. peer is who answered, "" if nobody.
+func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.places[a]
+	if p == nil {
+		return
+	}
+	now := time.Now()
+	p.busy, p.err, p.refused, p.after = false, err, no != nil && !no.quiet(), time.Time{}
+	if peer != "" {
+		p.peer, p.sure = peer, now
+	}
+	switch {
+	case p.refused:
+		p.after = now.Add(p.penalty/2 + mrand.N(p.penalty))
+		p.penalty = min(2*p.penalty, maxPenalty)
+	case no != nil:
+		p.err = nil
+	default:
+		p.penalty = firstPenalty
+	}
+}
+
+// unreachable and reachable record whether a learned peer answered at all.
+func (b *book) unreachable(p gossip.Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.learned[p]; ok {
+		b.failed[p] = time.Now()
+	}
+}
+
+func (b *book) reachable(p gossip.Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.failed, p)
+}
+
+// lost records the end of a session.
+func (b *book) lost(s *session, err error) {
+	if !s.dialled {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.places[s.addr]; p != nil {
+		p.err = err
+	}
+}
+
+// forgive lets addresses that refused us be dialled again at once.
+func (b *book) forgive() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.places {
+		p.after, p.penalty = time.Time{}, firstPenalty
+	}
+}
+
+// knows reports whether a peer has answered at an IP address, or is said to be there.
+func (b *book) knows(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for a, p := range b.places {
+		if p.peer != "" && a.Addr() == ip {
+			return true
+		}
+	}
+	for _, as := range b.learned {
+		if slices.ContainsFunc(as, func(a netip.AddrPort) bool { return a.Addr() == ip }) {
+			return true
+		}
+	}
+	return false
+}
+
+// newTrouble reports whether a trouble with this key is worth a line in the log:
+// it is new, its words have changed, or it has lasted.
+func (b *book) newTrouble(key, words string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if t, ok := b.troubles[key]; ok && t.words == words && now.Sub(t.when) < sayAgain {
+		return false
+	}
+	if len(b.troubles) >= maxTroubles {
+		clear(b.troubles)
+	}
+	b.troubles[key] = trouble{words, now}
+	return true
+}
+
+// over ends a trouble.
+func (b *book) over(key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.troubles, key)
+}

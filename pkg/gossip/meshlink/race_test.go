@@ -1,0 +1,5 @@
+//go:build race
+
+package meshlink
+
+const raceDetector = true
