@@ -1,0 +1,37 @@
+package netdev
+
+// Port is the host's end of a veth: ours, by its alias, or anybody's.
+type Port struct {
+	Name   string
+	Index  int
+	Alias  string // "" or any text; attachment.ParseAlias tells whose
+	Master string // the bridge, "" for none
+	Group  uint32 // 0 as a rule; a number of the reaper's marks a link that is being deleted
+	Up     bool
+}
+
+// Ports lists every veth of this namespace, in the kernel's order. The list is
+// whole: one that was disturbed by a change is read again, and after thirty
+// times given up with an error.
+func Ports() ([]Port, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	links, err := c.links()
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.index] = l.name
+	}
+	var ports []Port
+	for _, l := range links {
+		if l.kind == "veth" {
+			ports = append(ports, Port{l.name, l.index, l.alias, names[l.master], l.group, l.up})
+		}
+	}
+	return ports, nil
+}

@@ -1,0 +1,130 @@
+package netdev
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/attachment"
+)
+
+// VXLAN is a network's way to other hosts: a port of its bridge.
+type VXLAN struct {
+	Name   string
+	Bridge string
+	VNI    uint32
+	Port   uint16     // UDP, the same on every host
+	Local  netip.Addr // of this host, the outer source; remote VTEPs are of its family
+	MTU    int        // of the network; 0: the kernel's choice
+}
+
+// EnsureVXLAN makes the device or repairs it. It learns nothing, and neither
+// does the bridge at its port: SyncForwarding alone says who is where. Outer
+// checksums are on, for the sake of the receiver's offloads. A device that fits
+// is left as it is, with its forwarding table, so no packet is lost; one whose
+// VNI, port or local address differ is replaced, with an empty table.
+// ErrWrongKind when the name is taken by something else.
+func EnsureVXLAN(v VXLAN) error {
+	if err := v.ensure(); err != nil {
+		return fmt.Errorf("ensure vxlan %q: %w", v.Name, err)
+	}
+	return nil
+}
+
+func (v VXLAN) ensure() error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	bridge, err := linkByName(v.Bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %q: %w", v.Bridge, err)
+	}
+	l, err := v.findOrMake()
+	if err != nil {
+		return err
+	}
+	if v.MTU != 0 && l.Attrs().MTU != v.MTU {
+		if err := netlink.LinkSetMTU(l, v.MTU); err != nil {
+			return fmt.Errorf("set MTU %d: %w", v.MTU, err)
+		}
+	}
+	if err := Sysctl("net/ipv6/conf/"+v.Name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err // the host is no station at this port
+	}
+	if l.Attrs().MasterIndex != bridge.Attrs().Index {
+		if err := netlink.LinkSetMaster(l, bridge); err != nil {
+			return fmt.Errorf("make it a port of %q: %w", v.Bridge, err)
+		}
+	}
+	return v.setPort()
+}
+
+func (v VXLAN) check() error {
+	if err := attachment.ValidIfName(v.Name); err != nil {
+		return err
+	}
+	if v.VNI == 0 || v.VNI >= 1<<24 || v.Port == 0 || !v.Local.IsValid() {
+		return fmt.Errorf("VNI %d, port %d, local address %s: want a VNI of 1 to 16777215, a port and an address", v.VNI, v.Port, v.Local)
+	}
+	return nil
+}
+
+func (v VXLAN) findOrMake() (netlink.Link, error) {
+	l, err := linkByName(v.Name)
+	if err == nil {
+		have, ok := l.(*netlink.Vxlan)
+		if !ok {
+			return nil, fmt.Errorf("it is a %q: %w", l.Type(), ErrWrongKind)
+		}
+		if v.fits(have) {
+			return l, nil
+		}
+		if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+			return nil, fmt.Errorf("replace: %w", err)
+		}
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	made := &netlink.Vxlan{
+		LinkAttrs: netlink.NewLinkAttrs(),
+		VxlanId:   int(v.VNI),
+		Port:      int(v.Port),
+		SrcAddr:   v.Local.AsSlice(),
+		UDPCSum:   true,
+	}
+	made.Name, made.MTU = v.Name, v.MTU
+	if err := netlink.LinkAdd(made); err != nil {
+		return nil, fmt.Errorf("create: %w", err)
+	}
+	return linkByName(v.Name)
+}
+
+func (v VXLAN) fits(have *netlink.Vxlan) bool {
+	return have.VxlanId == int(v.VNI) && have.Port == int(v.Port) && toAddr(have.SrcAddr) == v.Local &&
+		!have.Learning && !have.FlowBased && have.VtepDevIndex == 0 && (have.UDPCSum || v.Local.Is6())
+}
+
+// setPort sets the flags of the bridge port, where they differ, and the device up.
+func (v VXLAN) setPort() error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	l, err := c.link(v.Name)
+	if err != nil {
+		return err
+	}
+	if !l.has(tunnelPort) {
+		if err := c.batch(request(unix.RTM_NEWLINK, 0, info(l.index), portAttr(tunnelPort)))[0]; err != nil {
+			return fmt.Errorf("set port flags: %w", err)
+		}
+	}
+	if !l.up {
+		return wrap("set up", c.batch(request(unix.RTM_NEWLINK, 0, infoUp(l.index)))[0])
+	}
+	return nil
+}
