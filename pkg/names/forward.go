@@ -1,0 +1,310 @@
+package names
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// forwardBudget is how long a client waits for somebody else's answer.
+	forwardBudget = 2 * time.Second
+	// maxInFlight bounds the queries to upstreams at any time, of all clients.
+	maxInFlight = 256
+	// maxUpstreams is how many upstreams one query is put to.
+	maxUpstreams = 3
+	// upstreamRead is the longest answer by UDP that is read.
+	upstreamRead = 4096
+)
+
+var (
+	errNoUpstream = errors.New("no upstream resolver is known")
+	errNotUsable  = errors.New("the upstream resolver could not answer")
+)
+
+// exchange asks the upstreams in turn until one has an answer, at most for
+// forwardBudget, and returns it in a form that fits q. A single upstream is asked
+// twice. Each question goes out under a fresh random id and from a fresh port;
+// an answer that does not fit is not looked at further, and the right one awaited.
+func exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPort) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, forwardBudget)
+	defer cancel()
+	if len(upstreams) == 1 {
+		upstreams = append(upstreams[:1:1], upstreams[0])
+	}
+	upstreams = upstreams[:min(len(upstreams), maxUpstreams)]
+	err := errNoUpstream
+	for i, up := range upstreams {
+		var answer []byte
+		if answer, err = attempt(ctx, q, tcp, up, len(upstreams)-i); err == nil {
+			return q.adopt(answer), nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
+}
+
+// attempt puts the question to one upstream, for its share of what is left of the time.
+func attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left int) ([]byte, error) {
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
+	defer cancel()
+	ask, err := q.upstreamQuery()
+	if err != nil {
+		return nil, err
+	}
+	var answer []byte
+	if !tcp {
+		if answer, err = askUDP(ctx, ask, q, up); err == nil && truncated(answer) {
+			tcp = true
+		}
+	}
+	if tcp {
+		if whole, tcpErr := askTCP(ctx, ask, q, up); tcpErr == nil {
+			answer, err = whole, nil
+		} else if answer == nil {
+			err = tcpErr
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upstream %v: %w", up, err)
+	}
+	switch answer[3] & 0xf {
+	case dns.RcodeSuccess, dns.RcodeNameError:
+		return answer, nil
+	}
+	return nil, fmt.Errorf("upstream %v: %w", up, errNotUsable)
+}
+
+// upstreamQuery is q as we ask it: under an id of our own, with our own offer of
+// size, and of the client's wishes only those about recursion and DNSSEC.
+func (q *query) upstreamQuery() ([]byte, error) {
+	b := make([]byte, headerLen, headerLen+len(q.question)+optLen)
+	if _, err := rand.Read(b[:2]); err != nil {
+		return nil, err
+	}
+	binary.BigEndian.PutUint16(b[2:], q.flags&(flagRD|flagAD|flagCD))
+	b[5], b[11] = 1, 1 // one question, one additional record
+	b = append(b, q.question...)
+	b = append(b, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff, 0, 0, 0, 0, 0, 0)
+	if q.do {
+		b[len(b)-4] = 0x80
+	}
+	return b, nil
+}
+
+func truncated(b []byte) bool { return b[2]&(flagTC>>8) != 0 }
+
+// dialled opens a connection that lives no longer than ctx.
+func dialled(ctx context.Context, network string, up netip.AddrPort) (net.Conn, func(), error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, up.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	return c, func() { stop(); c.Close() }, nil
+}
+
+func askUDP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
+	c, hangUp, err := dialled(ctx, "udp", up)
+	if err != nil {
+		return nil, err
+	}
+	defer hangUp()
+	if _, err := c.Write(ask); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, upstreamRead)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return nil, err
+		}
+		if msg := buf[:n]; q.answeredBy(ask, msg) {
+			if truncated(msg) {
+				return q.stub(msg), nil
+			}
+			if q.wellFormed(msg) {
+				return msg, nil
+			}
+		}
+	}
+}
+
+func askTCP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
+	c, hangUp, err := dialled(ctx, "tcp", up)
+	if err != nil {
+		return nil, err
+	}
+	defer hangUp()
+	if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(ask))), ask...)); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return nil, err
+	}
+	answer := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, answer); err != nil {
+		return nil, err
+	}
+	if !q.answeredBy(ask, answer) || !q.wellFormed(answer) {
+		return nil, errNotUsable
+	}
+	return answer, nil
+}
+
+// answeredBy reports whether a message answers the question that was sent as ask:
+// same id, same question.
+func (q *query) answeredBy(ask, msg []byte) bool {
+	if len(msg) < headerLen+len(q.question) || !bytes.Equal(msg[:2], ask[:2]) {
+		return false
+	}
+	flags, questions := binary.BigEndian.Uint16(msg[2:]), binary.BigEndian.Uint16(msg[4:])
+	if flags&flagQR == 0 || flags>>11&0xf != dns.OpcodeQuery || questions != 1 {
+		return false
+	}
+	return sameQuestion(msg[headerLen:headerLen+len(q.question)], q.question)
+}
+
+// sameQuestion compares without regard to case. Lengths of labels are no letters;
+// type and class are compared as they are.
+func sameQuestion(a, b []byte) bool {
+	for i := range len(b) - 4 {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return bytes.Equal(a[len(b)-4:], b[len(b)-4:])
+}
+
+// stub is what may be trusted of a truncated answer: that it is one.
+func (q *query) stub(msg []byte) []byte {
+	clear(msg[answers:headerLen])
+	return msg[:headerLen+len(q.question)]
+}
+
+// wellFormed reports whether the message has as many records as it says, and nothing behind them.
+func (q *query) wellFormed(msg []byte) bool {
+	b := msg[headerLen+len(q.question):]
+	records := 0
+	for off := answers; off < headerLen; off += 2 {
+		records += int(binary.BigEndian.Uint16(msg[off:]))
+	}
+	for range records {
+		_, n := readRR(b)
+		if n == 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return len(b) == 0
+}
+
+// adopt makes an upstream's answer, which answeredBy has accepted, one of ours to
+// q: with q's id and spelling, and no longer than q's client can take.
+func (q *query) adopt(msg []byte) []byte {
+	flags := binary.BigEndian.Uint16(msg[2:])
+	flags = flags&^(flagAA|flagRD) | flagRA | q.flags&flagRD
+	binary.BigEndian.PutUint16(msg, q.id)
+	binary.BigEndian.PutUint16(msg[2:], flags)
+	copy(msg[headerLen:], q.question)
+	msg = q.fitOPT(msg)
+	if len(msg) <= q.limit {
+		return msg
+	}
+	short := q.begin(nil, int(flags&0xf), flagTC|flags&flagAD)
+	return q.opt(short, 0)
+}
+
+// fitOPT sees to it that there is an OPT record if and only if the client sent
+// one. Upstreams put it last; elsewhere it stays, which every client passes over.
+func (q *query) fitOPT(msg []byte) []byte {
+	off := q.findOPT(msg)
+	switch {
+	case off == 0 && q.edns:
+		return q.opt(msg, 0)
+	case off == 0:
+		return msg
+	case q.edns:
+		binary.BigEndian.PutUint16(msg[off+3:], maxUDP)
+		return msg
+	}
+	if _, n := readRR(msg[off:]); off+n == len(msg) {
+		binary.BigEndian.PutUint16(msg[10:], binary.BigEndian.Uint16(msg[10:])-1)
+		return msg[:off]
+	}
+	return msg
+}
+
+// findOPT gives the offset of the OPT record in a well-formed message; 0: there is none.
+func (q *query) findOPT(msg []byte) int {
+	additional := int(binary.BigEndian.Uint16(msg[10:]))
+	before := int(binary.BigEndian.Uint16(msg[answers:])) + int(binary.BigEndian.Uint16(msg[authority:]))
+	off := headerLen + len(q.question)
+	for i := range before + additional {
+		r, n := readRR(msg[off:])
+		if n == 0 {
+			return 0
+		}
+		if i >= before && r.rtype == dns.TypeOPT && r.nameLen == 1 {
+			return off
+		}
+		off += n
+	}
+	return 0
+}
+
+// slots shares the room for queries in flight. A client may have half of what it
+// would have if it were alone with those who are using it now, so that a newcomer
+// always finds room. The zero value is ready.
+type slots struct {
+	mu      sync.Mutex
+	total   int
+	clients map[netip.Addr]int
+}
+
+func (s *slots) take(client netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clients == nil {
+		s.clients = map[netip.Addr]int{}
+	}
+	others := len(s.clients)
+	if s.clients[client] > 0 {
+		others--
+	}
+	if s.total >= maxInFlight || s.clients[client] >= max(1, maxInFlight/(others+2)) {
+		return false
+	}
+	s.total++
+	s.clients[client]++
+	return true
+}
+
+func (s *slots) give(client netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total--
+	if s.clients[client]--; s.clients[client] == 0 {
+		delete(s.clients, client)
+	}
+}
+
+func (s *slots) used() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}

@@ -1,0 +1,214 @@
+package names
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// scope is what a listener answers for.
+type scope struct {
+	network string // as the table has it
+	label   string // as it is asked for: lower-case
+}
+
+// resolver answers what is ours. It does no I/O.
+type resolver struct {
+	domain string // lower-case, no dots at the ends
+	labels int    // of domain
+	table  *Table
+}
+
+func newResolver(domain string, t *Table) resolver {
+	d := strings.ToLower(strings.Trim(domain, "."))
+	return resolver{d, strings.Count(d, ".") + 1, t}
+}
+
+// handle answers a message in dst's memory. With outcome forward the answer is
+// somebody else's to give, and q what to ask; with dropped there is none.
+// zones are the subnets of all networks.
+func (r resolver) handle(dst, msg []byte, q *query, tcp bool, sc scope, zones []netip.Prefix) ([]byte, outcome) {
+	rcode, silent := q.parse(msg, tcp)
+	switch {
+	case silent:
+		return nil, dropped
+	case rcode == dns.RcodeNotImplemented, rcode == dns.RcodeFormatError:
+		return q.bare(dst, rcode), malformed
+	case rcode != dns.RcodeSuccess:
+		return q.empty(dst, rcode, 0), refused
+	case q.edns && q.version != 0:
+		return q.empty(dst, dns.RcodeBadVers, 0), malformed
+	case !servedType(q.qtype):
+		return q.empty(dst, dns.RcodeRefused, 0), refused
+	}
+	return r.resolve(dst, q, sc, zones)
+}
+
+// servedType refuses what is no type of data: transfers, transaction keys, OPT.
+func servedType(t uint16) bool {
+	return t != dns.TypeNone && t != dns.TypeOPT && (t < dns.TypeTKEY || t >= dns.TypeANY)
+}
+
+func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) ([]byte, outcome) {
+	if q.labels == 1 {
+		return r.answer(dst, q, sc, q.name, 1)
+	}
+	if q.name == r.domain {
+		return apex(dst, q, r.labels)
+	}
+	if rel, ok := cutSuffix(q.name, r.domain); ok {
+		return r.answer(dst, q, sc, rel, r.labels)
+	}
+	if p, ok := reverseZone(q.name); ok {
+		if zone := slices.IndexFunc(zones, func(z netip.Prefix) bool { return covers(z, p) }); zone >= 0 {
+			return r.reverse(dst, q, sc, p, zones[zone])
+		}
+	}
+	if q.qtype == dns.TypeANY {
+		return q.minimalANY(dst), answered // of others' names too: nobody asks it in earnest
+	}
+	return nil, forward
+}
+
+// cutSuffix cuts ".suffix" from a name.
+func cutSuffix(name, suffix string) (string, bool) {
+	n := len(name) - len(suffix) - 1
+	if n < 0 || name[n] != '.' || name[n+1:] != suffix {
+		return "", false
+	}
+	return name[:n], true
+}
+
+// apex answers for the domain itself, which exists and has no addresses.
+func apex(dst []byte, q *query, labels int) ([]byte, outcome) {
+	switch q.qtype {
+	case dns.TypeSOA:
+		b := q.begin(dst, dns.RcodeSuccess, flagAA)
+		return q.opt(q.soa(b, answers, labels), dns.RcodeSuccess), answered
+	case dns.TypeANY:
+		return q.minimalANY(dst), answered
+	}
+	return q.negative(dst, dns.RcodeSuccess, labels), noData
+}
+
+// answer looks up a name relative to the domain; zone is the number of labels of
+// the zone that a negative answer speaks for.
+func (r resolver) answer(dst []byte, q *query, sc scope, rel string, zone int) ([]byte, outcome) {
+	var room [16]netip.Addr
+	as := r.table.lookup(room[:0], sc.network, rel)
+	if len(as) == 0 && q.labels > 1 {
+		if short, ok := cutSuffix(rel, sc.label); ok {
+			as = r.table.lookup(as, sc.network, short)
+		}
+	}
+	switch {
+	case len(as) == 0 && rel == sc.label && q.labels > 1:
+		return q.negative(dst, dns.RcodeSuccess, zone), noData // where names are below
+	case len(as) == 0:
+		return q.negative(dst, dns.RcodeNameError, zone), noName
+	case q.qtype == dns.TypeANY:
+		return q.minimalANY(dst), answered
+	}
+	as = slices.DeleteFunc(as, func(a netip.Addr) bool { return !hasType(a, q.qtype) })
+	if len(as) == 0 {
+		return q.negative(dst, dns.RcodeSuccess, zone), noData
+	}
+	return q.addresses(dst, as), answered
+}
+
+func hasType(a netip.Addr, qtype uint16) bool {
+	return a.Is4() && qtype == dns.TypeA || a.Is6() && qtype == dns.TypeAAAA
+}
+
+// reverse answers for an address, or a zone of addresses, that lies in the subnet zone.
+func (r resolver) reverse(dst []byte, q *query, sc scope, p, zone netip.Prefix) ([]byte, outcome) {
+	labels := 2 + zone.Bits()/8
+	if zone.Addr().Is6() {
+		labels = 2 + zone.Bits()/4
+	}
+	var names []string
+	if p.IsSingleIP() && q.labels == addressLabels(p) {
+		for _, rec := range r.table.Reverse(p.Addr()) {
+			if rec.Network == sc.network {
+				names = append(names, rec.Name+"."+r.domain+".")
+			}
+		}
+		names = slices.Compact(names) // they are in order
+	}
+	switch {
+	case len(names) == 0 && p.IsSingleIP():
+		return q.negative(dst, dns.RcodeNameError, labels), noName
+	case len(names) == 0:
+		return q.negative(dst, dns.RcodeSuccess, labels), noData
+	case q.qtype == dns.TypeANY:
+		return q.minimalANY(dst), answered
+	case q.qtype != dns.TypePTR:
+		return q.negative(dst, dns.RcodeSuccess, labels), noData
+	}
+	return q.pointers(dst, names), answered
+}
+
+// addressLabels is how many labels the reverse name of one address has.
+func addressLabels(p netip.Prefix) int {
+	if p.Addr().Is4() {
+		return 2 + 4
+	}
+	return 2 + 32
+}
+
+// covers reports whether all of p lies in z.
+func covers(z, p netip.Prefix) bool { return p.Bits() >= z.Bits() && z.Contains(p.Addr()) }
+
+// reverseZone reads the prefix that a name in in-addr.arpa or ip6.arpa stands
+// for: that of as many numbers as there are, from the right. Labels before them
+// belong to the zone.
+func reverseZone(name string) (netip.Prefix, bool) {
+	if rest, ok := cutSuffix(name, "in-addr.arpa"); ok {
+		return reverse4(rest)
+	}
+	if rest, ok := cutSuffix(name, "ip6.arpa"); ok {
+		return reverse6(rest)
+	}
+	return netip.Prefix{}, false
+}
+
+func reverse4(rest string) (netip.Prefix, bool) {
+	var a [4]byte
+	n := 0
+	for more := true; more && n < 4; n++ {
+		var label string
+		rest, label, more = cutLast(rest)
+		v, err := strconv.ParseUint(label, 10, 8)
+		if err != nil {
+			break
+		}
+		a[n] = byte(v)
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(a), 8*n), n > 0
+}
+
+func reverse6(rest string) (netip.Prefix, bool) {
+	var a [16]byte
+	n := 0
+	for more := true; more && n < 32; n++ {
+		var label string
+		rest, label, more = cutLast(rest)
+		v, err := strconv.ParseUint(label, 16, 4)
+		if err != nil || len(label) != 1 {
+			break
+		}
+		a[n/2] |= byte(v) << (4 * (1 - n%2))
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 4*n), n > 0
+}
+
+// cutLast cuts the last label off; more says whether there are others before it.
+func cutLast(s string) (rest, label string, more bool) {
+	if i := strings.LastIndexByte(s, '.'); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return "", s, false
+}

@@ -1,0 +1,221 @@
+package names
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what a server needs. Table and Log are required.
+type Config struct {
+	Domain    string          // of the cluster, such as "weave.local"
+	Table     *Table          // what is answered from; the caller fills it
+	Upstreams func() []string // host:port of the resolvers for all other names, asked for at each query; nil: none
+	Port      uint16          // 0: 53
+	Log       *slog.Logger
+}
+
+// Listener is one address to serve, of one network.
+type Listener struct {
+	Network string
+	Addr    netip.Addr // of the network's bridge on this host
+
+	// Subnets are the network's. Their reverse zones are answered here only, on
+	// the addresses of all networks.
+	Subnets []netip.Prefix
+}
+
+// retryEvery is how often an address that cannot be bound is tried again.
+const retryEvery = time.Second
+
+// Server answers DNS queries by UDP and TCP. Its methods may be called from any goroutine.
+type Server struct {
+	cfg      Config
+	port     uint16
+	resolver resolver
+	counters counters
+	slots    slots
+	tcp      tcpLimits
+	zones    atomic.Pointer[[]netip.Prefix] // of all listeners
+	own      atomic.Pointer[[]netip.Addr]   // of all listeners: never asked as upstreams
+
+	mu      sync.Mutex
+	ctx     context.Context // Run's; nil while it does not run
+	want    map[netip.Addr]Listener
+	sockets map[netip.Addr]*socketPair
+	work    sync.WaitGroup // every goroutine of the sockets
+}
+
+// New makes a server that serves nothing yet.
+func New(c Config) *Server {
+	s := &Server{
+		cfg: c, port: cmp.Or(c.Port, 53), resolver: newResolver(c.Domain, c.Table),
+		want: map[netip.Addr]Listener{}, sockets: map[netip.Addr]*socketPair{},
+	}
+	s.zones.Store(&[]netip.Prefix{})
+	s.own.Store(&[]netip.Addr{})
+	return s
+}
+
+// Run serves until ctx ends. It returns when every socket is closed and every
+// goroutine of the server has ended, with nil. It may be called once.
+func (s *Server) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.ctx = ctx
+	s.match(ctx)
+	s.mu.Unlock()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.stop()
+			return nil
+		case <-retry.C:
+			s.mu.Lock()
+			s.match(ctx)
+			s.mu.Unlock()
+		}
+	}
+}
+
+func (s *Server) stop() {
+	s.mu.Lock()
+	for _, p := range s.sockets {
+		p.close()
+	}
+	clear(s.sockets)
+	s.mu.Unlock()
+	s.work.Wait()
+}
+
+// Sync serves exactly these addresses from now on, one listener each; of two with
+// the same address the last counts. Sockets that fit are kept. Before Run it only
+// takes note. The error tells what could not be bound; that is tried again each
+// second, until the next Sync, and Stats shows it.
+func (s *Server) Sync(ctx context.Context, ls []Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.want = map[netip.Addr]Listener{}
+	var zones []netip.Prefix
+	for _, l := range ls {
+		l.Addr = l.Addr.Unmap()
+		s.want[l.Addr] = l
+		for _, p := range l.Subnets {
+			zones = append(zones, p.Masked())
+		}
+	}
+	own := slices.Collect(maps.Keys(s.want))
+	s.zones.Store(&zones)
+	s.own.Store(&own)
+	if s.ctx == nil {
+		return nil
+	}
+	return s.match(ctx)
+}
+
+// match opens and closes sockets until they are as wanted. s.mu is held.
+func (s *Server) match(ctx context.Context) error {
+	if s.ctx.Err() != nil {
+		return s.ctx.Err()
+	}
+	for a, p := range s.sockets {
+		if _, wanted := s.want[a]; !wanted {
+			p.close()
+			delete(s.sockets, a)
+		}
+	}
+	var errs []error
+	for a, l := range s.want {
+		p := s.sockets[a]
+		if p == nil {
+			p = &socketPair{}
+			s.sockets[a] = p
+		}
+		p.scope.Store(&scope{l.Network, strings.ToLower(l.Network)})
+		before := p.err
+		if p.err = s.open(ctx, p, a); p.err != nil {
+			errs = append(errs, fmt.Errorf("serve names of network %q: %w", l.Network, p.err))
+			if before == nil {
+				s.cfg.Log.Warn("names: cannot serve an address; trying again each second", "network", l.Network, "addr", a, "err", p.err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// upstreams lists whom to ask for names of others: never ourselves.
+func (s *Server) upstreams() []netip.AddrPort {
+	if s.cfg.Upstreams == nil {
+		return nil
+	}
+	var ups []netip.AddrPort
+	for _, u := range s.cfg.Upstreams() {
+		ap, err := netip.ParseAddrPort(u)
+		if err != nil || ap.Port() == s.port && slices.Contains(*s.own.Load(), ap.Addr().Unmap()) {
+			continue
+		}
+		ups = append(ups, ap)
+	}
+	return ups
+}
+
+// serve answers a message, or gives the query that has to be put to others. A
+// panic ends with the message.
+func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []byte, o outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", msg[:min(len(msg), 512)]))
+			answer, o = nil, panicked
+		}
+		if o != forward {
+			s.counters.count(o)
+		}
+	}()
+	return s.resolver.handle(dst, msg, q, tcp, sc, *s.zones.Load())
+}
+
+// forward has others answer; the answer is never empty.
+func (s *Server) forward(ctx context.Context, q *query, tcp bool) []byte {
+	answer, err := exchange(ctx, q, tcp, s.upstreams())
+	if err != nil {
+		s.counters.count(failed)
+		s.cfg.Log.Debug("names: nobody answered", "name", q.name, "type", q.qtype, "err", err)
+		return q.empty(nil, rcodeFailed, 0)
+	}
+	s.counters.count(forward)
+	return answer
+}
+
+// Stats tells the state of the server now.
+func (s *Server) Stats() Stats {
+	st := Stats{Queries: make(map[string]uint64, outcomes)}
+	for o := range outcomes {
+		st.Queries[o.String()] = s.counters[o].Load()
+	}
+	st.Names, st.Records = s.cfg.Table.size()
+	st.Forwarding = s.slots.used()
+	st.TCPConnections, st.TCPRefused = s.tcp.stats()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a, l := range s.want {
+		ls := ListenerStats{Network: l.Network, Addr: a, Error: "not running"}
+		if p := s.sockets[a]; p != nil {
+			if ls.Error = ""; p.err != nil {
+				ls.Error = p.err.Error()
+			}
+		}
+		st.Listeners = append(st.Listeners, ls)
+	}
+	slices.SortFunc(st.Listeners, func(a, b ListenerStats) int { return a.Addr.Compare(b.Addr) })
+	return st
+}

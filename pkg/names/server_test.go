@@ -1,0 +1,580 @@
+package names
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// freePort is a port that is free for UDP and TCP on loopback, now.
+func freePort(t testing.TB) uint16 {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		u, err := net.ListenPacket("udp", fmt.Sprint("127.0.0.1:", port))
+		l.Close()
+		if err == nil {
+			u.Close()
+			return uint16(port)
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+// running is a server with net1 on 127.0.0.1 and Net2 on 127.0.0.2.
+type running struct {
+	*Server
+	addr, addr2 string
+}
+
+func start(t testing.TB, upstreams ...string) running {
+	t.Helper()
+	s := New(Config{Domain: "weave.local.", Table: testTable(), Port: freePort(t), Log: quiet(), Upstreams: func() []string { return upstreams }})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	if err := s.Sync(ctx, testListeners()); err != nil {
+		t.Fatal(err)
+	}
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	r := running{s, fmt.Sprint("127.0.0.1:", s.port), fmt.Sprint("127.0.0.2:", s.port)}
+	eventually(t, "the sockets are open", func() bool {
+		_, _, err := (&dns.Client{}).Exchange(question("web.", dns.TypeA), r.addr2)
+		return err == nil
+	})
+	return r
+}
+
+func testListeners() []Listener {
+	return []Listener{
+		{"net1", netip.MustParseAddr("127.0.0.1"), []netip.Prefix{testZones[0], testZones[2]}},
+		{"Net2", netip.MustParseAddr("127.0.0.2"), []netip.Prefix{testZones[1]}},
+	}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	end := time.Now().Add(5 * time.Second)
+	for !ok() {
+		if time.Now().After(end) {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+		runtime.Gosched()
+	}
+}
+
+// exchangeOver asks over the given network and fails the test when nothing comes.
+func exchangeOver(t testing.TB, network, addr string, m *dns.Msg) *dns.Msg {
+	t.Helper()
+	answer, _, err := (&dns.Client{Net: network, Timeout: 5 * time.Second}).Exchange(m, addr)
+	if err != nil {
+		t.Fatalf("%s %v: %v", network, m.Question, err)
+	}
+	return answer
+}
+
+// upstream is a resolver of others, which notes what it is asked.
+type upstream struct {
+	addr  string
+	asked atomic.Int32
+	mu    sync.Mutex
+	names []string
+}
+
+func (u *upstream) seen() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.names)
+}
+
+func newUpstream(t testing.TB, h func(w dns.ResponseWriter, m *dns.Msg)) *upstream {
+	t.Helper()
+	u := &upstream{}
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		u.asked.Add(1)
+		u.mu.Lock()
+		u.names = append(u.names, m.Question[0].Name)
+		u.mu.Unlock()
+		h(w, m)
+	})
+	port := freePort(t)
+	u.addr = fmt.Sprint("127.0.0.1:", port)
+	var ready, ended sync.WaitGroup
+	t.Cleanup(ended.Wait) // runs last
+	for _, network := range []string{"udp", "tcp"} {
+		ready.Add(1)
+		srv := &dns.Server{Addr: u.addr, Net: network, Handler: handler, NotifyStartedFunc: ready.Done}
+		ended.Go(func() { _ = srv.ListenAndServe() })
+		t.Cleanup(func() { _ = srv.Shutdown() })
+	}
+	ready.Wait()
+	return u
+}
+
+func answerA(w dns.ResponseWriter, m *dns.Msg) {
+	r := new(dns.Msg).SetReply(m)
+	rr, _ := dns.NewRR(m.Question[0].Name + " 60 IN A 198.51.100.7")
+	r.Answer = append(r.Answer, rr)
+	if o := m.IsEdns0(); o != nil {
+		r.SetEdns0(4096, o.Do())
+	}
+	_ = w.WriteMsg(r)
+}
+
+func TestEachNetworkIsAnsweredOnItsOwnAddress(t *testing.T) {
+	s := start(t)
+	for _, network := range []string{"udp", "tcp"} {
+		if got := text(exchangeOver(t, network, s.addr, question("web.", dns.TypeA))); got != "A 10.48.0.2, A 10.48.0.3" {
+			t.Errorf("%s net1: %s", network, got)
+		}
+		if got := text(exchangeOver(t, network, s.addr2, question("web.", dns.TypeA))); got != "A 10.49.0.2" {
+			t.Errorf("%s Net2: %s", network, got)
+		}
+	}
+	st := s.Stats()
+	if st.Queries["answered"] < 4 || st.Names != 5 || st.Records != 7 || len(st.Listeners) != 2 || st.Listeners[0].Error != "" {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestNamesOfOthersAreForwarded(t *testing.T) {
+	u := newUpstream(t, answerA)
+	s := start(t, u.addr)
+	for _, network := range []string{"udp", "tcp"} {
+		for _, edns := range []bool{false, true} {
+			m := question("Example.COM.", dns.TypeA)
+			if edns {
+				m.SetEdns0(4096, false)
+			}
+			answer := exchangeOver(t, network, s.addr, m)
+			if text(answer) != "A 198.51.100.7" || !answer.RecursionAvailable || answer.Authoritative || !answer.RecursionDesired {
+				t.Errorf("%s: %v", network, answer)
+			}
+			if o := answer.IsEdns0(); (o != nil) != edns || o != nil && o.UDPSize() != 1232 {
+				t.Errorf("%s edns %v: OPT %v", network, edns, o)
+			}
+		}
+	}
+	if st := s.Stats(); st.Queries["forwarded"] != 4 || st.Forwarding != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestNothingOfOursEverGoesUpstream(t *testing.T) {
+	u := newUpstream(t, answerA)
+	s := start(t, u.addr)
+	for _, name := range []string{"web.", "gone.", "gone.weave.local.", "web.net2.weave.local.", "weave.local.", "9.9.48.10.in-addr.arpa.", "1.0.49.10.in-addr.arpa.", arpa(t, "fd00:1::77"), "localhost."} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeMX, dns.TypeSOA, dns.TypeANY} {
+			exchangeOver(t, "udp", s.addr, question(name, qtype))
+		}
+	}
+	for _, op := range []int{dns.OpcodeUpdate, dns.OpcodeNotify} {
+		m := question("example.com.", dns.TypeSOA)
+		m.Opcode = op
+		if got := exchangeOver(t, "udp", s.addr, m); got.Rcode != dns.RcodeNotImplemented {
+			t.Errorf("opcode %d: %v", op, got.Rcode)
+		}
+	}
+	exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA))
+	if got := u.seen(); !slices.Equal(got, []string{"example.com."}) {
+		t.Errorf("the upstream was asked for %v", got)
+	}
+}
+
+func TestUpstreamsAreTriedInTurn(t *testing.T) {
+	refusing := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) { _ = w.WriteMsg(new(dns.Msg).SetRcode(m, dns.RcodeRefused)) })
+	silent := newUpstream(t, func(dns.ResponseWriter, *dns.Msg) {})
+	good := newUpstream(t, answerA)
+	closed := fmt.Sprint("127.0.0.1:", freePort(t))
+	for name, ups := range map[string][]string{
+		"refused": {refusing.addr, good.addr}, "silent": {silent.addr, good.addr}, "closed": {closed, good.addr}, "not an address": {"nonsense", good.addr},
+	} {
+		s := start(t, ups...)
+		if got := text(exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA))); got != "A 198.51.100.7" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+func TestWithoutAnAnswerTheClientIsToldWithinTwoSeconds(t *testing.T) {
+	silent := newUpstream(t, func(dns.ResponseWriter, *dns.Msg) {})
+	s := start(t, silent.addr)
+	begin := time.Now()
+	answer := exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA))
+	if took := time.Since(begin); answer.Rcode != dns.RcodeServerFailure || took < time.Second || took > 2500*time.Millisecond {
+		t.Errorf("%s after %v", dns.RcodeToString[answer.Rcode], took)
+	}
+	if n := silent.asked.Load(); n != 2 {
+		t.Errorf("the only upstream was asked %d times, want 2", n)
+	}
+	none := start(t)
+	if answer := exchangeOver(t, "udp", none.addr, question("example.com.", dns.TypeA)); answer.Rcode != dns.RcodeServerFailure {
+		t.Errorf("without upstreams: %v", answer)
+	}
+}
+
+func TestLocalNamesAreFastWhileTheUpstreamIsDead(t *testing.T) {
+	silent := newUpstream(t, func(dns.ResponseWriter, *dns.Msg) {})
+	s := start(t, silent.addr)
+	c, err := net.Dial("udp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 300 {
+		wire, _ := question(fmt.Sprint("x", i, ".example.com."), dns.TypeA).Pack()
+		_, _ = c.Write(wire)
+	}
+	begin := time.Now()
+	for range 50 {
+		exchangeOver(t, "udp", s.addr, question("web.", dns.TypeA))
+	}
+	if mean := time.Since(begin) / 50; mean > 20*time.Millisecond {
+		t.Errorf("%v a query", mean)
+	}
+	if st := s.Stats(); st.Forwarding > maxInFlight/2 || st.Queries["busy"] == 0 {
+		t.Errorf("one client holds %d, %d turned away", st.Forwarding, st.Queries["busy"])
+	}
+}
+
+func TestForgedAnswersArePassedOverAndTheRightOneAwaited(t *testing.T) {
+	u := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
+		forged := new(dns.Msg).SetReply(m)
+		rr, _ := dns.NewRR(m.Question[0].Name + " 60 IN A 6.6.6.6")
+		forged.Answer = append(forged.Answer, rr)
+		for range 50 {
+			forged.Id++
+			_ = w.WriteMsg(forged)
+		}
+		forged.Id = m.Id
+		forged.Question = []dns.Question{{Name: "other.com.", Qtype: dns.TypeA, Qclass: dns.ClassINET}}
+		_ = w.WriteMsg(forged)
+		_, _ = w.Write([]byte("garbage"))
+		wire, _ := new(dns.Msg).SetReply(m).Pack()
+		wire[7] = 9 // answers that are not there
+		_, _ = w.Write(wire)
+		answerA(w, m)
+	})
+	s := start(t, u.addr)
+	if got := text(exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA))); got != "A 198.51.100.7" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestLongAnswersOfOthers(t *testing.T) {
+	u := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
+		r := new(dns.Msg).SetReply(m)
+		for i := range 300 {
+			rr, _ := dns.NewRR(fmt.Sprintf("%s 60 IN A 198.51.%d.%d", m.Question[0].Name, i/256, i%256))
+			r.Answer = append(r.Answer, rr)
+		}
+		r.SetEdns0(1232, false)
+		r.Compress = true
+		if w.LocalAddr().Network() == "udp" {
+			r.Truncate(1232)
+		}
+		_ = w.WriteMsg(r)
+	})
+	s := start(t, u.addr)
+	m := question("example.com.", dns.TypeA)
+	if got := exchangeOver(t, "udp", s.addr, m); !got.Truncated || len(got.Answer) != 0 || got.Len() > 512 {
+		t.Errorf("udp: truncated %v, %d records", got.Truncated, len(got.Answer))
+	}
+	if got := exchangeOver(t, "tcp", s.addr, m); got.Truncated || len(got.Answer) != 300 || got.IsEdns0() != nil {
+		t.Errorf("tcp: truncated %v, %d records", got.Truncated, len(got.Answer))
+	}
+}
+
+func TestAnUpstreamThatIsOurselvesIsNotAsked(t *testing.T) {
+	port := freePort(t)
+	s := New(Config{Domain: "weave.local", Table: testTable(), Port: port, Log: quiet(), Upstreams: func() []string {
+		return []string{fmt.Sprint("127.0.0.1:", port), fmt.Sprint("[::ffff:127.0.0.2]:", port), "192.0.2.1:53"}
+	}})
+	if err := s.Sync(t.Context(), testListeners()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.upstreams(); len(got) != 1 || got[0].String() != "192.0.2.1:53" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestSyncFollowsWhatIsWanted(t *testing.T) {
+	s := start(t)
+	ls := testListeners()
+	pair := s.sockets[ls[0].Addr]
+	for range 3 {
+		if err := s.Sync(t.Context(), ls); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.sockets[ls[0].Addr] != pair {
+		t.Error("a socket that fits was replaced")
+	}
+	ls[0].Network = "Net2" // the same address, for another network
+	if err := s.Sync(t.Context(), ls[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if got := text(exchangeOver(t, "udp", s.addr, question("web.", dns.TypeA))); got != "A 10.49.0.2" {
+		t.Errorf("after the change: %s", got)
+	}
+	if _, err := net.Dial("tcp", s.addr2); err == nil {
+		t.Error("an address that is no longer wanted is still served")
+	}
+	if len(s.Stats().Listeners) != 1 {
+		t.Errorf("stats %+v", s.Stats())
+	}
+}
+
+func TestAnAddressThatCannotBeBoundIsReportedAndTriedAgain(t *testing.T) {
+	s := start(t)
+	occupied, err := net.ListenPacket("udp", fmt.Sprint("127.0.0.3:", s.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls := append(testListeners(), Listener{Network: "net1", Addr: netip.MustParseAddr("127.0.0.3")})
+	if err := s.Sync(t.Context(), ls); err == nil || !strings.Contains(err.Error(), "net1") {
+		t.Errorf("got %v", err)
+	}
+	if st := s.Stats().Listeners[2]; st.Error == "" {
+		t.Errorf("stats %+v", st)
+	}
+	exchangeOver(t, "udp", s.addr2, question("web.", dns.TypeA))
+	occupied.Close()
+	eventually(t, "the address is served", func() bool { return s.Stats().Listeners[2].Error == "" })
+	exchangeOver(t, "tcp", fmt.Sprint("127.0.0.3:", s.port), question("web.", dns.TypeA))
+}
+
+func TestTCPConnectionsAreBounded(t *testing.T) {
+	s := start(t)
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	alive := func(c net.Conn) bool {
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		dc := &dns.Conn{Conn: c}
+		if dc.WriteMsg(question("web.", dns.TypeA)) != nil {
+			return false
+		}
+		_, err := dc.ReadMsg()
+		return err == nil
+	}
+	dial := func(from string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+		return c
+	}
+	served := 0
+	for client := range 12 {
+		for range 10 {
+			if alive(dial(fmt.Sprint("127.0.1.", client))) {
+				served++
+			}
+		}
+		if client == 0 && served != tcpPerClient {
+			t.Errorf("one client has %d connections, want %d", served, tcpPerClient)
+		}
+	}
+	if st := s.Stats(); served != tcpConns || st.TCPConnections != tcpConns || st.TCPRefused == 0 {
+		t.Errorf("%d served, stats %+v", served, st)
+	}
+	for range 64 { // half a query, and a reset
+		c := dial("127.0.2.1")
+		_, _ = c.Write([]byte{0, 40, 1})
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	exchangeOver(t, "udp", s.addr, question("web.", dns.TypeA))
+	for _, c := range conns {
+		c.Close()
+	}
+	eventually(t, "every connection is given up", func() bool { return s.Stats().TCPConnections == 0 })
+	exchangeOver(t, "tcp", s.addr, question("web.", dns.TypeA))
+}
+
+func TestTCPConnectionsEndInTime(t *testing.T) {
+	good, _ := question("web.", dns.TypeA).Pack()
+	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(good))), good...)
+	for name, c := range map[string]struct {
+		send []byte
+		want time.Duration
+	}{
+		"silent from the start":  {nil, tcpIdle},
+		"silent after a query":   {framed, tcpIdle},
+		"half a length":          {framed[:1], tcpRead},
+		"half a query":           {framed[:20], tcpRead},
+		"more than any query":    {[]byte{0xff, 0xff, 0}, 0},
+		"shorter than a header":  {[]byte{0, 2, 1, 2}, 0},
+		"nothing in the message": {[]byte{0, 0}, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet()})
+			var p socketPair
+			p.scope.Store(&scope{"net1", "net1"})
+			client, server := net.Pipe()
+			begin, done := time.Now(), make(chan time.Duration)
+			go func() {
+				s.serveTCP(t.Context(), &p, server, netip.MustParseAddr("10.48.0.2"))
+				server.Close()
+				done <- time.Since(begin)
+			}()
+			go func() { _, _ = client.Write(c.send) }()
+			go func() { _, _ = io.Copy(io.Discard, client) }()
+			if took := <-done; took != c.want {
+				t.Errorf("%s: ended after %v, want %v", name, took, c.want)
+			}
+			client.Close()
+		})
+	}
+}
+
+func TestAConnectionHasSoManyQueries(t *testing.T) {
+	s := start(t)
+	c, err := dns.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	n := 0
+	for ; n < 2*tcpQueries; n++ {
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		if c.WriteMsg(question("web.", dns.TypeA)) != nil {
+			break
+		}
+		if _, err := c.ReadMsg(); err != nil {
+			break
+		}
+	}
+	if n != tcpQueries {
+		t.Errorf("%d queries were answered, want %d", n, tcpQueries)
+	}
+}
+
+func TestAClientLeavesRoomForOthers(t *testing.T) {
+	var s slots
+	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
+	fill := func(x netip.Addr) (n int) {
+		for s.take(x) {
+			n++
+		}
+		return n
+	}
+	if na, nb, nc := fill(a), fill(b), fill(c); na != 128 || nb < 64 || nc < 32 || na+nb+nc > maxInFlight {
+		t.Errorf("shares %d, %d, %d", na, nb, nc)
+	}
+	for s.clients[a] > 0 {
+		s.give(a)
+	}
+	if !s.take(c) {
+		t.Error("no room though there is")
+	}
+}
+
+func TestAPanicCostsOneQuery(t *testing.T) {
+	s := New(Config{Domain: "weave.local", Log: quiet()}) // no table: a lookup panics
+	wire, _ := question("web.", dns.TypeA).Pack()
+	if answer, o := s.serve(nil, wire, &query{}, false, scope{}); answer != nil || o != panicked || s.counters[panicked].Load() != 1 {
+		t.Errorf("%v %v", answer, o)
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	text := "# comment\nsearch example.com\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver 2001:db8::1\noptions ndots:2\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"192.0.2.1:53", "[fe80::1%eth0]:53", "[2001:db8::1]:53"}
+	if got := HostUpstreams(file); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if got := HostUpstreams(file + ".none"); got != nil {
+		t.Errorf("got %v", got)
+	}
+}
+
+// FuzzUpstreamAnswer has any bytes be an upstream's answer: what is accepted must
+// leave us whole, and no longer than the client takes.
+func FuzzUpstreamAnswer(f *testing.F) {
+	m := question("example.com.", dns.TypeA)
+	m.Id = 0x0102
+	r := new(dns.Msg).SetReply(m)
+	for i := range 40 {
+		rr, _ := dns.NewRR(fmt.Sprintf("example.com. 60 IN A 198.51.100.%d", i))
+		r.Answer = append(r.Answer, rr)
+		if i == 1 || i == 39 {
+			plain, _ := r.Pack()
+			f.Add(plain, true)
+			f.Add(plain, false)
+			e := r.Copy()
+			e.SetEdns0(4096, true)
+			opt, _ := e.Pack()
+			f.Add(opt, true)
+			f.Add(opt, false)
+		}
+	}
+	f.Fuzz(func(t *testing.T, msg []byte, edns bool) {
+		c := question("example.com.", dns.TypeA)
+		if edns {
+			c.SetEdns0(1232, false)
+		}
+		wire, _ := c.Pack()
+		var q query
+		q.parse(wire, false)
+		ask, _ := q.upstreamQuery()
+		ask[0], ask[1] = 1, 2
+		if !q.answeredBy(ask, msg) {
+			return
+		}
+		whole := new(dns.Msg).Unpack(msg) == nil
+		if truncated(msg) {
+			msg, whole = q.stub(msg), true
+		} else if !q.wellFormed(msg) {
+			return
+		}
+		out := q.adopt(msg)
+		if len(out) > q.limit || binary.BigEndian.Uint16(out) != q.id {
+			t.Fatalf("%d bytes: %x", len(out), out)
+		}
+		if err := new(dns.Msg).Unpack(out); whole && err != nil {
+			t.Fatalf("%x: %v", out, err)
+		}
+	})
+}

@@ -1,0 +1,241 @@
+package names
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	rcodeFailed = dns.RcodeServerFailure
+
+	tcpConns     = 64               // at a time, of all clients
+	tcpPerClient = 8                // of them one client's
+	tcpQueries   = 128              // on one connection
+	tcpIdle      = 10 * time.Second // between queries
+	tcpRead      = 3 * time.Second  // for a query once it has begun
+	tcpWrite     = 3 * time.Second
+
+	// readersPerSocket is how many goroutines read one UDP socket, on a machine
+	// with that many processors.
+	readersPerSocket = 4
+	// errorPause keeps a socket that only fails from burning a processor.
+	errorPause = 50 * time.Millisecond
+)
+
+// socketPair is the two sockets of one address. The server's lock guards all but scope.
+type socketPair struct {
+	scope atomic.Pointer[scope]
+	udp   *net.UDPConn
+	tcp   *net.TCPListener
+	stop  context.CancelFunc // of the connections
+	err   error              // of the last attempt to open what is missing
+}
+
+func (p *socketPair) close() {
+	if p.udp != nil {
+		p.udp.Close()
+	}
+	if p.tcp != nil {
+		p.tcp.Close()
+		p.stop()
+	}
+}
+
+// open binds what is not bound yet and starts its goroutines. s.mu is held.
+func (s *Server) open(ctx context.Context, p *socketPair, a netip.Addr) error {
+	at := netip.AddrPortFrom(a, s.port)
+	var lc net.ListenConfig
+	if p.udp == nil {
+		c, err := lc.ListenPacket(ctx, "udp", at.String())
+		if err != nil {
+			return err
+		}
+		udp, run := c.(*net.UDPConn), s.ctx
+		p.udp = udp
+		for range min(readersPerSocket, runtime.GOMAXPROCS(0)) {
+			s.work.Go(func() { s.serveUDP(run, p, udp) })
+		}
+	}
+	if p.tcp == nil {
+		l, err := lc.Listen(ctx, "tcp", at.String())
+		if err != nil {
+			return err
+		}
+		tcp := l.(*net.TCPListener)
+		conns, stop := context.WithCancel(s.ctx)
+		p.tcp, p.stop = tcp, stop
+		s.work.Go(func() { s.accept(conns, p, tcp) })
+	}
+	return nil
+}
+
+// serveUDP answers one datagram after the other. What others have to answer
+// leaves it, within the bounds of slots.
+func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
+	in, out := make([]byte, maxQuery+1), make([]byte, 0, maxUDP)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(in)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			pause(ctx)
+			continue
+		}
+		q := query{}
+		answer, o := s.serve(out, in[:n], &q, false, *p.scope.Load())
+		if o == forward {
+			answer = s.forwardUDP(ctx, c, from, q, out)
+		}
+		if answer != nil {
+			_, _ = c.WriteToUDPAddrPort(answer, from) // a client that is gone
+		}
+	}
+}
+
+// forwardUDP starts the search for somebody else's answer; an answer is returned
+// only when there is no room for it. q is the caller's no longer.
+func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.AddrPort, q query, out []byte) []byte {
+	client := from.Addr()
+	if !s.slots.take(client) {
+		s.counters.count(busy)
+		return q.empty(out, rcodeFailed, 0)
+	}
+	q.question = append([]byte(nil), q.question...) // the reader goes on
+	s.work.Go(func() {
+		defer s.slots.give(client)
+		_, _ = c.WriteToUDPAddrPort(s.forward(ctx, &q, false), from)
+	})
+	return nil
+}
+
+func pause(ctx context.Context) {
+	t := time.NewTimer(errorPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// accept takes connections until its listener is closed.
+func (s *Server) accept(ctx context.Context, p *socketPair, l *net.TCPListener) {
+	for {
+		c, err := l.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			pause(ctx)
+			continue
+		}
+		client := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		if !s.tcp.take(client) {
+			c.Close()
+			continue
+		}
+		s.work.Go(func() {
+			defer s.tcp.give(client)
+			defer c.Close()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			s.serveTCP(ctx, p, c, client)
+		})
+	}
+}
+
+// serveTCP answers the queries of one connection, one after the other. Whatever
+// goes wrong ends it.
+func (s *Server) serveTCP(ctx context.Context, p *socketPair, c net.Conn, client netip.Addr) {
+	in := make([]byte, maxQuery)
+	var out []byte
+	for range tcpQueries {
+		msg, err := readTCP(c, in)
+		if err != nil {
+			return
+		}
+		q := query{}
+		answer, o := s.serve(out, msg, &q, true, *p.scope.Load())
+		switch {
+		case o == forward && !s.slots.take(client):
+			s.counters.count(busy)
+			answer = q.empty(out, rcodeFailed, 0)
+		case o == forward:
+			answer = s.forward(ctx, &q, true)
+			s.slots.give(client)
+		case answer == nil:
+			return
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(tcpWrite))
+		if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
+			return
+		}
+		out = answer
+	}
+}
+
+// readTCP reads one message: it may be long in coming, but not in arriving.
+func readTCP(c net.Conn, buf []byte) ([]byte, error) {
+	_ = c.SetReadDeadline(time.Now().Add(tcpIdle))
+	if _, err := io.ReadFull(c, buf[:1]); err != nil {
+		return nil, err
+	}
+	_ = c.SetReadDeadline(time.Now().Add(tcpRead))
+	if _, err := io.ReadFull(c, buf[1:2]); err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint16(buf))
+	if n > len(buf) {
+		return nil, fmt.Errorf("query of %d bytes", n)
+	}
+	_, err := io.ReadFull(c, buf[:n])
+	return buf[:n], err
+}
+
+// tcpLimits counts connections. The zero value is ready.
+type tcpLimits struct {
+	mu      sync.Mutex
+	open    int
+	clients map[netip.Addr]int
+	refused uint64
+}
+
+func (t *tcpLimits) take(client netip.Addr) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.clients == nil {
+		t.clients = map[netip.Addr]int{}
+	}
+	if t.open >= tcpConns || t.clients[client] >= tcpPerClient {
+		t.refused++
+		return false
+	}
+	t.open++
+	t.clients[client]++
+	return true
+}
+
+func (t *tcpLimits) give(client netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open--
+	if t.clients[client]--; t.clients[client] == 0 {
+		delete(t.clients, client)
+	}
+}
+
+func (t *tcpLimits) stats() (open int, refused uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open, t.refused
+}
