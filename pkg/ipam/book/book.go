@@ -1,0 +1,334 @@
+// Package book is the allocator's memory and its judgement: which addresses this
+// host owns, which of them somebody holds, and which is given next.
+//
+// It is pure: no I/O, no clock, no log, no goroutine, so that a simulator runs it
+// as it is. Times are monotonic, since a start that the caller chooses. What a host
+// owns is told to it (Sync), from the ledger; it never gives an address that is not
+// owned, held, or at an end of its subnet. A Book is not safe for concurrent use.
+package book
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/addr"
+)
+
+// Times by which the book judges.
+const (
+	ReserveFor  = 30 * time.Second // until an ADD must be seen in the kernel
+	AbsentFor   = 2 * time.Second  // between the two sightings by which a veth is gone
+	CollectOver = 30 * time.Second // the age from which GC may take an attachment
+)
+
+// Subnet is a subnet of a network and what this host owns of it.
+type Subnet struct {
+	Network string
+	Prefix  netip.Prefix
+	Own     []addr.Range // sorted, none overlaps another
+}
+
+// Book knows claims and addresses. Make it with New.
+type Book struct {
+	claims  map[string]*Claim         // by hash
+	holders map[netip.Addr][]string   // hashes; more than one only when two were found with the same address
+	freed   map[netip.Addr]freed      // was held, is free
+	former  map[string][]netip.Prefix // what a released attachment held, while none of it has gone to another
+	spaces  []*space
+	turn    uint64
+
+	absent map[string]time.Duration // claims whose veth is not there, since
+	strays map[string]time.Duration // veths without a claim, since
+}
+
+type freed struct {
+	hash string // who held it
+	turn uint64 // of being freed: who comes first is given first
+}
+
+// New makes an empty book, which owns nothing.
+func New() *Book {
+	return &Book{
+		claims:  map[string]*Claim{},
+		holders: map[netip.Addr][]string{},
+		freed:   map[netip.Addr]freed{},
+		former:  map[string][]netip.Prefix{},
+		absent:  map[string]time.Duration{},
+		strays:  map[string]time.Duration{},
+	}
+}
+
+// Sync sets what is owned, of every subnet that there is. Addresses that are held
+// and no longer owned stay held; they are foreign from then on.
+func (b *Book) Sync(subnets []Subnet) {
+	changed := len(subnets) != len(b.spaces)
+	spaces := make([]*space, len(subnets))
+	for i, n := range subnets {
+		s := b.space(n.Network, n.Prefix)
+		if s == nil {
+			s = &space{network: n.Network, prefix: n.Prefix.Masked()}
+			changed = true
+		}
+		if !slices.Equal(s.own, n.Own) {
+			s.setOwn(b, n.Own)
+			changed = true
+		}
+		spaces[i] = s
+	}
+	b.spaces = spaces
+	if changed {
+		b.recount()
+	}
+}
+
+func (b *Book) recount() {
+	for _, s := range b.spaces {
+		s.used = 0
+	}
+	for a := range b.holders {
+		b.count(a, 1)
+	}
+	for _, c := range b.claims {
+		b.place(c)
+	}
+}
+
+// place finds out on which network a claim is that does not say.
+func (b *Book) place(c *Claim) {
+	if c.Network != "" || c.Borrowed {
+		return
+	}
+	for _, p := range c.Addrs {
+		if s := b.spaceOf(p.Addr()); s != nil {
+			c.Network = s.network
+		}
+	}
+}
+
+func (b *Book) space(network string, prefix netip.Prefix) *space {
+	for _, s := range b.spaces {
+		if s.network == network && s.prefix == prefix.Masked() {
+			return s
+		}
+	}
+	return nil
+}
+
+// spaceOf finds the subnet that holds an address: no two networks of a ledger overlap.
+func (b *Book) spaceOf(a netip.Addr) *space {
+	for _, s := range b.spaces {
+		if s.prefix.Contains(a) {
+			return s
+		}
+	}
+	return nil
+}
+
+// known reports whether an address has been held: it still is, or waits in a queue.
+func (b *Book) known(a netip.Addr) bool {
+	if _, ok := b.holders[a]; ok {
+		return true
+	}
+	_, ok := b.freed[a]
+	return ok
+}
+
+func (b *Book) stale(q queued) bool {
+	f, ok := b.freed[q.addr]
+	return !ok || f.turn != q.turn
+}
+
+// count corrects the number of held addresses where a is ours to give.
+func (b *Book) count(a netip.Addr, by int) {
+	if s := b.spaceOf(a); s != nil && s.gives(a) {
+		s.used += uint64(by)
+	}
+}
+
+// Owns reports whether an address is this host's to give.
+func (b *Book) Owns(a netip.Addr) bool {
+	s := b.spaceOf(a)
+	return s != nil && contains(s.own, a)
+}
+
+// Holder is whose an address is; "" when nobody's here.
+func (b *Book) Holder(a netip.Addr) string {
+	if h := b.holders[a]; len(h) > 0 {
+		return h[0]
+	}
+	return ""
+}
+
+// SubnetOf finds the subnet of a network that holds an address.
+func (b *Book) SubnetOf(network string, a netip.Addr) (netip.Prefix, bool) {
+	s := b.spaceOf(a)
+	if s == nil || s.network != network {
+		return netip.Prefix{}, false
+	}
+	return s.prefix, true
+}
+
+// Reserved reports whether an address is at an end of its subnet, where none is given.
+func (b *Book) Reserved(a netip.Addr) bool {
+	s := b.spaceOf(a)
+	return s != nil && reserved(s.prefix, a)
+}
+
+// Pick finds a free address of the family (IPv4 or not) in a network's own blocks,
+// with the length of its subnet: the one that hash held before if it can. within, if
+// valid, bounds the choice. The book does not change in the eyes of others; Put does that.
+func (b *Book) Pick(hash, network string, is4 bool, within netip.Prefix) (netip.Prefix, bool) {
+	for _, p := range b.former[hash] {
+		a := p.Addr()
+		s := b.spaceOf(a)
+		_, free := b.freed[a]
+		if free && a.Is4() == is4 && s != nil && s.network == network && s.gives(a) && (!within.IsValid() || within.Contains(a)) {
+			return netip.PrefixFrom(a, s.prefix.Bits()), true
+		}
+	}
+	for _, s := range b.spaces {
+		if s.network != network || s.prefix.Addr().Is4() != is4 || within.IsValid() && !within.Overlaps(s.prefix) {
+			continue
+		}
+		if a, ok := s.pick(b, within); ok {
+			return netip.PrefixFrom(a, s.prefix.Bits()), true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// Put enters a claim, in the place of one of the same hash. It asks nothing: what
+// the kernel shows is entered even where two hold one address.
+func (b *Book) Put(c Claim) {
+	if old, ok := b.claims[c.Hash]; ok {
+		b.forgetHolder(old, c.Holds)
+	}
+	for _, p := range c.Addrs {
+		a := p.Addr()
+		if f, ok := b.freed[a]; ok {
+			delete(b.freed, a)
+			delete(b.former, f.hash)
+		}
+		if h := b.holders[a]; !slices.Contains(h, c.Hash) {
+			if len(h) == 0 {
+				b.count(a, 1)
+			}
+			b.holders[a] = append(h, c.Hash)
+		}
+	}
+	delete(b.former, c.Hash)
+	b.place(&c)
+	b.claims[c.Hash] = &c
+	delete(b.absent, c.Hash)
+}
+
+// Release ends a claim. Its addresses rest.
+func (b *Book) Release(hash string) (Claim, bool) {
+	c, ok := b.claims[hash]
+	if !ok {
+		return Claim{}, false
+	}
+	delete(b.claims, hash)
+	delete(b.absent, hash)
+	b.forgetHolder(c, func(netip.Addr) bool { return false })
+	b.former[hash] = c.Addrs
+	return *c, true
+}
+
+// Rested enters the addresses of an attachment that ended before this book began.
+func (b *Book) Rested(c Claim) {
+	for _, p := range c.Addrs {
+		if !b.known(p.Addr()) {
+			b.free(p.Addr(), c.Hash)
+		}
+	}
+	if _, held := b.claims[c.Hash]; !held {
+		b.former[c.Hash] = c.Addrs
+	}
+}
+
+func (b *Book) forgetHolder(c *Claim, keep func(netip.Addr) bool) {
+	for _, p := range c.Addrs {
+		a := p.Addr()
+		if keep(a) {
+			continue
+		}
+		rest := slices.DeleteFunc(b.holders[a], func(h string) bool { return h == c.Hash })
+		if len(rest) > 0 {
+			b.holders[a] = rest
+			continue
+		}
+		delete(b.holders, a)
+		b.count(a, -1)
+		b.free(a, c.Hash)
+	}
+}
+
+func (b *Book) free(a netip.Addr, hash string) {
+	b.turn++
+	b.freed[a] = freed{hash, b.turn}
+	if s := b.spaceOf(a); s != nil && s.gives(a) {
+		s.enqueue(b, queued{a, b.turn})
+	}
+}
+
+// Claim finds one by its hash.
+func (b *Book) Claim(hash string) (Claim, bool) {
+	c, ok := b.claims[hash]
+	if !ok {
+		return Claim{}, false
+	}
+	return *c, true
+}
+
+// Claims lists all, by hash.
+func (b *Book) Claims() []Claim {
+	out := make([]Claim, 0, len(b.claims))
+	for _, c := range b.claims {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(x, y Claim) int { return strings.Compare(x.Hash, y.Hash) })
+	return out
+}
+
+// Use counts one subnet, each number at most math.MaxUint64.
+type Use struct {
+	Usable  uint64 // owned and not reserved
+	Used    uint64 // of those, held
+	Foreign uint64 // held, but not owned
+}
+
+// Free is how many can be given now.
+func (u Use) Free() uint64 {
+	return u.Usable - u.Used
+}
+
+// Use counts a subnet of which the book knows; Foreign takes a walk over all claims.
+func (b *Book) Use(network string, prefix netip.Prefix, foreign bool) (u Use) {
+	s := b.space(network, prefix)
+	if s == nil {
+		return u
+	}
+	u.Usable, u.Used = s.usable(), s.used
+	if foreign {
+		u.Foreign = uint64(len(b.Foreign(network, prefix)))
+	}
+	return u
+}
+
+// Foreign lists the addresses of a subnet that are held here but not owned, in order.
+func (b *Book) Foreign(network string, prefix netip.Prefix) (out []netip.Addr) {
+	s := b.space(network, prefix)
+	if s == nil {
+		return nil
+	}
+	for a := range b.holders {
+		if s.prefix.Contains(a) && !contains(s.own, a) {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}

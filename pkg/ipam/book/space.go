@@ -1,0 +1,169 @@
+package book
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/weave-cni/weave-cni/pkg/addr"
+)
+
+// space is this host's part of one subnet.
+//
+// Each owned address is held (Book.holders), or was held and is free again
+// (Book.freed, and in queue), or is in fresh and was never used, or is reserved.
+// fresh may still cover held and freed ones; they are cut off when the search
+// comes by. So a search looks at each address once, and IPv6 costs nothing.
+type space struct {
+	network string
+	prefix  netip.Prefix
+	own     []addr.Range // sorted, none overlaps another
+	fresh   []addr.Range // parts of own
+	queue   []queued     // in the order in which they were freed
+	used    uint64       // addresses of own that are held
+}
+
+// queued is an address in a queue. It is stale, and passed over, once the book's
+// entry for it is gone or has another turn.
+type queued struct {
+	addr netip.Addr
+	turn uint64
+}
+
+// reserved reports whether an address is given to nobody: the first and the last
+// of an IPv4 subnet, the first (subnet-router anycast) of an IPv6 one.
+func reserved(p netip.Prefix, a netip.Addr) bool {
+	if p.Addr().BitLen()-p.Bits() < 2 {
+		return false // /31 and /127 are point to point, /32 and /128 are one host
+	}
+	return a == p.Masked().Addr() || a.Is4() && a == addr.LastOf(p)
+}
+
+func contains(sorted []addr.Range, a netip.Addr) bool {
+	i, _ := slices.BinarySearchFunc(sorted, a, func(r addr.Range, a netip.Addr) int { return r.Last.Compare(a) })
+	return i < len(sorted) && sorted[i].Contains(a)
+}
+
+// gives reports whether the address is owned and not reserved.
+func (s *space) gives(a netip.Addr) bool { return contains(s.own, a) && !reserved(s.prefix, a) }
+
+// subtract gives what of each range of from lies in no range of cut, in order.
+func subtract(from, cut []addr.Range) []addr.Range {
+	rest := slices.Clone(from)
+	for _, c := range cut {
+		var next []addr.Range
+		for _, r := range rest {
+			in, ok := r.Within(c)
+			if !ok {
+				next = append(next, r)
+				continue
+			}
+			if r.First != in.First {
+				next = append(next, addr.Range{First: r.First, Last: in.First.Prev()})
+			}
+			if r.Last != in.Last {
+				next = append(next, addr.Range{First: in.Last.Next(), Last: r.Last})
+			}
+		}
+		rest = next
+	}
+	return rest
+}
+
+// usable is how many owned addresses may be given to somebody, at most math.MaxUint64.
+func (s *space) usable() (n uint64) {
+	for _, r := range s.own {
+		if sum := n + r.Size(); sum >= n {
+			n = sum
+		} else {
+			return ^uint64(0)
+		}
+	}
+	for _, a := range []netip.Addr{s.prefix.Addr(), addr.LastOf(s.prefix)} {
+		if reserved(s.prefix, a) && contains(s.own, a) && n != ^uint64(0) {
+			n--
+		}
+	}
+	return n
+}
+
+// setOwn changes what is owned. Of what is lost nothing is given any more.
+func (s *space) setOwn(b *Book, own []addr.Range) {
+	gained, lost := subtract(own, s.own), subtract(s.own, own)
+	s.own = slices.Clone(own)
+	s.fresh = append(subtract(s.fresh, lost), gained...)
+	s.queue = slices.DeleteFunc(s.queue, func(q queued) bool { return !contains(s.own, q.addr) })
+	for a, f := range b.freed {
+		in := func(r addr.Range) bool { return r.Contains(a) }
+		if slices.ContainsFunc(gained, in) && s.gives(a) {
+			s.queue = append(s.queue, queued{a, f.turn})
+		} else if slices.ContainsFunc(lost, in) {
+			delete(b.freed, a)
+		}
+	}
+	slices.SortFunc(s.queue, func(x, y queued) int { return cmp.Compare(x.turn, y.turn) })
+}
+
+// pick finds a free address within a prefix (the zero Prefix: anywhere), and leaves
+// it where it is; to hold it is what takes it away. Never used ones come first, then
+// the one that was freed longest ago, so that each rests as long as others are free.
+func (s *space) pick(b *Book, within netip.Prefix) (netip.Addr, bool) {
+	limit := addr.RangeOf(s.prefix)
+	if within.IsValid() {
+		limit = addr.RangeOf(within)
+	}
+	if a, ok := s.pickFresh(b, limit); ok {
+		return a, true
+	}
+	return s.pickQueued(b, limit)
+}
+
+func (s *space) pickFresh(b *Book, limit addr.Range) (netip.Addr, bool) {
+	for i := 0; i < len(s.fresh); i++ {
+		cut, ok := s.fresh[i].Within(limit)
+		if !ok {
+			continue
+		}
+		a := cut.First
+		for b.known(a) || reserved(s.prefix, a) {
+			if a == cut.Last {
+				a = netip.Addr{}
+				break
+			}
+			a = a.Next()
+		}
+		if a == cut.First {
+			return a, true
+		}
+		passed := addr.Range{First: cut.First, Last: cut.Last}
+		if a.IsValid() {
+			passed.Last = a.Prev()
+		}
+		s.fresh = slices.Replace(s.fresh, i, i+1, subtract(s.fresh[i:i+1], []addr.Range{passed})...)
+		if a.IsValid() {
+			return a, true
+		}
+		i-- // what took its place comes next
+	}
+	return netip.Addr{}, false
+}
+
+func (s *space) pickQueued(b *Book, limit addr.Range) (netip.Addr, bool) {
+	for len(s.queue) > 0 && b.stale(s.queue[0]) {
+		s.queue = s.queue[1:]
+	}
+	for _, q := range s.queue {
+		if !b.stale(q) && limit.Contains(q.addr) {
+			return q.addr, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// enqueue appends a freed address, and now and then drops the stale ones.
+func (s *space) enqueue(b *Book, q queued) {
+	s.queue = append(s.queue, q)
+	if len(s.queue) > 2*len(b.freed)+64 {
+		s.queue = slices.DeleteFunc(s.queue, b.stale)
+	}
+}
