@@ -1,0 +1,255 @@
+package cniconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/weave-cni/weave-cni/pkg/attachment"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+)
+
+// What the two main plugins do alike: addresses from the IPAM plugin, the veth, its check.
+
+const ownNetNS = "/proc/thread-self/ns/net"
+
+// NamesFree makes sure that neither the container nor the host has an interface
+// of the attachment's names yet. It comes before the IPAM plugin is asked: what
+// that plugin then holds under the attachment's key is this ADD's, and may be
+// taken back.
+func (c *Call) NamesFree() error {
+	host, err := netdev.OpenNS(ownNetNS)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	for _, end := range []struct {
+		ns   *netdev.NS
+		name string
+	}{{c.NS, c.Key.IfName}, {host, c.Key.Veth()}} {
+		taken, err := netdev.HasLink(end.ns, end.name)
+		if err != nil {
+			return err
+		}
+		if taken && end.ns == host {
+			return Errorf(CodeExists, "container %s is attached to network %q as %q already (by %q on the host): DEL it first", c.Key.ContainerID, c.Key.Network, c.Key.IfName, end.name)
+		}
+		if taken {
+			return Errorf(CodeExists, "CNI_IFNAME: container %s has an interface %q already", c.Key.ContainerID, end.name)
+		}
+	}
+	return nil
+}
+
+// AddAddresses asks the IPAM plugin for the attachment's addresses, and pushes
+// what gives them back. Without an IPAM plugin (layer 2 only) the result is empty.
+func (c *Call) AddAddresses(ctx context.Context, ipam string, undo *Undo) (*current.Result, error) {
+	if ipam == "" {
+		return &current.Result{CNIVersion: current.ImplementedSpecVersion}, nil
+	}
+	// Pushed before: a plugin that failed may have got half of the way, and CNI
+	// wants its DEL then too.
+	undo.Push(func() {
+		ctx, cancel := UndoContext()
+		defer cancel()
+		if _, err := c.Delegate(ctx, ipam, "DEL"); err != nil {
+			fmt.Fprintf(os.Stderr, "take back the addresses of %s: %v\n", c.Key.ContainerID, err)
+		}
+	})
+	r, err := c.DelegateAdd(ctx, ipam)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.IPs) == 0 {
+		return nil, Errorf(types.ErrInvalidNetworkConfig, "IPAM plugin %q gave no address", ipam)
+	}
+	return r, nil
+}
+
+// Link is what a main plugin attaches a container with.
+type Link struct {
+	Bridge    string
+	BridgeMAC string // as the result shows it
+	MTU       int
+	Hairpin   bool
+	MAC       net.HardwareAddr // asked for; nil: attachment.Key.MAC
+}
+
+// CheckAlias refuses more addresses than the attachment's record in the kernel
+// has room for. asked are addresses with or without a prefix length.
+func (c *Call) CheckAlias(asked []string) error {
+	var addrs []netip.Prefix
+	for _, s := range asked {
+		if _, text, err := parseIP(s); err == nil {
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				a := netip.MustParseAddr(text) // parseIP took it
+				p = netip.PrefixFrom(a, a.BitLen())
+			}
+			addrs = append(addrs, p)
+		}
+	}
+	_, err := c.alias(c.Key.MAC(addrs), addrs)
+	return err
+}
+
+func (c *Call) alias(mac net.HardwareAddr, addrs []netip.Prefix) (string, error) {
+	text, err := attachment.Alias{Hash: c.Key.Hash(), Network: c.Key.Network, MAC: mac, Addrs: addrs}.Encode()
+	if err != nil {
+		return "", Errorf(types.ErrInvalidNetworkConfig, "%v", err)
+	}
+	return text, nil
+}
+
+// Attach makes the veth with the addresses and routes of the IPAM plugin's
+// result, completes the result, and pushes what deletes the veth again. It
+// gives the MAC and the addresses of the container's end.
+func (c *Call) Attach(l Link, r *current.Result, undo *Undo) (net.HardwareAddr, []netip.Prefix, error) {
+	addrs := allAddresses(r)
+	mac := l.MAC
+	if mac == nil {
+		mac = c.Key.MAC(addrs)
+	}
+	alias, err := c.alias(mac, addrs)
+	if err != nil {
+		return nil, nil, err
+	}
+	routes, err := Routes(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, hash := c.Key.Veth(), c.Key.Hash()
+	err = netdev.Attach(netdev.Veth{
+		Host: host, Bridge: l.Bridge, MTU: l.MTU, Alias: alias,
+		NS: c.NS, IfName: c.Key.IfName, MAC: mac, Addrs: addrs, Routes: routes,
+		Hairpin: l.Hairpin, Lock: true,
+	})
+	if errors.Is(err, netdev.ErrExists) {
+		// Somebody else's ADD of this very attachment has won meanwhile, and
+		// holds its addresses under the same key: they are not ours to give back.
+		undo.Keep()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	undo.Push(func() {
+		if err := netdev.Detach(host, hash); err != nil {
+			fmt.Fprintf(os.Stderr, "take back %s: %v\n", host, err)
+		}
+	})
+	return mac, addrs, c.complete(r, l, mac)
+}
+
+// Detach deletes the attachment's veth without the router. A link of that name
+// which is another attachment's stays: then ours is gone.
+func (c *Call) Detach() error {
+	err := netdev.Detach(c.Key.Veth(), c.Key.Hash())
+	if errors.Is(err, netdev.ErrNotOurs) {
+		return nil
+	}
+	return err
+}
+
+// complete lists the interfaces in the result: bridge, the host's end, the
+// container's end, to which every address belongs.
+func (c *Call) complete(r *current.Result, l Link, mac net.HardwareAddr) error {
+	own, err := netdev.OpenNS(ownNetNS)
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	port, err := netdev.Inspect(own, c.Key.Veth())
+	if err != nil {
+		return err
+	}
+	r.Interfaces = []*current.Interface{
+		{Name: l.Bridge, Mac: l.BridgeMAC, Mtu: l.MTU},
+		{Name: c.Key.Veth(), Mac: port.MAC.String(), Mtu: l.MTU},
+		{Name: c.Key.IfName, Mac: mac.String(), Mtu: l.MTU, Sandbox: c.NetNS},
+	}
+	for _, ip := range r.IPs {
+		ip.Interface = current.Int(2)
+	}
+	return nil
+}
+
+func allAddresses(r *current.Result) []netip.Prefix {
+	var out []netip.Prefix
+	for _, ip := range r.IPs {
+		if p, err := prefixOf(ip.Address); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// CheckLink compares the kernel with what ADD left: the container's interface
+// is there, up, with its MAC, MTU and addresses; its other end is a port of the
+// bridge and carries the attachment's alias. It looks at no bridge's MAC and at
+// no routes. mtu 0 is not compared.
+func (c *Call) CheckLink(prev *current.Result, bridge string, mtu int) error {
+	inside, err := netdev.Inspect(c.NS, c.Key.IfName)
+	if errors.Is(err, netdev.ErrNotFound) {
+		return Errorf(CodeNotAsAdded, "container %s has no interface %q any more", c.Key.ContainerID, c.Key.IfName)
+	}
+	if err != nil {
+		return err
+	}
+	port, alias, err := c.port()
+	if err != nil {
+		return err
+	}
+	var p Problems
+	if !inside.Up {
+		p.Add("%s is down", c.Key.IfName)
+	}
+	if mtu != 0 && inside.MTU != mtu {
+		p.Add("%s has MTU %d, want %d", c.Key.IfName, inside.MTU, mtu)
+	}
+	if inside.MAC.String() != alias.MAC.String() {
+		p.Add("%s has MAC %s, want %s", c.Key.IfName, inside.MAC, alias.MAC)
+	}
+	for _, a := range Addresses(prev, c.Key.IfName) {
+		if !slices.Contains(inside.Addrs, a) {
+			p.Add("%s does not have address %s", c.Key.IfName, a)
+		}
+	}
+	if port.Master != bridge {
+		p.Add("%s is no port of bridge %q", port.Name, bridge)
+	}
+	if err := p.Err(); err != nil {
+		return types.NewError(CodeNotAsAdded, fmt.Sprintf("the attachment of container %s is not as it was made", c.Key.ContainerID), Coded(err).Details)
+	}
+	return nil
+}
+
+// port finds the host's end of the attachment.
+func (c *Call) port() (netdev.Port, attachment.Alias, error) {
+	ports, err := netdev.Ports()
+	if err != nil {
+		return netdev.Port{}, attachment.Alias{}, err
+	}
+	for _, p := range ports {
+		if alias, err := attachment.ParseAlias(p.Alias); p.Name == c.Key.Veth() && err == nil && alias.Hash == c.Key.Hash() {
+			return p, alias, nil
+		}
+	}
+	return netdev.Port{}, attachment.Alias{}, Errorf(CodeNotAsAdded, "the host has no interface %q of this attachment", c.Key.Veth())
+}
+
+// ResultMTU is the MTU that a result gives the container's interface, 0 when it says none.
+func ResultMTU(r *current.Result, ifname string) int {
+	for _, i := range r.Interfaces {
+		if i.Name == ifname && i.Sandbox != "" {
+			return i.Mtu
+		}
+	}
+	return 0
+}

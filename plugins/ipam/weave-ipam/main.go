@@ -1,0 +1,175 @@
+// Command weave-ipam is the CNI IPAM plugin that gives out the addresses of a
+// weave network, unique on all its hosts. It asks the router of its host.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+func main() {
+	cniconf.Main(cniconf.Plugin{Name: cniconf.WeaveIPAM, Add: add, Check: check, Del: del, GC: gc, Status: status})
+}
+
+// silence is how long DEL waits for a router that took its call and does not answer.
+const silence = 2 * time.Second
+
+// config is what the README describes.
+type config struct {
+	cniconf.Conf
+	Network string `json:"network"` // of weave-net, whose configuration this is too
+
+	asked []string
+}
+
+func decode(c *cniconf.Call) (*config, error) {
+	conf := &config{}
+	if err := cniconf.Decode(c.Stdin, conf); err != nil {
+		return nil, err
+	}
+	var p cniconf.Problems
+	if conf.IPAM.Type != cniconf.WeaveIPAM {
+		p.Add("ipam.type %q: weave-ipam is called by another plugin, with its own section", conf.IPAM.Type)
+	}
+	conf.Check(&p)
+	p.Check(cniconf.CheckName("network", conf.network()))
+	var err error
+	conf.asked, err = conf.RequestedIPs(c.Args)
+	p.Check(err)
+	return conf, p.Err()
+}
+
+// network is the ledger's name of the network: the section's, else that which
+// weave-net attaches to, else the name of the CNI network.
+func (conf *config) network() string {
+	switch {
+	case conf.IPAM.Network != "":
+		return conf.IPAM.Network
+	case conf.Type == "weave-net" && conf.Network != "":
+		return conf.Network
+	default:
+		return conf.Name
+	}
+}
+
+// decider says what proves that an address is in use. Our own main plugins leave
+// a record in the kernel; of any other nothing is known but the claim.
+func (conf *config) decider() ctl.Decider {
+	if conf.Type == "weave-net" || conf.Type == "simplebridge" {
+		return ctl.DecidedByVeth
+	}
+	return ctl.DecidedByClaim
+}
+
+func add(ctx context.Context, c *cniconf.Call) error {
+	conf, err := decode(c)
+	if err != nil {
+		return err
+	}
+	var got ctl.AllocateReply
+	request := ctl.AllocateRequest{
+		Key: c.Key, Network: conf.network(), Requested: conf.asked, Subnet: conf.IPAM.Subnet,
+		Decider: conf.decider(), NetNS: c.NS.ID(),
+	}
+	router := cniconf.NewRouter(conf.IPAMSocket())
+	if err := router.Call(ctx, ctl.PathAllocate, request, &got); err != nil {
+		return err
+	}
+	var undo cniconf.Undo
+	defer undo.Run()
+	undo.Push(func() {
+		ctx, cancel := cniconf.UndoContext()
+		defer cancel()
+		if err := router.Call(ctx, ctl.PathRelease, ctl.KeyRequest{Key: c.Key}, nil); err != nil {
+			fmt.Fprintf(os.Stderr, "take back the addresses of %s: %v\n", c.Key.ContainerID, err)
+		}
+	})
+	if err := c.Print(result(got, conf.IPAM.Routes)); err != nil {
+		return err
+	}
+	undo.Keep()
+	return nil
+}
+
+func result(got ctl.AllocateReply, routes []*types.Route) *current.Result {
+	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: routes}
+	for _, a := range got.Addresses {
+		r.IPs = append(r.IPs, &current.IPConfig{Address: cniconf.IPNet(a.Address), Gateway: a.Gateway.AsSlice()})
+	}
+	return r
+}
+
+// del gives the addresses back. What is not there is given back already. When
+// no router runs, our own main plugins have taken the veth away, and a router
+// that starts sees that; for other main plugins only the claim file counts, and
+// it goes here.
+func del(ctx context.Context, c *cniconf.Call) error {
+	var conf config
+	if err := cniconf.Decode(c.Stdin, &conf); err != nil {
+		return err
+	}
+	socket := conf.IPAMSocket()
+	asked, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	release := ctl.KeyRequest{Key: c.Key}
+	err := cniconf.NewImpatientRouter(socket).Call(asked, ctl.PathRelease, release, nil)
+	if err == nil {
+		return nil
+	}
+	if conf.decider() == ctl.DecidedByVeth {
+		fmt.Fprintf(os.Stderr, "the router will see by itself that %s has gone: %v\n", c.Key.ContainerID, err)
+		return nil
+	}
+	if !cniconf.Gone(err) {
+		return err
+	}
+	if err := cniconf.NewRouter(socket).DropClaim(c.Key); err != nil {
+		return fmt.Errorf("release the addresses of %s without a router: %w", c.Key.ContainerID, err)
+	}
+	// A router that was just starting may have read the claim before it went.
+	err = cniconf.NewRouter(socket).Call(ctx, ctl.PathRelease, release, nil)
+	if cniconf.Gone(err) {
+		return nil
+	}
+	return err
+}
+
+func check(ctx context.Context, c *cniconf.Call) error {
+	conf, err := decode(c)
+	if err != nil {
+		return err
+	}
+	prev, err := conf.Prev()
+	if err != nil {
+		return err
+	}
+	request := ctl.ReservedRequest{Key: c.Key}
+	for _, p := range cniconf.Addresses(prev, c.Key.IfName) {
+		request.Addresses = append(request.Addresses, p.Addr())
+	}
+	return cniconf.NewRouter(conf.IPAMSocket()).Call(ctx, ctl.PathReserved, request, nil)
+}
+
+func gc(ctx context.Context, c *cniconf.Call) error {
+	conf, err := decode(c)
+	if err != nil {
+		return err
+	}
+	return conf.Collect(ctx, cniconf.NewRouter(conf.IPAMSocket()))
+}
+
+func status(ctx context.Context, c *cniconf.Call) error {
+	conf, err := decode(c)
+	if err != nil {
+		return err
+	}
+	return cniconf.NewImpatientRouter(conf.IPAMSocket()).Ready(ctx)
+}

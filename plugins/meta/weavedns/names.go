@@ -1,0 +1,102 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/cniconf"
+)
+
+const (
+	maxNames = 64 // of one container
+	shortID  = 12 // characters of a container id that people write
+)
+
+// names gives the container's names, best first: the one that the user or the
+// runtime gave it, and its aliases; without any, that of its namespace; without
+// that, the front of its id. None, when not even that can be a name.
+func (conf *config) names(c *cniconf.Call) []string {
+	names := append([]string{givenName(c.Args)}, conf.RuntimeConfig.Aliases.For(conf.Name)...)
+	names = distinct(names)
+	if len(names) == 0 {
+		names = distinct([]string{netnsName(c.NetNS)})
+	}
+	if len(names) == 0 {
+		names = distinct([]string{c.Key.ContainerID[:min(shortID, len(c.Key.ContainerID))]})
+	}
+	return names[:min(len(names), maxNames)]
+}
+
+// givenName is the name in CNI_ARGS: ours, that of podman, cri-o and containerd
+// (a pod's with its namespace, since two namespaces may have a pod of one name),
+// nerdctl's.
+func givenName(args cniconf.Args) string {
+	pod := args["K8S_POD_NAME"]
+	if ns := args["K8S_POD_NAMESPACE"]; pod != "" && ns != "" {
+		pod += "." + ns
+	}
+	for _, name := range []string{args["WEAVE_HOSTNAME"], pod, args["NERDCTL_CNI_DHCP_HOSTNAME"]} {
+		if name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// netnsName is the name that a person gave with `ip netns add`; "" for a path
+// elsewhere and for names that runtimes make up.
+func netnsName(path string) string {
+	dir, name := filepath.Split(filepath.Clean(path))
+	if dir != "/run/netns/" && dir != "/var/run/netns/" {
+		return ""
+	}
+	if strings.HasPrefix(name, "cni-") || strings.HasPrefix(name, "netns-") || isUUID(name) {
+		return ""
+	}
+	return name
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, r := range s {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (r == '-') || !dash && !strings.ContainsRune("0123456789abcdefABCDEF", r) {
+			return false
+		}
+	}
+	return true
+}
+
+// distinct normalises names and leaves out repeats and what no DNS name can be.
+func distinct(names []string) []string {
+	var out []string
+	for _, n := range names {
+		if n = normal(n); valid(n) && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// normal is a name as DNS compares it.
+func normal(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// valid accepts a normal name of labels as RFC 1123 has them, and '_', which
+// podman's and compose's names have. The router decides; this keeps what it would
+// pass over out of the way.
+func valid(name string) bool {
+	if name == "" || len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		}) {
+			return false
+		}
+	}
+	return true
+}
