@@ -14,7 +14,7 @@ import (
 
 // MaxBody bounds a request and a reply, in bytes.
 const (
-	MaxRequest = 64 << 10
+	MaxRequest = 1 << 20 // GC of a thousand attachments lists them all
 	MaxReply   = 16 << 20
 )
 

@@ -144,6 +144,10 @@ type CollectRequest struct {
 	Network string           `json:"network"` // Key.Network
 	Valid   []attachment.Key `json:"valid,omitempty"`
 	Absent  bool             `json:"absent,omitempty"`
+
+	// Occupied are the inodes of the network namespaces in which processes run,
+	// as the plugin saw them: the router may not look into other processes.
+	Occupied []uint64 `json:"occupied,omitempty"`
 }
 
 // CollectReply lists what was collected, by Key.Hash.

@@ -16,6 +16,7 @@
 package overlay
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -140,11 +141,7 @@ func (v *View) SetEndpoint(origin gossip.Peer, key string, e *Endpoint) {
 func (v *View) Hosts() map[gossip.Peer]Host {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	out := make(map[gossip.Peer]Host, len(v.hosts))
-	for p, h := range v.hosts {
-		out[p] = h
-	}
-	return out
+	return maps.Clone(v.hosts)
 }
 
 // VTEPs lists the tunnel ends that may send to us: those of all hosts that have
@@ -221,34 +218,11 @@ func (v *View) inherit(network string, p *Plan, flood, spoken map[netip.Addr]boo
 	}
 }
 
-// Name is one name of one address of one host.
-type Name struct {
-	Name    string
-	Network string
-	Host    gossip.Peer
-	Addr    netip.Addr
-}
-
-// Names lists an origin's names by record key.
-func (v *View) Names(origin gossip.Peer) map[string][]Name {
+// Endpoints lists an origin's endpoints by record key.
+func (v *View) Endpoints(origin gossip.Peer) map[string]Endpoint {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	out := map[string][]Name{}
-	for key, e := range v.endpoints[origin] {
-		out[key] = NamesOf(origin, e)
-	}
-	return out
-}
-
-// NamesOf pairs an endpoint's names with its addresses.
-func NamesOf(origin gossip.Peer, e Endpoint) []Name {
-	var out []Name
-	for _, n := range e.Names {
-		for _, a := range e.Addrs {
-			out = append(out, Name{n, e.Network, origin, a})
-		}
-	}
-	return out
+	return maps.Clone(v.endpoints[origin])
 }
 
 func sorted(set map[netip.Addr]bool) []netip.Addr {

@@ -1,0 +1,186 @@
+// Command weave shows what the weave router of this host does, and prepares
+// what a host needs to run it.
+//
+// It talks to the router over its unix socket and is linked from nothing of it,
+// so that it says something clear when the router is not there. Exit codes:
+//
+//	0  done
+//	1  failed; the reason is on stderr
+//	2  used wrongly
+//	3  the router does not answer
+//	4  status only: the router answers, but ADD cannot be served now
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/identity"
+)
+
+// version is set by build.sh.
+var version = "unknown"
+
+const (
+	exitFailed   = 1
+	exitUsage    = 2
+	exitNoRouter = 3
+	exitNotReady = 4
+)
+
+// answerIn bounds one question to the router.
+const answerIn = 10 * time.Second
+
+// exit is an error with the code to end with. Its text may be empty: then
+// everything has been said.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e exit) Unwrap() error { return e.err }
+
+// app is what all commands share: where to write, and which router to ask.
+type app struct {
+	out    io.Writer
+	paint  palette
+	socket string
+	now    func() time.Time
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	a := &app{out: os.Stdout, paint: paletteFor(os.Stdout, os.Getenv), now: time.Now}
+	os.Exit(a.run(ctx, os.Args[1:], os.Getenv, os.Stderr))
+}
+
+// run does one command and returns the exit code.
+func (a *app) run(ctx context.Context, args []string, env func(string) string, stderr io.Writer) int {
+	root := a.commands(env)
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(stderr, "weave:", text)
+	}
+	var e exit
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return exitUsage // cobra's own errors are all about flags and arguments
+}
+
+func (a *app) commands(env func(string) string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "weave",
+		Short: "Show and prepare the weave network of this host",
+		Long: `weave shows what the weave router of this host does, and prepares what a host
+needs to run it.
+
+It ends with 0 when done, 1 when it failed, 2 when used wrongly, 3 when the
+router does not answer, and "status" with 4 when no container can be added now.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	socket := env("WEAVE_SOCKET")
+	if socket == "" {
+		socket = ctl.DefaultSocket
+	}
+	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "the router's socket (environment: WEAVE_SOCKET)")
+	root.AddCommand(a.status(), a.ps(), a.report(), a.conflist(), a.secret(), a.version())
+	return root
+}
+
+// does turns a function into a command's work, with exit code 1 for its errors
+// unless they carry another.
+func does(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		err := f(c.Context(), args)
+		if err == nil || errors.As(err, &exit{}) {
+			return err
+		}
+		return exit{exitFailed, err}
+	}
+}
+
+// ask gets one of the router's answers; an error says what to do about it.
+func (a *app) ask(ctx context.Context, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerIn)
+	defer cancel()
+	err := ctl.New(a.socket, 0).Call(ctx, path, nil, answer)
+	switch {
+	case err == nil:
+		return nil
+	case ctl.IsUnavailable(err) && errors.Is(unix.Access(a.socket, unix.W_OK), unix.EACCES):
+		return exit{exitNoRouter, fmt.Errorf("%s: permission denied; run it as root", a.socket)}
+	case ctl.IsUnavailable(err):
+		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s\nstart it with: weaver [flags] [PEER…]", a.socket)}
+	default:
+		return exit{exitFailed, err}
+	}
+}
+
+func (a *app) secret() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "secret",
+		Short: "Make the secret that the hosts of a cluster share",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(&cobra.Command{
+		Use:   "new",
+		Short: "Print a new secret",
+		Long: `Print a new secret, of 256 random bits. Whoever has it can join the cluster:
+give it to every host in a file that only root can read.`,
+		Example: "  (umask 077; weave secret new > /etc/weave/secret)",
+		Args:    cobra.NoArgs,
+		RunE: does(func(context.Context, []string) error {
+			s, err := identity.NewSecret()
+			if err == nil {
+				_, err = fmt.Fprintln(a.out, s)
+			}
+			return err
+		}),
+	})
+	return c
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Show the version of this command and of the router",
+		Args:  cobra.NoArgs,
+		RunE: does(func(ctx context.Context, _ []string) error {
+			fmt.Fprintln(a.out, "weave ", version)
+			var s ctl.Status
+			if a.ask(ctx, ctl.PathStatus, &s) == nil {
+				fmt.Fprintln(a.out, "weaver", s.Version)
+			}
+			return nil
+		}),
+	}
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// view is one way to look at the router's status: for people, and as JSON.
+type view struct {
+	name, short string
+	show        func(*app, ctl.Status)
+	part        func(ctl.Status) any
+}
+
+var views = []view{
+	{"peers", "Show the routers that this one knows", (*app).showPeers, func(s ctl.Status) any { return s.Peers }},
+	{"ipam", "Show who owns which addresses", (*app).showIPAM, func(s ctl.Status) any { return s.IPAM }},
+	{"dns", "Show the names that containers can ask for", (*app).showDNS, func(s ctl.Status) any { return s.DNS }},
+	{"overlay", "Show networks and the ways to other hosts", (*app).showOverlay, func(s ctl.Status) any {
+		return struct {
+			Networks []ctl.NetStatus `json:"networks"`
+			Overlay  []ctl.Remote    `json:"overlay"`
+		}{s.Networks, s.Overlay}
+	}},
+}
+
+func (a *app) status() *cobra.Command {
+	summary := view{"status", "Show how the network of this host does", (*app).showSummary, func(s ctl.Status) any { return s }}
+	c := a.viewCommand(summary)
+	for _, v := range views {
+		c.AddCommand(a.viewCommand(v))
+	}
+	return c
+}
+
+func (a *app) viewCommand(v view) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: v.name, Short: v.short, Args: cobra.NoArgs,
+		RunE: does(func(ctx context.Context, _ []string) error {
+			var s ctl.Status
+			if err := a.ask(ctx, ctl.PathStatus, &s); err != nil {
+				return err
+			}
+			if asJSON {
+				if err := a.printJSON(v.part(s)); err != nil {
+					return err
+				}
+			} else {
+				v.show(a, s)
+			}
+			if v.name == "status" && s.Error != nil {
+				return exit{code: exitNotReady}
+			}
+			return nil
+		}),
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return c
+}
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// showSummary is one screen: each part in one line, and under it only what is wrong.
+func (a *app) showSummary(s ctl.Status) {
+	fmt.Fprintf(a.out, "%s  weave %s, up %s, %s\n", s.Name, s.Version, span(s.Uptime), a.cluster(s))
+	if s.Error == nil {
+		fmt.Fprintln(a.out, a.paint.in(green, "ready"))
+	} else {
+		fmt.Fprintln(a.out, a.paint.in(red, "not ready")+"  "+s.Error.Error())
+	}
+	fmt.Fprintln(a.out)
+	rows := [][]string{{"peers", a.peersLine(s.Peers)}}
+	for _, u := range s.IPAM.Subnets {
+		rows = append(rows, []string{"addresses", subnetLine(u)})
+	}
+	rows = append(rows, []string{"ledger", ledgerLine(s.IPAM)})
+	if s.IPAM.Waiting != "" {
+		rows = append(rows, []string{"", a.paint.in(amber, s.IPAM.Waiting)})
+	}
+	rows = append(rows,
+		[]string{"overlay", overlayLine(s.Overlay)},
+		[]string{"dns", dnsLine(s.DNS)},
+		[]string{"here", count(len(containers(s)), "container interface")})
+	table(a.out, rows)
+}
+
+func (a *app) cluster(s ctl.Status) string {
+	name := "in no cluster yet"
+	if s.Cluster != "" {
+		name = "cluster " + short(s.Cluster)
+	}
+	if s.Secured {
+		return name
+	}
+	return name + ", " + a.paint.in(amber, "no secret: anybody may join")
+}
+
+func (a *app) peersLine(peers []ctl.Peer) string {
+	if len(peers) == 0 {
+		return "none"
+	}
+	var up int
+	var down []string
+	for _, p := range peers {
+		if p.State == "connected" || p.State == "relayed" {
+			up++
+		} else {
+			down = append(down, peerName(p)+" "+p.State)
+		}
+	}
+	line := fmt.Sprintf("%d of %d connected", up, len(peers))
+	if len(down) > 3 {
+		down = append(down[:3], "…")
+	}
+	if len(down) > 0 {
+		line += ", " + a.paint.in(amber, strings.Join(down, ", "))
+	}
+	return line
+}
+
+// peerName is the best that is known of a peer: before the first handshake only its address.
+func peerName(p ctl.Peer) string {
+	if p.Name == "" {
+		return p.Address
+	}
+	return p.Name
+}
+
+func subnetLine(u ctl.SubnetUse) string {
+	var used, owned uint64
+	for _, h := range u.Hosts {
+		if h.Self {
+			used, owned = h.Used, h.Owned
+		}
+	}
+	return fmt.Sprintf("%s  %s used of %s here, %s in the pool, %s", u.Subnet, number(used), number(owned), number(u.Pool), count(len(u.Hosts), "host"))
+}
+
+func ledgerLine(i ctl.IPAM) string {
+	if i.Leader == "" {
+		return fmt.Sprintf("entry %d, no leader", i.Index)
+	}
+	return fmt.Sprintf("entry %d, leader %s, %s", i.Index, i.Leader, count(len(i.Voters), "voter"))
+}
+
+func overlayLine(remotes []ctl.Remote) string {
+	if len(remotes) == 0 {
+		return "no other host has containers"
+	}
+	var endpoints int
+	hosts := map[string]bool{}
+	for _, r := range remotes {
+		endpoints += r.Endpoints
+		hosts[r.Host] = true
+	}
+	return count(endpoints, "endpoint") + " on " + count(len(hosts), "other host")
+}
+
+func dnsLine(d ctl.DNS) string {
+	if !d.Enabled {
+		return "off"
+	}
+	return fmt.Sprintf("%s in %s", count(len(d.Names), "name"), d.Domain)
+}
+
+func (a *app) showPeers(s ctl.Status) {
+	if len(s.Peers) == 0 {
+		fmt.Fprintln(a.out, "no peers")
+		return
+	}
+	colours := map[string]string{"connected": green, "relayed": green, "dialling": amber, "dead": red, "refused": red}
+	rows := [][]string{{"PEER", a.paint.in(plain, "STATE"), "ADDRESS", "DETAIL"}}
+	for _, p := range s.Peers {
+		colour := colours[p.State]
+		if colour == "" {
+			colour = plain
+		}
+		rows = append(rows, []string{orDash(p.Name), a.paint.in(colour, p.State), orDash(p.Address), p.Detail})
+	}
+	table(a.out, rows)
+}
+
+func (a *app) showIPAM(s ctl.Status) {
+	fmt.Fprintln(a.out, ledgerLine(s.IPAM)+votersLine(s.IPAM.Voters))
+	if s.IPAM.Waiting != "" {
+		fmt.Fprintln(a.out, a.paint.in(amber, "waiting: "+s.IPAM.Waiting))
+	}
+	for _, u := range s.IPAM.Subnets {
+		fmt.Fprintf(a.out, "\n%s  %s, %s in the pool\n", u.Network, u.Subnet, count(u.Pool, "address"))
+		rows := [][]string{{"HOST", "OWNED", "USED", "BLOCKS"}}
+		for _, h := range u.Hosts {
+			host, used := h.Host, "-"
+			if h.Self {
+				host, used = host+" (here)", number(h.Used)
+			}
+			if h.Foreign > 0 {
+				used += fmt.Sprintf(" + %s in others' blocks", number(h.Foreign))
+			}
+			rows = append(rows, []string{host, number(h.Owned), used, blocks(h)})
+		}
+		table(a.out, rows)
+	}
+}
+
+func votersLine(voters []string) string {
+	if len(voters) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(voters, ", ")
+}
+
+// blocks lists a host's blocks, the first few of many.
+func blocks(h ctl.HostUse) string {
+	const most = 4
+	var parts []string
+	for i, b := range h.Blocks {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("and %d more", len(h.Blocks)-most))
+			break
+		}
+		parts = append(parts, b.String())
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (a *app) showDNS(s ctl.Status) {
+	if !s.DNS.Enabled {
+		fmt.Fprintln(a.out, "off")
+		return
+	}
+	fmt.Fprintf(a.out, "domain %s, other names from %s\n", s.DNS.Domain, orDash(strings.Join(s.DNS.Upstreams, ", ")))
+	if len(s.DNS.Names) == 0 {
+		return
+	}
+	fmt.Fprintln(a.out)
+	names := slices.Clone(s.DNS.Names)
+	slices.SortFunc(names, func(x, y ctl.NameEntry) int {
+		if c := strings.Compare(x.Name, y.Name); c != 0 {
+			return c
+		}
+		return x.Address.Compare(y.Address)
+	})
+	rows := [][]string{{"NAME", "ADDRESS", "NETWORK", "HOST"}}
+	for _, n := range names {
+		rows = append(rows, []string{n.Name, n.Address.String(), n.Network, n.Host})
+	}
+	table(a.out, rows)
+}
+
+func (a *app) showOverlay(s ctl.Status) {
+	rows := [][]string{{"NETWORK", "BRIDGE", "DEVICE", "VNI", "MTU", "GATEWAY", "SUBNETS"}}
+	for _, n := range s.Networks {
+		rows = append(rows, []string{n.Name, n.Bridge, n.Device, fmt.Sprint(n.VNI), fmt.Sprint(n.MTU), orDash(join(n.Gateways)), orDash(join(n.Subnets))})
+	}
+	table(a.out, rows)
+	fmt.Fprintln(a.out)
+	if len(s.Overlay) == 0 {
+		fmt.Fprintln(a.out, overlayLine(nil))
+		return
+	}
+	rows = [][]string{{"HOST", "NETWORK", "REACHED AT", "BY", "ENDPOINTS"}}
+	for _, r := range s.Overlay {
+		rows = append(rows, []string{r.Host, r.Network, r.VTEP.String(), r.Path, fmt.Sprint(r.Endpoints)})
+	}
+	table(a.out, rows)
+}
+
+func join[T netip.Addr | netip.Prefix](xs []T) string {
+	var parts []string
+	for _, x := range xs {
+		parts = append(parts, fmt.Sprint(x))
+	}
+	return strings.Join(parts, ", ")
+}

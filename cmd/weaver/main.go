@@ -1,0 +1,150 @@
+// Command weaver is the router: one on each host.
+//
+//	weaver [flags] [PEER…]
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/router"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "weaver:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// flags are the texts behind those fields of a router.Config that are no texts.
+type flags struct {
+	config    router.Config
+	advertise string
+	ranges    string
+	range6    string
+	noDNS     bool
+	logLevel  string
+}
+
+func command() *cobra.Command {
+	f := flags{config: router.Defaults()}
+	cmd := &cobra.Command{
+		Use:   "weaver [flags] [PEER…]",
+		Short: "The weave router: one on each host",
+		Long: `The weave router: one on each host.
+
+With PEERs (HOST or HOST:PORT) it joins their cluster; without, on a host that has
+no state yet, it founds one. A host that has state goes on where it was.
+
+Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment.`,
+		Version:       cniconf.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, peers []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			config, err := f.parse(peers)
+			if err != nil {
+				return err
+			}
+			log, err := logger(f.logLevel)
+			if err != nil {
+				return err
+			}
+			return router.Run(cmd.Context(), config, log)
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+func (f *flags) register(s *pflag.FlagSet) {
+	c := &f.config
+	s.StringVar(&c.Name, "name", "", "this host's name in the cluster (default: from the machine id)")
+	s.StringVar(&f.advertise, "advertise", "", "address at which other hosts reach this one (default: that of the route to the first PEER, or the default route)")
+	s.Uint16Var(&c.Port, "port", c.Port, "TCP port for gossip between hosts")
+	s.Uint16Var(&c.VXLANPort, "vxlan-port", c.VXLANPort, "UDP port for the overlay")
+	s.Uint16Var(&c.MeshPort, "mesh-port", c.MeshPort, "TCP port on loopback that the router needs for itself")
+	s.StringVar(&f.ranges, "range", router.DefaultRange, "IPv4 addresses of the default network, when this host founds the cluster; \"\" for none")
+	s.StringVar(&f.range6, "range6", "", "IPv6 addresses of the default network, when this host founds the cluster")
+	s.BoolVar(&c.ForceRange, "force-range", false, "take the range although a route of this host overlaps it")
+	s.IntVar(&c.MTU, "mtu", c.MTU, "MTU of the default network, when this host founds the cluster")
+	s.StringVar(&c.RunDir, "run-dir", c.RunDir, "directory that survives a restart, not a reboot")
+	s.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory that survives both")
+	s.StringVar(&c.Socket, "socket", "", "control socket (default: weave.sock in the run directory)")
+	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as `weave secret new` prints it; without one anybody may join")
+	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
+	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
+	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names (default: those of /etc/resolv.conf)")
+	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// fromEnvironment sets each flag that was not given from WEAVE_<FLAG>.
+func fromEnvironment(s *pflag.FlagSet) error {
+	var errs []error
+	s.VisitAll(func(f *pflag.Flag) {
+		name := "WEAVE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := os.LookupEnv(name); ok && !f.Changed {
+			if err := s.Set(f.Name, v); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func (f *flags) parse(peers []string) (router.Config, error) {
+	c := f.config
+	c.Peers, c.DNS, c.Version = peers, !f.noDNS, cniconf.Version
+	var errs []error
+	if f.advertise != "" {
+		a, err := netip.ParseAddr(f.advertise)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--advertise: %w", err))
+		}
+		c.Advertise = a.Unmap()
+	}
+	c.Ranges = nil
+	for flag, text := range map[string]string{"--range": f.ranges, "--range6": f.range6} {
+		if text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err == nil && p.Addr().Is4() != (flag == "--range") {
+			err = fmt.Errorf("%s is of the other family", text)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", flag, err))
+			continue
+		}
+		c.Ranges = append(c.Ranges, p)
+	}
+	if len(errs) == 0 {
+		errs = append(errs, c.Validate())
+	}
+	return c, errors.Join(errs...)
+}
+
+func logger(level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
+}

@@ -1,0 +1,192 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/weave-cni/weave-cni/pkg/control"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/names"
+)
+
+type nothing = struct{}
+
+// serve registers the calls of pkg/ctl.
+func (r *Router) serve(s *control.Server) {
+	control.Handle(s, ctl.PathNetwork, r.apiNetwork)
+	control.Handle(s, ctl.PathAllocate, r.apiAllocate)
+	control.Handle(s, ctl.PathRelease, r.apiRelease)
+	control.Handle(s, ctl.PathReserved, r.apiReserved)
+	control.Handle(s, ctl.PathCommit, r.apiCommit)
+	control.Handle(s, ctl.PathDetach, r.apiDetach)
+	control.Handle(s, ctl.PathCollect, r.apiCollect)
+	control.Handle(s, ctl.PathRegister, r.apiRegister)
+	control.Handle(s, ctl.PathForget, r.apiForget)
+	control.Handle(s, ctl.PathNames, r.apiNames)
+	control.HandleGet(s, ctl.PathReady, r.apiReady)
+	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
+	control.HandleGet(s, ctl.PathReport, r.apiReport)
+}
+
+func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
+	n, err := r.network(in.Name)
+	if err != nil {
+		return ctl.Network{}, err
+	}
+	return n.describe(), nil
+}
+
+func (n *network) describe() ctl.Network {
+	return ctl.Network{ID: n.ID, Name: n.Name, Bridge: bridgeName(n.Network), MAC: n.bridge().MAC.String(), MTU: n.MTU, Gateways: n.gateways()}
+}
+
+func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.AllocateReply, error) {
+	if err := in.Key.Validate(); err != nil {
+		return ctl.AllocateReply{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	}
+	n, err := r.network(in.Network)
+	if err != nil {
+		return ctl.AllocateReply{}, err
+	}
+	prefixes, err := r.ipam.Allocate(ctx, in)
+	if err != nil {
+		return ctl.AllocateReply{}, err
+	}
+	var out ctl.AllocateReply
+	for _, p := range prefixes {
+		a := ctl.Address{Address: p}
+		if i := slices.IndexFunc(n.addrs, func(own netip.Prefix) bool { return own.Contains(p.Addr()) }); i >= 0 {
+			a.Gateway = n.addrs[i].Addr()
+		}
+		out.Addresses = append(out.Addresses, a)
+	}
+	return out, nil
+}
+
+func (r *Router) apiRelease(_ context.Context, in ctl.KeyRequest) (nothing, error) {
+	r.withdraw(in.Key.Hash())
+	return nothing{}, r.ipam.Release(in.Key)
+}
+
+func (r *Router) apiReserved(_ context.Context, in ctl.ReservedRequest) (nothing, error) {
+	return nothing{}, r.ipam.Holds(in.Key, in.Addresses)
+}
+
+func (r *Router) apiCommit(_ context.Context, in ctl.CommitRequest) (nothing, error) {
+	if err := in.Key.Validate(); err != nil {
+		return nothing{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	}
+	mac, err := parseMAC(in.MAC)
+	if err != nil {
+		return nothing{}, ctl.Errorf(ctl.CodeInvalidConfig, "MAC %q: %v", in.MAC, err)
+	}
+	c, err := r.ipam.Commit(ipam.Commit{Key: in.Key, Network: in.Network, MAC: mac, Addrs: in.Addresses, NetNS: in.NetNS})
+	if err != nil {
+		return nothing{}, err
+	}
+	return nothing{}, r.publish(c)
+}
+
+// apiDetach deletes an attachment's link. The address stays reserved until
+// apiRelease, which the IPAM plugin calls next, or until reconciliation.
+func (r *Router) apiDetach(ctx context.Context, in ctl.KeyRequest) (nothing, error) {
+	hash := in.Key.Hash()
+	r.withdraw(hash)
+	if err := r.reaper.Delete(ctx, in.Key.Veth(), hash); err != nil {
+		return nothing{}, err
+	}
+	return nothing{}, r.ipam.Detached(in.Key)
+}
+
+func (r *Router) apiCollect(ctx context.Context, in ctl.CollectRequest) (ctl.CollectReply, error) {
+	stale, err := r.ipam.Collect(in)
+	if err != nil {
+		return ctl.CollectReply{}, err
+	}
+	var out ctl.CollectReply
+	var errs []error
+	for _, c := range stale {
+		r.withdraw(c.Hash)
+		if err := r.reaper.Delete(ctx, c.Veth(), c.Hash); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, r.ipam.ReleaseHash(c.Hash))
+		out.Collected = append(out.Collected, c.Hash)
+	}
+	return out, errors.Join(errs...)
+}
+
+func (r *Router) apiRegister(_ context.Context, in ctl.RegisterRequest) (ctl.Resolver, error) {
+	var valid []string
+	for _, n := range in.Names {
+		if name, err := names.ValidName(n); err == nil && !slices.Contains(valid, name) {
+			valid = append(valid, name)
+		}
+	}
+	c, err := r.ipam.SetNames(in.Key, valid)
+	if err != nil {
+		return ctl.Resolver{}, err
+	}
+	if err := r.publish(c); err != nil {
+		return ctl.Resolver{}, err
+	}
+	return r.resolver(c.Network), nil
+}
+
+func (r *Router) resolver(name string) ctl.Resolver {
+	out := ctl.Resolver{Domain: r.config.DNSDomain}
+	if n, err := r.network(name); err == nil && r.config.DNS {
+		out.Servers = n.gateways()
+	}
+	return out
+}
+
+func (r *Router) apiForget(_ context.Context, in ctl.KeyRequest) (nothing, error) {
+	c, err := r.ipam.SetNames(in.Key, nil)
+	var coded *ctl.Error
+	if errors.As(err, &coded) && coded.Code == ctl.CodeUnknownContainer {
+		return nothing{}, nil // gone already: its names went with it
+	}
+	if err != nil {
+		return nothing{}, err
+	}
+	return nothing{}, r.publish(c)
+}
+
+func (r *Router) apiNames(_ context.Context, in ctl.KeyRequest) (ctl.RegisteredNames, error) {
+	c, ok := r.ipam.Claim(in.Key.Hash())
+	if !ok {
+		return ctl.RegisteredNames{}, ctl.Errorf(ctl.CodeUnknownContainer, "no attachment of container %s, interface %s, network %s on this host", in.Key.ContainerID, in.Key.IfName, in.Key.Network)
+	}
+	return ctl.RegisteredNames{Names: c.Names}, nil
+}
+
+func (r *Router) apiReady(context.Context) (ctl.Ready, error) {
+	return ctl.Ready{Error: r.readiness()}, nil
+}
+
+// readiness is CNI's STATUS: nil, or why no ADD can be served. A full range is no reason.
+func (r *Router) readiness() *ctl.Error {
+	r.mu.Lock()
+	broken, standing := r.broken, len(r.networks)
+	r.mu.Unlock()
+	switch {
+	case broken != nil:
+		return &ctl.Error{Code: ctl.CodeDegraded, Msg: "the data plane of this host is not as it should be", Details: broken.Error()}
+	case standing == 0:
+		return &ctl.Error{Code: ctl.CodeNotAvailable, Msg: "the weave router is not ready", Details: r.waiting()}
+	}
+	return nil
+}
+
+// waiting says in one sentence what the router waits for and what to do.
+func (r *Router) waiting() string {
+	if w := r.replica.Status().Waiting; w != "" {
+		return w
+	}
+	return r.ipam.Waiting()
+}

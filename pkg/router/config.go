@@ -1,0 +1,129 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"time"
+)
+
+// The network that every cluster is founded with.
+const (
+	DefaultNetwork = "weave"
+	DefaultBridge  = "weave"
+	DefaultRange   = "10.32.0.0/12"
+)
+
+// DefaultMTU is what a VXLAN frame leaves of an underlay of 1500 bytes, whether
+// that is IPv4 (50 bytes of headers) or IPv6 (70). One network has one MTU on
+// all hosts, so it must fit both.
+const DefaultMTU = 1430
+
+// Config is how a router runs. Defaults gives one that works; Validate says what
+// is wrong with one.
+type Config struct {
+	Name  string   // of this host, unique in the cluster; "" derives it from the machine id
+	Peers []string // HOST[:PORT] of other routers, resolved again and again; none: found a cluster
+
+	Advertise  netip.Addr     // where other hosts reach this one; zero: found by looking at the routes
+	Port       uint16         // TCP, gossip
+	VXLANPort  uint16         // UDP
+	MeshPort   uint16         // TCP on loopback, between the router and itself
+	Ranges     []netip.Prefix // of the default network, at most one of each family; used when a cluster is founded
+	ForceRange bool           // take the range although a route of the host overlaps it
+	MTU        int            // bytes, of the default network; used when a cluster is founded
+
+	RunDir     string // survives a restart, not a reboot
+	StateDir   string // survives both
+	Socket     string // "" is weave.sock in RunDir
+	SecretFile string // the cluster secret; "" is an open cluster
+
+	DNS         bool
+	DNSDomain   string
+	DNSUpstream []string // ADDR[:PORT]; none: those of /etc/resolv.conf
+
+	Version string // stamped at build time
+}
+
+// Defaults is the configuration of a router without flags.
+func Defaults() Config {
+	return Config{
+		Port:      6783,
+		VXLANPort: 6784,
+		MeshPort:  6786,
+		Ranges:    []netip.Prefix{netip.MustParsePrefix(DefaultRange)},
+		MTU:       DefaultMTU,
+		RunDir:    "/run/weave",
+		StateDir:  "/var/lib/weave",
+		DNS:       true,
+		DNSDomain: "weave.local",
+	}
+}
+
+// TunnelPort is where the encrypted overlay will listen. It is closed to
+// containers from the first day.
+const TunnelPort = 6785
+
+// Times. All of them are measured by the monotonic clock.
+const (
+	settleEvery    = 2 * time.Second      // how often the kernel is compared with what it should hold
+	nameGrace      = 6 * time.Second      // a dead router's names are withdrawn after it
+	hostAddrWithin = 2 * time.Second      // to learn the bridge's own address, each try
+	forwardDelay   = 5 * time.Millisecond // records that arrive together are written together
+)
+
+const (
+	smallestMTU = 1280 // what IPv6 demands of a link
+	biggestMTU  = 65535 - 70
+	longestName = 63
+)
+
+// Validate returns everything that is wrong, joined.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Name) > longestName {
+		bad("--name: %d characters, at most %d", len(c.Name), longestName)
+	}
+	if c.MTU < smallestMTU || c.MTU > biggestMTU {
+		bad("--mtu: %d, want %d to %d", c.MTU, smallestMTU, biggestMTU)
+	}
+	if c.Port == 0 || c.VXLANPort == 0 || c.MeshPort == 0 || c.Port == c.MeshPort {
+		bad("--port, --vxlan-port and --mesh-port: %d, %d, %d: none may be 0, gossip and mesh need two", c.Port, c.VXLANPort, c.MeshPort)
+	}
+	for _, d := range []string{c.RunDir, c.StateDir} {
+		if !filepath.IsAbs(d) {
+			bad("directory %q: want an absolute path", d)
+		}
+	}
+	errs = append(errs, c.validateRanges()...)
+	return errors.Join(errs...)
+}
+
+func (c Config) validateRanges() (errs []error) {
+	families := map[bool]bool{}
+	for _, r := range c.Ranges {
+		host := r.Addr().BitLen() - r.Bits()
+		switch {
+		case r != r.Masked():
+			errs = append(errs, fmt.Errorf("range %s: has host bits set, did you mean %s?", r, r.Masked()))
+		case host < 3:
+			errs = append(errs, fmt.Errorf("range %s: too small, want at least 8 addresses", r))
+		case families[r.Addr().Is4()]:
+			errs = append(errs, fmt.Errorf("range %s: one range of each family is enough", r))
+		}
+		families[r.Addr().Is4()] = true
+	}
+	if len(c.Ranges) == 0 {
+		errs = append(errs, errors.New("no range: want at least one"))
+	}
+	return errs
+}
+
+func (c Config) socket() string {
+	if c.Socket != "" {
+		return c.Socket
+	}
+	return filepath.Join(c.RunDir, "weave.sock")
+}

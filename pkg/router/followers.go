@@ -1,0 +1,194 @@
+package router
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/names"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/overlay"
+	"github.com/weave-cni/weave-cni/pkg/record"
+)
+
+// recordsChanged hears of every change of another host's records. It is called
+// by the exchange, one call at a time, and does no I/O.
+func (r *Router) recordsChanged(changes []record.Change) {
+	for _, c := range changes {
+		switch {
+		case c.Origin == r.id.Name():
+			continue
+		case c.Key == overlay.HostKey:
+			r.hostChanged(c)
+		case strings.HasPrefix(c.Key, overlay.EndpointPrefix):
+			r.endpointChanged(c)
+		}
+	}
+	poke(r.forward)
+}
+
+func (r *Router) hostChanged(c record.Change) {
+	var h overlay.Host
+	if c.New == nil {
+		r.view.SetHost(c.Origin, nil)
+		return
+	}
+	if err := r.codec.Decode(c.New, &h); err != nil || !h.Valid() {
+		r.log.Warn("host record not understood", "host", c.Origin, "error", err)
+		return
+	}
+	r.view.SetHost(c.Origin, &h)
+	r.link.Learn(c.Origin, h.Gossip)
+	poke(r.kick) // the firewall lets its VXLAN in
+}
+
+func (r *Router) endpointChanged(c record.Change) {
+	owner := nameOwner(c.Origin, c.Key)
+	var e overlay.Endpoint
+	if c.New != nil {
+		if err := r.codec.Decode(c.New, &e); err != nil || !e.Valid() {
+			r.log.Warn("endpoint record not understood", "host", c.Origin, "key", c.Key, "error", err)
+			c.New = nil
+		}
+	}
+	if c.New == nil {
+		r.view.SetEndpoint(c.Origin, c.Key, nil)
+		r.table.Drop(owner)
+		return
+	}
+	r.view.SetEndpoint(c.Origin, c.Key, &e)
+	if !r.isAbsent(c.Origin) {
+		r.table.Put(owner, nameRecords(c.Origin, e))
+	}
+}
+
+// nameOwner is under which key an endpoint's names stand in the name table.
+func nameOwner(origin gossip.Peer, key string) string { return string(origin) + "/" + key }
+
+func nameRecords(origin gossip.Peer, e overlay.Endpoint) []names.Record {
+	var out []names.Record
+	for _, n := range e.Names {
+		for _, a := range e.Addrs {
+			out = append(out, names.Record{Name: n, Network: e.Network, Host: string(origin), Addr: a})
+		}
+	}
+	return out
+}
+
+// follow writes the overlay's plan into the kernel whenever records have changed.
+func (r *Router) follow(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.forward:
+		}
+		// Records that arrive together are written together.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(forwardDelay):
+		}
+		for _, n := range r.standing() {
+			if err := r.writeForwarding(n); err != nil {
+				r.log.Error("write forwarding entries", "network", n.Name, "error", err)
+				poke(r.kick)
+			}
+		}
+	}
+}
+
+func (r *Router) writeForwarding(n *network) error {
+	plan := r.view.Plan(n.Name, r.complete())
+	want := netdev.Forwarding{Flood: plan.Flood}
+	for _, e := range plan.Remotes {
+		if e.VTEP.Is4() != r.vtep.Is4() {
+			continue // one VXLAN device speaks one family; `weave status overlay` shows the host as unreachable
+		}
+		want.Remotes = append(want.Remotes, netdev.Remote{MAC: e.MAC, VTEP: e.VTEP, Addrs: within(e.Addrs, n.Subnets)})
+	}
+	want.Flood = slices.DeleteFunc(want.Flood, func(a netip.Addr) bool { return a.Is4() != r.vtep.Is4() || a == r.vtep })
+	_, err := netdev.SyncForwarding(bridgeName(n.Network), deviceName(n.Network), want)
+	return err
+}
+
+// within keeps the addresses that belong to the network: a neighbour entry for
+// any other would hide an address of somebody else.
+func within(addrs []netip.Addr, subnets []netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// complete reports whether every living member of the cluster has spoken.
+func (r *Router) complete() bool {
+	hosts := r.view.Hosts()
+	for _, m := range r.replica.State().Members() {
+		h, spoken := hosts[gossip.Peer(m.Name)]
+		if m.Live() && m.Name != string(r.id.Name()) && (!spoken || h.MemberID != uint64(m.ID)) {
+			return false
+		}
+	}
+	return true
+}
+
+// watchPresence withdraws the names of hosts whose routers have died and brings
+// them back when they return.
+func (r *Router) watchPresence(ctx context.Context) error {
+	p := newPresence()
+	for {
+		changed := r.link.Changed()
+		var known []gossip.Peer
+		for h := range r.view.Hosts() {
+			known = append(known, h)
+		}
+		gone, next := p.update(time.Now(), known, r.link.Peers())
+		r.setAbsent(gone)
+		wait := settleEvery // new hosts become known without a change of the link
+		if !next.IsZero() {
+			wait = min(wait, time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (r *Router) isAbsent(h gossip.Peer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.absent[h]
+}
+
+func (r *Router) setAbsent(gone map[gossip.Peer]bool) {
+	r.mu.Lock()
+	was := r.absent
+	r.absent = gone
+	r.mu.Unlock()
+	for h := range gone {
+		if !was[h] {
+			r.log.Info("router is away: its names are withdrawn, its addresses stay", "host", h)
+			for key := range r.view.Endpoints(h) {
+				r.table.Drop(nameOwner(h, key))
+			}
+		}
+	}
+	for h := range was {
+		if !gone[h] {
+			r.log.Info("router is back", "host", h)
+			for key, e := range r.view.Endpoints(h) {
+				r.table.Put(nameOwner(h, key), nameRecords(h, e))
+			}
+		}
+	}
+}

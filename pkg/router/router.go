@@ -1,0 +1,358 @@
+// Package router wires the parts of one host's router together: it is the one
+// place that knows all of them, and holds no other logic than who is started
+// when, who hears of what, and in which order it ends.
+//
+//	plugins ──ctl──> control ──> api.go ──> ipam ──> replica (ledger)
+//	                               │                    │ changed
+//	                               ▼                    ▼
+//	          record <── endpoints.go ──> names    settle.go ──> netdev, hostfw, DNS listeners
+//	             │ gossip                               ▲
+//	             ▼                                      │
+//	         exchange ──> followers.go ──> overlay.View ┘──> FDB, neighbours
+//
+// Start: kernel and claim files are read first and published as records before
+// the first peer is spoken to, so that a restart is a change of nobody's
+// picture. End: the control socket goes first, so that no call is cut off, then
+// gossip; the kernel stays as it is.
+package router
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/control"
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
+	"github.com/weave-cni/weave-cni/pkg/hostfw"
+	"github.com/weave-cni/weave-cni/pkg/identity"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/names"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/overlay"
+	"github.com/weave-cni/weave-cni/pkg/reaper"
+	"github.com/weave-cni/weave-cni/pkg/record"
+	"github.com/weave-cni/weave-cni/pkg/record/exchange"
+	"github.com/weave-cni/weave-cni/pkg/replica"
+	"github.com/weave-cni/weave-cni/pkg/replica/store"
+	"github.com/weave-cni/weave-cni/pkg/wire"
+)
+
+// Router is one host's router.
+type Router struct {
+	config  Config
+	log     *slog.Logger
+	started time.Time
+	vtep    netip.Addr
+
+	id       *identity.Identity
+	link     *meshlink.Link
+	store    *store.File
+	replica  *replica.Replica
+	records  *record.Store
+	exchange *exchange.Exchange
+	ipam     *ipam.Allocator
+	view     *overlay.View
+	table    *names.Table
+	dns      *names.Server
+	fw       *hostfw.Firewall
+	reaper   *reaper.Reaper
+	codec    wire.Codec
+
+	forward chan struct{} // cap 1: remote endpoints or hosts have changed
+	kick    chan struct{} // cap 1: the kernel is to be compared at once
+
+	inherited map[string]bool // by network; settle's alone
+
+	mu       sync.Mutex
+	networks map[string]*network  // by name, those whose bridge exists
+	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
+	broken   error                // why the data plane is not as it should be; nil when it is
+}
+
+// Run runs a router until ctx ends, and returns nil then.
+func Run(ctx context.Context, c Config, log *slog.Logger) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	unlock, err := lock(c.RunDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := open(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	return r.run(ctx)
+}
+
+// lock makes sure that one router runs on a run directory. The kernel lets go of
+// the lock when the process ends, however it ends.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make run directory: %w", err)
+	}
+	path := filepath.Join(dir, "weaver.lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another weaver runs on %s (%s is locked)", dir, path)
+	}
+	return func() { f.Close() }, nil
+}
+
+// open makes all parts and reads the kernel. Nothing runs yet and nothing on the
+// host or in the cluster has changed when it fails.
+func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
+	r := &Router{
+		config: c, log: log, started: time.Now(),
+		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
+		forward: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		networks: map[string]*network{}, inherited: map[string]bool{},
+	}
+	for _, step := range []func(context.Context) error{
+		r.openIdentity, r.openUnderlay, r.openLedger, r.openRecords, r.openKernel,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *Router) openIdentity(context.Context) error {
+	var secret identity.Secret
+	if r.config.SecretFile != "" {
+		var err error
+		if secret, err = identity.LoadSecret(r.config.SecretFile); err != nil {
+			return err
+		}
+	} else {
+		r.log.Warn("OPEN CLUSTER: no --secret-file is given; whoever reaches this host's gossip port can join and take part")
+	}
+	name := r.config.Name
+	if name == "" {
+		n, err := identity.HostName()
+		if err != nil {
+			return err
+		}
+		name = string(n)
+	}
+	var err error
+	r.id, err = identity.Open(r.config.StateDir, name, secret)
+	return err
+}
+
+// openUnderlay finds the address at which other hosts reach this one.
+func (r *Router) openUnderlay(context.Context) error {
+	a, err := r.config.Advertise, error(nil)
+	if !a.IsValid() {
+		a, err = sourceAddr(r.config.Peers)
+	}
+	if err != nil {
+		return fmt.Errorf("find the address at which other hosts reach this one (give --advertise): %w", err)
+	}
+	r.vtep = a
+	mtu, err := netdev.UnderlayMTU(a)
+	if err != nil {
+		return fmt.Errorf("address %s: %w", a, err)
+	}
+	if need := r.config.MTU + overhead(a); mtu < need {
+		r.log.Warn("the underlay's MTU is too small for the default network", "underlay", mtu, "needed", need, "cure", fmt.Sprintf("found the cluster with --mtu %d", mtu-overhead(a)))
+	}
+	return nil
+}
+
+// overhead is what VXLAN adds to a container's frame, in bytes: outer IP and
+// UDP, VXLAN, inner Ethernet.
+func overhead(vtep netip.Addr) int {
+	if vtep.Is4() {
+		return 20 + 8 + 8 + 14
+	}
+	return 40 + 8 + 8 + 14
+}
+
+func sourceAddr(peers []string) (netip.Addr, error) {
+	for _, p := range peers {
+		host := p
+		if ap, err := netip.ParseAddrPort(p); err == nil {
+			host = ap.Addr().String()
+		}
+		if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+			return netdev.LocalAddrFor(a)
+		}
+	}
+	return netdev.DefaultSource()
+}
+
+func (r *Router) openLedger(context.Context) error {
+	var err error
+	if r.store, err = store.Open(filepath.Join(r.config.StateDir, "ledger.db")); err != nil {
+		return err
+	}
+	r.link, err = meshlink.New(meshlink.Config{
+		ID:       r.id,
+		Listen:   r.listenAddrs(),
+		MeshPort: r.config.MeshPort,
+		Targets:  r.config.Peers,
+		Port:     r.config.Port,
+		Hello:    r.hello,
+		Accept:   r.accept,
+		Log:      r.log.With("part", "gossip"),
+	})
+	if err != nil {
+		return err
+	}
+	found, err := r.founding()
+	if err != nil {
+		return err
+	}
+	r.replica, err = replica.New(replica.Config{
+		Self:  ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name())},
+		Net:   r.link,
+		Store: r.store,
+		Found: found,
+		Log:   r.log.With("part", "ledger"),
+	})
+	return err
+}
+
+// founding is the command that founds a cluster, nil on a host that joins one. A
+// host that has state goes on where it was; replica pays no heed to it then.
+func (r *Router) founding() (*ledger.Command, error) {
+	if len(r.config.Peers) != 0 {
+		return nil, nil
+	}
+	if err := r.checkRange(); err != nil {
+		return nil, err
+	}
+	return &ledger.Command{Found: &ledger.Found{
+		Cluster: rand.Text(),
+		Network: ledger.Network{Name: DefaultNetwork, Driver: "weave", MTU: r.config.MTU, Subnets: r.config.Ranges},
+	}}, nil
+}
+
+// checkRange refuses a range that the host already routes elsewhere.
+func (r *Router) checkRange() error {
+	if r.config.ForceRange {
+		return nil
+	}
+	routes, err := netdev.HostRoutes()
+	if err != nil {
+		return err
+	}
+	for _, route := range routes {
+		for _, want := range r.config.Ranges {
+			if route.Dst.Bits() > 0 && route.Dst.Overlaps(want) && route.Device != bridgeName(ledger.Network{Name: DefaultNetwork}) {
+				return fmt.Errorf("range %s overlaps route %s of this host (device %s): choose another with --range, or take it with --force-range", want, route.Dst, route.Device)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Router) listenAddrs() []netip.AddrPort {
+	unspecified := netip.IPv6Unspecified() // accepts both families
+	if r.vtep.Is4() {
+		unspecified = netip.IPv4Unspecified()
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(unspecified, r.config.Port)}
+}
+
+func (r *Router) openRecords(context.Context) error {
+	r.records = record.New(r.id.Name(), r.id.Incarnation(), r.id.Sign, r.id.Cert(), r.id.Verify)
+	r.exchange = exchange.New(exchange.Config{Store: r.records, Net: r.link, Log: r.log.With("part", "records"), Watch: r.recordsChanged, Former: r.former})
+	files, err := claims.Open(filepath.Join(r.config.RunDir, "claims"))
+	if err != nil {
+		return err
+	}
+	r.ipam, err = ipam.New(ipam.Config{
+		Self:   ledger.MemberID(r.id.MemberID()),
+		Ledger: r.replica,
+		Claims: files,
+		BootID: bootID(),
+		Log:    r.log.With("part", "ipam"),
+	})
+	return err
+}
+
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // claim files of this boot and others cannot be told apart: none is dropped for its age
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// run starts everything and waits for all of it.
+func (r *Router) run(ctx context.Context) error {
+	defer r.store.Close()
+	defer r.fw.Close()
+	sock, err := control.Listen(r.config.socket())
+	if err != nil {
+		return err
+	}
+	server := control.New(r.log.With("part", "control"))
+	r.serve(server)
+
+	// The inner context outlives the outer one until the control socket is
+	// closed and its last call is answered.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, inner := errgroup.WithContext(inner)
+	for name, part := range map[string]func(context.Context) error{
+		"gossip":   r.link.Run,
+		"ledger":   r.replica.Run,
+		"records":  r.exchange.Run,
+		"ipam":     r.ipam.Run,
+		"dns":      r.dns.Run,
+		"reaper":   r.reaper.Run,
+		"settle":   r.settle,
+		"forward":  r.follow,
+		"presence": r.watchPresence,
+	} {
+		g.Go(func() error {
+			err := part(inner)
+			if err != nil && inner.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if inner.Err() == nil {
+				return fmt.Errorf("%s ended by itself", name)
+			}
+			return nil
+		})
+	}
+	r.log.Info("weave router is up", "name", r.id.Name(), "address", r.vtep, "socket", r.config.socket(), "version", r.config.Version)
+	served, cancel := context.WithCancel(ctx)
+	defer context.AfterFunc(inner, cancel)()
+	err = server.Serve(served, sock)
+	stop()
+	err = errors.Join(err, g.Wait())
+	r.log.Info("weave router has ended; the network goes on", "error", err)
+	return err
+}
+
+// poke fills a channel of capacity one: whoever reads it will look again.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,252 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/hostfw"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/names"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/overlay"
+)
+
+// network is a network whose bridge stands on this host.
+type network struct {
+	ledger.Network
+	addrs []netip.Prefix // the bridge's own
+}
+
+func bridgeName(n ledger.Network) string {
+	if n.Name == DefaultNetwork {
+		return DefaultBridge
+	}
+	return "wv-" + n.ID[:12]
+}
+
+func deviceName(n ledger.Network) string {
+	if n.Name == DefaultNetwork {
+		return "weave-vx"
+	}
+	return "wx-" + n.ID[:12]
+}
+
+func (n *network) bridge() netdev.Bridge {
+	return netdev.Bridge{Name: bridgeName(n.Network), MAC: ipam.HostKey(n.Name).MAC(n.addrs), MTU: n.MTU, Addrs: n.addrs}
+}
+
+func (n *network) gateways() []netip.Addr {
+	var out []netip.Addr
+	for _, p := range n.addrs {
+		out = append(out, p.Addr())
+	}
+	return out
+}
+
+// settle makes the kernel what the ledger says, whenever that changes and every
+// settleEvery, and reconciles the claims with the kernel.
+func (r *Router) settle(ctx context.Context) error {
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	for {
+		changed := r.replica.Changed()
+		r.link.Recheck()
+		err := r.converge(ctx)
+		r.noteBroken(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-r.kick:
+		case <-tick.C:
+			r.reconcile()
+		}
+	}
+}
+
+func (r *Router) noteBroken(err error) {
+	r.mu.Lock()
+	was := r.broken
+	r.broken = err
+	r.mu.Unlock()
+	switch {
+	case err != nil && (was == nil || was.Error() != err.Error()):
+		r.log.Error("the data plane is not as it should be", "error", err)
+	case err == nil && was != nil:
+		r.log.Info("the data plane is as it should be again")
+	}
+}
+
+// converge brings everything once to where it should be. It does as much as it can.
+func (r *Router) converge(ctx context.Context) error {
+	state := r.replica.State()
+	if state.Cluster() == "" {
+		return nil // nothing is known yet: what the kernel holds is better than nothing
+	}
+	var errs []error
+	for _, n := range state.Networks() {
+		if n.Driver == "weave" {
+			errs = append(errs, r.inherit(n), r.ensureNetwork(ctx, n))
+		}
+	}
+	errs = append(errs, r.applyFirewall())
+	if r.config.DNS {
+		errs = append(errs, r.dns.Sync(ctx, r.listeners()))
+	}
+	return errors.Join(errs...)
+}
+
+// ensureNetwork makes the network's bridge and device. Before the ledger gives
+// this host an address for the bridge there is nothing to make, and that is no error.
+func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
+	addrs, err := r.hostAddrs(ctx, def)
+	if err != nil {
+		r.log.Debug("no address for the bridge yet", "network", def.Name, "why", err)
+		return nil
+	}
+	n := &network{def, addrs}
+	if err := netdev.EnsureBridge(n.bridge()); err != nil {
+		return err
+	}
+	if err := r.forwardPackets(n); err != nil {
+		return err
+	}
+	if err := netdev.EnsureVXLAN(netdev.VXLAN{
+		Name: deviceName(def), Bridge: bridgeName(def), VNI: def.VNI, Port: r.config.VXLANPort, Local: r.vtep, MTU: def.MTU,
+	}); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	_, known := r.networks[def.Name]
+	r.networks[def.Name] = n
+	r.mu.Unlock()
+	if known {
+		return nil
+	}
+	r.log.Info("network is up", "network", def.Name, "bridge", bridgeName(def), "addresses", addrs, "vni", def.VNI, "mtu", def.MTU)
+	r.publishBridge(n)
+	poke(r.forward)
+	return nil
+}
+
+// forwardPackets lets the host route for its containers.
+func (r *Router) forwardPackets(n *network) error {
+	var errs []error
+	for _, a := range n.addrs {
+		path := "net/ipv4/ip_forward"
+		if a.Addr().Is6() {
+			path = "net/ipv6/conf/all/forwarding"
+		}
+		errs = append(errs, netdev.Sysctl(path, "1"))
+	}
+	return errors.Join(errs...)
+}
+
+// hostAddrs is the bridge's own address of each family: what it has, if that is ours, else a new one.
+func (r *Router) hostAddrs(ctx context.Context, def ledger.Network) ([]netip.Prefix, error) {
+	r.mu.Lock()
+	n := r.networks[def.Name]
+	r.mu.Unlock()
+	if n != nil {
+		return n.addrs, nil
+	}
+	has, err := netdev.BridgeAddrs(bridgeName(def))
+	if err != nil && !errors.Is(err, netdev.ErrNotFound) {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, hostAddrWithin)
+	defer cancel()
+	return r.ipam.HostAddr(ctx, def.Name, has)
+}
+
+func (r *Router) applyFirewall() error {
+	rules := hostfw.Rules{
+		Peers:      append(r.view.VTEPs(), r.vtep),
+		GossipPort: r.config.Port, VXLANPort: r.config.VXLANPort, TunnelPort: TunnelPort,
+		MeshPort: r.config.MeshPort, UID: uint32(os.Geteuid()),
+	}
+	for _, n := range r.standing() {
+		rules.Networks = append(rules.Networks, hostfw.Network{Bridge: bridgeName(n.Network), Subnets: n.Subnets})
+	}
+	return r.fw.Apply(rules)
+}
+
+func (r *Router) listeners() []names.Listener {
+	var out []names.Listener
+	for _, n := range r.standing() {
+		for _, a := range n.addrs {
+			out = append(out, names.Listener{Network: n.Name, Addr: a.Addr(), Subnets: n.Subnets})
+		}
+	}
+	return out
+}
+
+// standing are the networks whose bridge stands.
+func (r *Router) standing() []*network {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*network, 0, len(r.networks))
+	for _, n := range r.networks {
+		out = append(out, n)
+	}
+	return out
+}
+
+func (r *Router) network(name string) (*network, error) {
+	r.mu.Lock()
+	n := r.networks[name]
+	r.mu.Unlock()
+	if n != nil {
+		return n, nil
+	}
+	if _, ok := r.replica.State().Network(name); ok || r.replica.State().Cluster() == "" {
+		return nil, &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("network %q is not ready on this host yet", name), Details: r.waiting()}
+	}
+	return nil, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q", name), Details: "the conflist's name, or its key \"network\", must be that of a network of the cluster"}
+}
+
+// openKernel reads what the kernel and the claim files hold, before anything is
+// changed or said to anybody.
+func (r *Router) openKernel(context.Context) error {
+	var err error
+	if r.fw, err = hostfw.New(r.log.With("part", "firewall")); err != nil {
+		return err
+	}
+	r.openDNS()
+	r.openReaper()
+	kernel, err := r.kernel()
+	if err != nil {
+		return err
+	}
+	if err := r.ipam.Adopt(kernel); err != nil {
+		return err
+	}
+	return r.publishAll()
+}
+
+// inherit notes, once, what the kernel forwards already, so that it stays until its hosts have spoken.
+func (r *Router) inherit(def ledger.Network) error {
+	if r.inherited[def.Name] {
+		return nil
+	}
+	r.inherited[def.Name] = true
+	f, err := netdev.ReadForwarding(bridgeName(def), deviceName(def))
+	if errors.Is(err, netdev.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p := overlay.Plan{Flood: f.Flood}
+	for _, e := range f.Remotes {
+		p.Remotes = append(p.Remotes, overlay.Remote{MAC: e.MAC, VTEP: e.VTEP, Addrs: e.Addrs})
+	}
+	r.view.Inherit(def.Name, p)
+	return nil
+}

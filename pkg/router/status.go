@@ -1,0 +1,140 @@
+package router
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/names"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/reaper"
+)
+
+const hostResolvConf = "/etc/resolv.conf"
+
+func (r *Router) openDNS() {
+	r.dns = names.New(names.Config{
+		Domain: r.config.DNSDomain, Table: r.table, Upstreams: r.upstreams, Log: r.log.With("part", "dns"),
+	})
+}
+
+func (r *Router) openReaper() {
+	r.reaper = reaper.New(r.log.With("part", "reaper"), netdev.DeleteBatch)
+}
+
+// upstreams are the servers for names that are not ours, never ourselves.
+func (r *Router) upstreams() []string {
+	var up []string
+	if len(r.config.DNSUpstream) != 0 {
+		for _, u := range r.config.DNSUpstream {
+			if _, _, err := net.SplitHostPort(u); err != nil {
+				u = net.JoinHostPort(strings.Trim(u, "[]"), "53")
+			}
+			up = append(up, u)
+		}
+	} else {
+		up = names.HostUpstreams(hostResolvConf)
+	}
+	var own []string
+	for _, n := range r.standing() {
+		for _, a := range n.gateways() {
+			own = append(own, net.JoinHostPort(a.String(), "53"))
+		}
+	}
+	return slices.DeleteFunc(up, func(u string) bool { return slices.Contains(own, u) })
+}
+
+func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
+	raft := r.replica.Status()
+	s := ctl.Status{
+		Version: r.config.Version,
+		Name:    string(r.id.Name()),
+		Cluster: r.replica.State().Cluster(),
+		Secured: r.id.Secured(),
+		Uptime:  time.Since(r.started).Round(time.Second),
+		Error:   r.readiness(),
+		Peers:   r.statusPeers(),
+		IPAM: ctl.IPAM{
+			Waiting: r.waiting(), Index: raft.Index, Leader: raft.Leader, Voters: raft.Voters, Subnets: r.ipam.Usage(),
+		},
+		Overlay:     r.statusOverlay(),
+		DNS:         r.statusDNS(),
+		Attachments: r.statusAttachments(),
+	}
+	for _, n := range r.standing() {
+		s.Networks = append(s.Networks, ctl.NetStatus{Network: n.describe(), VNI: n.VNI, Subnets: n.Subnets, Device: deviceName(n.Network)})
+	}
+	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
+	return s, nil
+}
+
+func (r *Router) statusPeers() []ctl.Peer {
+	var out []ctl.Peer
+	for _, p := range r.link.Status() {
+		out = append(out, ctl.Peer{Name: string(p.Name), Address: p.Addr, State: string(p.State), Detail: p.Detail})
+	}
+	return out
+}
+
+func (r *Router) statusOverlay() []ctl.Remote {
+	var out []ctl.Remote
+	for _, n := range r.standing() {
+		count := map[gossip.Peer]*ctl.Remote{}
+		hosts := r.view.Hosts()
+		for h, rec := range hosts {
+			path := "vxlan"
+			if rec.VTEP.Is4() != r.vtep.Is4() {
+				path = "none: it is reached by the other address family"
+			}
+			count[h] = &ctl.Remote{Network: n.Name, Host: string(h), VTEP: rec.VTEP, Path: path}
+		}
+		for _, e := range r.view.Plan(n.Name, true).Remotes {
+			count[e.Host].Endpoints++
+		}
+		for _, c := range count {
+			out = append(out, *c)
+		}
+	}
+	slices.SortFunc(out, func(a, b ctl.Remote) int {
+		return strings.Compare(a.Network+"\x00"+a.Host, b.Network+"\x00"+b.Host)
+	})
+	return out
+}
+
+func (r *Router) statusDNS() ctl.DNS {
+	out := ctl.DNS{Enabled: r.config.DNS, Domain: r.config.DNSDomain, Upstreams: r.upstreams()}
+	for _, n := range r.table.All() {
+		out.Names = append(out.Names, ctl.NameEntry{Name: n.Name, Network: n.Network, Address: n.Addr, Host: n.Host})
+	}
+	return out
+}
+
+func (r *Router) statusAttachments() []ctl.Attachment {
+	var out []ctl.Attachment
+	for _, c := range r.ipam.Claims() {
+		out = append(out, describe(c))
+	}
+	return out
+}
+
+func describe(c ipam.Claim) ctl.Attachment {
+	return ctl.Attachment{Key: c.Key, Hash: c.Hash, Veth: c.Veth(), MAC: c.MAC.String(), Addresses: c.Addrs, Names: c.Names, State: string(c.State)}
+}
+
+// apiReport is every part's own status, for an issue. It holds no secret.
+func (r *Router) apiReport(ctx context.Context) (map[string]any, error) {
+	status, err := r.apiStatus(ctx)
+	return map[string]any{
+		"status":  status,
+		"gossip":  r.link.Stats(),
+		"ledger":  r.replica.Status(),
+		"records": r.exchange.Stats(),
+		"dns":     r.dns.Stats(),
+		"config":  r.config,
+	}, err
+}
