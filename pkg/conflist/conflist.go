@@ -1,0 +1,267 @@
+// Package conflist fits a shipped CNI network list to the plugins of a host and
+// puts it in place.
+//
+// A list names the spec versions it may be used at, and a runtime takes the
+// highest it knows without asking the plugins. A plugin that does not know that
+// version then refuses every container. So the versions are not chosen when the
+// list is written but when it is installed: of every plugin of the list, in the
+// directory it will be run from, VERSION is asked, and what all of them speak
+// is what the list says.
+package conflist
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Newest is the spec version that a list gets beyond those it was shipped with,
+// once all its plugins speak it.
+const Newest = "1.1.0"
+
+// List is a network list, decoded as far as this package has to and otherwise
+// kept as it was read, in its order.
+type List struct {
+	fields []field
+}
+
+type field struct {
+	key   string
+	value json.RawMessage
+}
+
+// Parse reads a network list; what it does not know it keeps.
+func Parse(text []byte) (*List, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return nil, errors.New("not a JSON object")
+	}
+	l := &List{}
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		f := field{key: tok.(string)} // a key: the decoder accepts nothing else here
+		if l.get(f.key) != nil {
+			return nil, fmt.Errorf("key %q occurs twice", f.key)
+		}
+		if err := dec.Decode(&f.value); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.key, err)
+		}
+		l.fields = append(l.fields, f)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, err
+	}
+	if dec.More() {
+		return nil, errors.New("text after the list")
+	}
+	return l, l.check()
+}
+
+func (l *List) check() error {
+	if err := validName(l.Name()); err != nil {
+		return err
+	}
+	if len(l.Plugins()) == 0 {
+		return errors.New(`no "plugins", or one without a "type"`)
+	}
+	for _, v := range l.Versions() {
+		if _, err := parseVersion(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *List) get(key string) json.RawMessage {
+	for _, f := range l.fields {
+		if f.key == key {
+			return f.value
+		}
+	}
+	return nil
+}
+
+// set replaces a field in its place; one that is new comes after the field `after`.
+func (l *List) set(key, after string, value any) {
+	raw, _ := json.Marshal(value) // strings, which always encode
+	at := 0
+	for i, f := range l.fields {
+		if f.key == key {
+			l.fields[i].value = raw
+			return
+		}
+		if f.key == after {
+			at = i + 1
+		}
+	}
+	l.fields = slices.Insert(l.fields, at, field{key, raw})
+}
+
+func (l *List) text(key string) (s string) {
+	if json.Unmarshal(l.get(key), &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// Name is the network's name as runtimes know it.
+func (l *List) Name() string { return l.text("name") }
+
+// SetName gives the network another name.
+func (l *List) SetName(name string) error {
+	if err := validName(name); err != nil {
+		return err
+	}
+	l.set("name", "cniVersions", name)
+	return nil
+}
+
+// validName is the rule of libcni, which refuses any other name when it is used.
+func validName(name string) error {
+	for i, r := range name {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return fmt.Errorf("network name %q: want letters, digits, '_', '.', '-', first a letter or digit", name)
+		}
+	}
+	if name == "" {
+		return errors.New(`no "name"`)
+	}
+	return nil
+}
+
+// Versions are the spec versions that the list may be used at, lowest first.
+func (l *List) Versions() []string {
+	var vs []string
+	if json.Unmarshal(l.get("cniVersions"), &vs) != nil {
+		vs = nil
+	}
+	if v := l.text("cniVersion"); v != "" {
+		vs = append(vs, v)
+	}
+	return sortVersions(vs)
+}
+
+// Plugins are the types of all plugins that a call to the network starts, in
+// order, each once: the chained ones, and the IPAM plugin each delegates to.
+// Nil when one has no type.
+func (l *List) Plugins() []string {
+	var plugins []struct {
+		Type string `json:"type"`
+		IPAM struct {
+			Type string `json:"type"`
+		} `json:"ipam"`
+	}
+	if json.Unmarshal(l.get("plugins"), &plugins) != nil {
+		return nil
+	}
+	var types []string
+	for _, p := range plugins {
+		if p.Type == "" {
+			return nil
+		}
+		for _, t := range []string{p.Type, p.IPAM.Type} {
+			if t != "" && !slices.Contains(types, t) {
+				types = append(types, t)
+			}
+		}
+	}
+	return types
+}
+
+// Spoken says which versions each plugin of a list speaks, by its type.
+type Spoken map[string][]string
+
+// Fit sets cniVersions to those of the list's, and Newest, that every plugin
+// speaks. cniVersion, which is all that an old runtime looks at, stays if it is
+// one of them and else becomes the lowest of them.
+func (l *List) Fit(spoken Spoken) error {
+	var all []string
+	for _, v := range sortVersions(append(l.Versions(), Newest)) {
+		if !slices.ContainsFunc(l.Plugins(), func(p string) bool { return !slices.Contains(spoken[p], v) }) {
+			all = append(all, v)
+		}
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("network %q: its plugins have no CNI version in common (%s)", l.Name(), l.explain(spoken))
+	}
+	if !slices.Contains(all, l.text("cniVersion")) {
+		l.set("cniVersion", "", all[0])
+	}
+	l.set("cniVersions", "cniVersion", all)
+	return nil
+}
+
+func (l *List) explain(spoken Spoken) string {
+	var parts []string
+	for _, p := range l.Plugins() {
+		parts = append(parts, p+": "+strings.Join(spoken[p], " "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Encode gives the list as text for people: indented, in the order it was read.
+func (l *List) Encode() []byte {
+	var b bytes.Buffer
+	b.WriteString("{\n")
+	for i, f := range l.fields {
+		key, _ := json.Marshal(f.key) // a string always encodes
+		b.WriteString("  " + string(key) + ": ")
+		if f.key == "cniVersions" {
+			b.WriteString(oneLine(f.value))
+		} else if err := json.Indent(&b, f.value, "  ", "  "); err != nil {
+			b.Write(f.value) // Parse has decoded it: it is JSON
+		}
+		if i < len(l.fields)-1 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("}\n")
+	return b.Bytes()
+}
+
+// oneLine writes a list of short strings as one would by hand.
+func oneLine(raw json.RawMessage) string {
+	var vs []string
+	if json.Unmarshal(raw, &vs) != nil {
+		return string(raw)
+	}
+	for i, v := range vs {
+		vs[i] = strconv.Quote(v)
+	}
+	return "[" + strings.Join(vs, ", ") + "]"
+}
+
+// sortVersions sorts, lowest first, and drops repeats. What is no version sorts first.
+func sortVersions(vs []string) []string {
+	vs = slices.Clone(vs)
+	slices.SortFunc(vs, func(a, b string) int {
+		x, _ := parseVersion(a)
+		y, _ := parseVersion(b)
+		return slices.Compare(x[:], y[:])
+	})
+	return slices.Compact(vs)
+}
+
+func parseVersion(s string) (v [3]int, err error) {
+	parts := strings.Split(s, ".")
+	if len(parts) != 3 {
+		return v, fmt.Errorf("%q is not a CNI version", s)
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return v, fmt.Errorf("%q is not a CNI version", s)
+		}
+		v[i] = int(n)
+	}
+	return v, nil
+}

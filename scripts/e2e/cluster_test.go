@@ -1,0 +1,276 @@
+// Package e2e runs the real binaries, through the real cnitool, on hosts in
+// network namespaces.
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+// bin holds our binaries, cnitool and the reference plugins that the tests use.
+var bin string
+
+func TestMain(m *testing.M) {
+	var err error
+	if bin, err = build(); err != nil {
+		fmt.Fprintln(os.Stderr, "build the binaries:", err)
+		os.Exit(1)
+	}
+	os.Exit(netlab.Main(m))
+}
+
+// build builds what the tests run, once: the isolated child finds it by the environment.
+func build() (string, error) {
+	if dir := os.Getenv("WEAVE_E2E_BIN"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.MkdirTemp("", "weave-e2e-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, pkg := range []string{
+		"./cmd/weaver", "./cmd/weave", "./plugins/main/weave-net", "./plugins/main/simplebridge", "./plugins/ipam/weave-ipam", "./plugins/meta/weavedns",
+		"github.com/containernetworking/cni/cnitool",
+		"github.com/containernetworking/plugins/plugins/ipam/host-local", "github.com/containernetworking/plugins/plugins/meta/portmap",
+	} {
+		cmd := exec.Command("go", "build", "-o", dir+"/", pkg)
+		cmd.Dir = "../.."
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w\n%s", pkg, err, out)
+		}
+	}
+	return dir, os.Setenv("WEAVE_E2E_BIN", dir)
+}
+
+// cluster is a lab in which every host runs a router.
+type cluster struct {
+	t   *testing.T
+	lab *netlab.Lab
+}
+
+const secretFile = "/run/secret"
+
+// newCluster starts n hosts with routers and waits until each can serve ADD.
+func newCluster(t *testing.T, n int, o netlab.Options) *cluster {
+	t.Helper()
+	o.Hosts, o.Bin = n, bin
+	o.RouterArgs = append([]string{"--secret-file", secretFile, "--log-level", "info"}, o.RouterArgs...)
+	c := &cluster{t, netlab.New(t, o)}
+	secret, err := exec.Command(filepath.Join(bin, "weave"), "secret", "new").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, h := range c.lab.Hosts() {
+		if err := h.WriteFile(secretFile, string(secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.installConflists(h)
+		c.start(i)
+		if i == 0 {
+			c.waitReady(0) // so that it has founded the cluster when the others ask
+		}
+	}
+	for i := range c.lab.Hosts() {
+		c.waitReady(i)
+	}
+	c.waitPeers()
+	return c
+}
+
+func (c *cluster) installConflists(h *netlab.Host) {
+	c.t.Helper()
+	for _, name := range []string{"10-weave.conflist", "20-simplebridge.conflist"} {
+		b, err := os.ReadFile(filepath.Join("../../conflist", name))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if err := h.WriteFile("/etc/cni/net.d/"+name, string(b), 0o644); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// start starts host i's router: the first founds, the others join through it.
+func (c *cluster) start(i int) {
+	c.t.Helper()
+	var args []string
+	for j, h := range c.lab.Hosts() {
+		if i != 0 && j != i {
+			args = append(args, h.Addr().String())
+		}
+	}
+	if _, err := c.lab.Host(i).StartRouter(args...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) status(i int) (ctl.Status, error) {
+	var s ctl.Status
+	out, err := c.lab.Host(i).Run("/opt/cni/bin/weave", "status", "--json")
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal([]byte(out), &s)
+}
+
+func (c *cluster) waitReady(i int) {
+	c.t.Helper()
+	c.wait(20*time.Second, fmt.Sprintf("router %d is ready", i), func() error {
+		s, err := c.status(i)
+		if err != nil {
+			return err
+		}
+		if s.Error != nil {
+			return s.Error
+		}
+		return nil
+	})
+}
+
+// waitPeers waits until every host has written every other into its kernel's plan.
+func (c *cluster) waitPeers() {
+	c.t.Helper()
+	want := len(c.lab.Hosts()) - 1
+	for i := range c.lab.Hosts() {
+		c.wait(10*time.Second, fmt.Sprintf("host %d knows the others", i), func() error {
+			s, err := c.status(i)
+			if err != nil {
+				return err
+			}
+			if len(s.Overlay) != want {
+				return fmt.Errorf("%d of %d remotes", len(s.Overlay), want)
+			}
+			return nil
+		})
+	}
+}
+
+// watch notes what all hosts look like; the function that it returns fails the test unless they look so again.
+func (c *cluster) watch() func() {
+	c.t.Helper()
+	return c.lab.Watch(c.t, netlab.WorldOptions{Ignore: []string{
+		"file /var/lib/weave/ledger.db",  // a log: it only grows
+		"file /var/lib/cni",              // libcni's own
+		"file /run/weave/claims/resting", // freed addresses, for 30 s
+	}})
+}
+
+func (c *cluster) wait(limit time.Duration, what string, cond func() error) {
+	c.t.Helper()
+	if err := netlab.Wait(limit, what, cond); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// container is a namespace with what its ADD said.
+type container struct {
+	*netlab.Container
+	result result
+}
+
+// result is a CNI result as far as the tests look into it.
+type result struct {
+	CNIVersion string
+	Interfaces []struct{ Name, Mac, Sandbox string }
+	IPs        []struct {
+		Interface *int
+		Address   netip.Prefix
+		Gateway   netip.Addr
+	}
+	Routes []struct{ Dst, GW string }
+	DNS    struct {
+		Nameservers []string
+		Search      []string
+	}
+}
+
+func (r result) addr() netip.Addr { return r.IPs[0].Address.Addr() }
+
+// cniError is what a runtime hears of a failed call.
+type cniError struct{ text string }
+
+func (e cniError) Error() string { return e.text }
+
+// cni runs cnitool.
+func (c *cluster) cni(h *netlab.Host, verb, network, netns string, env ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := h.Command(ctx, filepath.Join(bin, "cnitool"), verb, network, netns)
+	cmd.Env = append(os.Environ(), append([]string{"CNI_PATH=/opt/cni/bin", "NETCONFPATH=/etc/cni/net.d"}, env...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out), cniError{err.Error()}
+	}
+	return string(out), nil
+}
+
+// add attaches a new container of that name.
+func (c *cluster) add(host int, name string, env ...string) *container {
+	c.t.Helper()
+	ns, err := c.lab.Host(host).NewContainer(name)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	got, err := c.tryAdd(ns, "weave", env...)
+	if err != nil {
+		c.t.Fatalf("ADD %s on host %d: %v", name, host, err)
+	}
+	return got
+}
+
+func (c *cluster) tryAdd(ns *netlab.Container, network string, env ...string) (*container, error) {
+	out, err := c.cni(ns.Host(), "add", network, ns.Path(), env...)
+	if err != nil {
+		return nil, err
+	}
+	got := &container{Container: ns}
+	if err := json.Unmarshal([]byte(out), &got.result); err != nil {
+		return nil, fmt.Errorf("%w in %s", err, out)
+	}
+	if len(got.result.IPs) == 0 {
+		return nil, errors.New("result without addresses: " + out)
+	}
+	return got, nil
+}
+
+// named passes the container's name as a runtime does.
+func named(name string) string { return "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=" + name }
+
+func (c *cluster) del(ct *container, env ...string) {
+	c.t.Helper()
+	if out, err := c.cni(ct.Host(), "del", "weave", ct.Path(), env...); err != nil {
+		c.t.Errorf("DEL: %v %s", err, out)
+	}
+	if err := ct.Delete(); err != nil {
+		c.t.Error(err)
+	}
+}
+
+func (c *cluster) ping(from *container, to netip.Addr) error {
+	_, err := from.Run("ping", "-c1", "-W2", to.String())
+	return err
+}
+
+// resolve asks the resolver that the container was given.
+func (c *cluster) resolve(from *container, name string) ([]string, error) {
+	if len(from.result.DNS.Nameservers) == 0 {
+		return nil, errors.New("the result names no resolver")
+	}
+	out, err := from.Run("dig", "+short", "+time=1", "+tries=1", "@"+from.result.DNS.Nameservers[0], name)
+	return strings.Fields(out), err
+}

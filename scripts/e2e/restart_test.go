@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+func TestNoPacketIsLostWhileRoutersAreDeadOrStart(t *testing.T) {
+	c := newCluster(t, 2, netlab.Options{})
+	a, b := c.add(0, "a"), c.add(1, "b")
+	c.wait(5*time.Second, "a reaches b", func() error { return c.ping(a, b.result.addr()) })
+	for _, end := range []struct {
+		name string
+		how  func(*netlab.Daemon) error
+	}{{"SIGKILL", (*netlab.Daemon).Kill}, {"SIGTERM", (*netlab.Daemon).Stop}} {
+		flow := c.startTraffic(a, b)
+		for _, h := range c.lab.Hosts() {
+			if err := end.how(h.Router()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(downFor()) // the fault is the time itself
+		for i, h := range c.lab.Hosts() {
+			if err := h.Router().Restart(); err != nil {
+				t.Fatal(err)
+			}
+			c.waitReady(i)
+		}
+		c.waitPeers()
+		sent, lost := flow.stop()
+		t.Logf("%s: %d sent, %d lost", end.name, sent, lost)
+		if lost != 0 {
+			t.Errorf("%s: %d of %d packets lost", end.name, lost, sent)
+		}
+	}
+}
+
+func TestCallsWhileTheRouterIsDown(t *testing.T) {
+	c := newCluster(t, 1, netlab.Options{})
+	unchanged := c.watch()
+	h := c.lab.Host(0)
+	a := c.add(0, "a", named("a"))
+	if err := h.Router().Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := h.NewContainer("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err = c.tryAdd(b, "weave")
+	took := time.Since(start)
+	if err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("ADD without a router: %v", err)
+	}
+	if took < 1900*time.Millisecond || took > 6*time.Second {
+		t.Errorf("ADD without a router took %v, want about 2 s", took)
+	}
+	c.del(a)
+	if err := h.Router().Restart(); err != nil {
+		t.Fatal(err)
+	}
+	c.waitReady(0)
+	c.wait(15*time.Second, "the address is free again", func() error {
+		s, err := c.status(0)
+		if err != nil {
+			return err
+		}
+		for _, at := range s.Attachments {
+			if at.Key.IfName == "eth0" {
+				return fmt.Errorf("%+v", at)
+			}
+		}
+		return nil
+	})
+	if err := b.Delete(); err != nil {
+		t.Error(err)
+	}
+	unchanged()
+}
+
+func TestAWaitingAddSurvivesARestart(t *testing.T) {
+	c := newCluster(t, 1, netlab.Options{})
+	h := c.lab.Host(0)
+	if err := h.Router().Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		time.Sleep(500 * time.Millisecond) // well inside the plugin's patience
+		if err := h.Router().Restart(); err != nil {
+			t.Error(err)
+		}
+	})
+	c.add(0, "a")
+	wg.Wait()
+}
+
+func TestEverythingForgottenIsReadBackFromTheKernel(t *testing.T) {
+	const many = 200
+	c := newCluster(t, 3, netlab.Options{})
+	h := c.lab.Host(1)
+	before := map[netip.Addr]string{}
+	for i := range many {
+		name := fmt.Sprintf("old%d", i)
+		before[c.add(1, name, named(name)).result.addr()] = name
+	}
+	if err := h.Router().Kill(); err != nil {
+		t.Fatal(err)
+	}
+	h.MustRun(t, "sh", "-c", "rm -rf /run/weave/* /var/lib/weave/*")
+	if err := h.Router().Restart(); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	c.wait(10*time.Second, "all addresses are known again", func() error {
+		s, err := c.status(1)
+		if err != nil {
+			return err
+		}
+		found := 0
+		for _, at := range s.Attachments {
+			for _, p := range at.Addresses {
+				if before[p.Addr()] != "" {
+					found++
+				}
+			}
+		}
+		if found != many {
+			return fmt.Errorf("%d of %d", found, many)
+		}
+		return nil
+	})
+	t.Logf("%d addresses known again after %v", many, time.Since(start))
+	c.waitReady(1)
+	for i := range many {
+		got := c.add(1, fmt.Sprintf("new%d", i)).result.addr()
+		if before[got] != "" {
+			t.Fatalf("%v was given to new%d and is in use by %s", got, i, before[got])
+		}
+		before[got] = fmt.Sprintf("new%d", i)
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+// network is what containers are attached to. It is called "weave" on every
+// host; a second one, "simplebridge", joins containers of one host.
+type network interface {
+	up(hosts []*netlab.Host) error
+	// partner is the host that host i's container talks to.
+	partner(hosts []*netlab.Host, i int) *netlab.Host
+	// address is what a container is called by, from its partner.
+	address(rt runtime, h *netlab.Host, container string) (string, error)
+	// resolvConf is what a container on the host asks for names with.
+	resolvConf(h *netlab.Host) (string, error)
+	// empty is an error that names the attachments there are.
+	empty(h *netlab.Host) error
+}
+
+// weave is our network: one router on each host, the second joins the first.
+type weave struct{ bin, lists string }
+
+func (w weave) program() string { return filepath.Join(w.bin, "weave") }
+
+func (w weave) up(hosts []*netlab.Host) error {
+	var peers []string
+	for _, h := range hosts {
+		if _, err := h.StartRouter(peers...); err != nil {
+			return err
+		}
+		peers = append(peers, h.Addr().String())
+		_, err := h.Run(w.program(), "conflist", "--plugin-dir", "/opt/cni/bin", "--out", "/etc/cni/net.d",
+			filepath.Join(w.lists, "10-weave.conflist"), filepath.Join(w.lists, "20-simplebridge.conflist"))
+		if err != nil {
+			return err
+		}
+	}
+	return each(hosts, func(h *netlab.Host) error {
+		return h.Router().WaitFor(15*time.Second, "weave status says that ADD can be served", func() error {
+			_, err := h.Run(w.program(), "status")
+			return err
+		})
+	})
+}
+
+func (w weave) partner(hosts []*netlab.Host, i int) *netlab.Host { return hosts[(i+1)%len(hosts)] }
+
+func (w weave) address(rt runtime, _ *netlab.Host, container string) (string, error) {
+	return rt.known(container), nil
+}
+
+// resolvConf names the bridge's address on this host, as the router says it.
+func (w weave) resolvConf(h *netlab.Host) (string, error) {
+	s, err := routerStatus(h, w.program())
+	if err != nil {
+		return "", err
+	}
+	for _, n := range s.Networks {
+		if n.Name == "weave" && len(n.Gateways) > 0 {
+			return fmt.Sprintf("nameserver %s\nsearch %s\n", n.Gateways[0], s.DNS.Domain), nil
+		}
+	}
+	return "", fmt.Errorf("the router on %s has no network weave with a gateway: %+v", h.Name(), s.Networks)
+}
+
+func (w weave) empty(h *netlab.Host) error {
+	s, err := routerStatus(h, w.program())
+	if err != nil {
+		return err
+	}
+	for _, t := range s.Attachments {
+		if !strings.HasPrefix(t.Key.ContainerID, ".") { // that is the host's own address on the bridge
+			return fmt.Errorf("the router still has %+v", t)
+		}
+	}
+	return nil
+}
+
+// routerStatus is what the router of a host says of itself.
+func routerStatus(h *netlab.Host, weave string) (s ctl.Status, err error) {
+	out, err := h.Run(weave, "status", "--json")
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &s)
+	}
+	return s, err
+}
+
+// bridge is the reference plugins' network, each host for itself.
+type bridge struct{}
+
+func (bridge) up(hosts []*netlab.Host) error {
+	for i, h := range hosts {
+		for j, name := range []string{"weave", "simplebridge"} {
+			list := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": %q, "plugins": [
+				{"type": "bridge", "bridge": "br%d", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+				 "ipam": {"type": "host-local", "subnet": "10.%d.%d.0/24", "routes": [{"dst": "0.0.0.0/0"}]}},
+				{"type": "portmap", "capabilities": {"portMappings": true}}]}`, name, j, 20+j, i)
+			if err := h.WriteFile(fmt.Sprintf("/etc/cni/net.d/%d0-%s.conflist", j+1, name), list, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (bridge) partner(hosts []*netlab.Host, i int) *netlab.Host { return hosts[i] }
+
+func (bridge) address(rt runtime, h *netlab.Host, container string) (string, error) {
+	return addressIn(rt, h, container, "eth0")
+}
+
+func (bridge) resolvConf(*netlab.Host) (string, error) { return "", nil }
+
+func (bridge) empty(*netlab.Host) error { return nil }
+
+// addressIn is the IPv4 address of an interface, as the container sees it.
+func addressIn(rt runtime, h *netlab.Host, container, ifname string) (string, error) {
+	out, err := rt.exec(h, container, "ip", "-4", "-o", "addr", "show", "dev", ifname)
+	if err != nil {
+		return "", err
+	}
+	for _, word := range strings.Fields(out) {
+		if p, err := netip.ParsePrefix(word); err == nil {
+			return p.Addr().String(), nil
+		}
+	}
+	return "", fmt.Errorf("%s of %s has no IPv4 address: %q", ifname, container, out)
+}
