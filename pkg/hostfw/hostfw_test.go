@@ -67,6 +67,15 @@ func TestNetworksWithSeveralSubnetsStayUntouchedAcrossThem(t *testing.T) {
 	want(t, "another network's subnet", udp(t, l.c1, "", l.out, "10.78.0.9", "53", 10), "192.0.2.1")
 }
 
+func TestWhatLeavesByABridgeOfOursIsNotMasqueraded(t *testing.T) {
+	l := newLab(t)
+	l.apply(t, labRules())
+	l.host.sh("ip route add 198.51.100.5/32 via 10.32.0.3 && ip -6 route add 2001:db8:5::5/128 via fd32::3")
+	l.c2.sh("ip addr add 198.51.100.5/32 dev lo && ip addr add 2001:db8:5::5/128 dev lo nodad")
+	want(t, "v4", udp(t, l.c1, "", l.c2, "198.51.100.5", "53", 10), "10.32.0.2")
+	want(t, "v6", udp(t, l.c1, "", l.c2, "2001:db8:5::5", "53", 10), "fd32::2")
+}
+
 func TestMulticastIsNotMasqueraded(t *testing.T) {
 	l := newLab(t)
 	l.apply(t, labRules())

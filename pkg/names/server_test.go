@@ -332,13 +332,18 @@ func TestAnUpstreamThatIsOurselvesIsNotAsked(t *testing.T) {
 func TestSyncFollowsWhatIsWanted(t *testing.T) {
 	s := start(t)
 	ls := testListeners()
-	pair := s.sockets[ls[0].Addr]
+	first := func() *socketPair {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.sockets[ls[0].Addr]
+	}
+	pair := first()
 	for range 3 {
 		if err := s.Sync(t.Context(), ls); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s.sockets[ls[0].Addr] != pair {
+	if first() != pair {
 		t.Error("a socket that fits was replaced")
 	}
 	ls[0].Network = "Net2" // the same address, for another network

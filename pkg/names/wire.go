@@ -47,7 +47,8 @@ type query struct {
 	edns    bool
 	do      bool // DNSSEC records are wanted
 	version uint8
-	limit   int // the longest answer, in bytes
+	offer   int // the longest answer by UDP that an EDNS client takes, in bytes
+	limit   int // the longest that it gets
 }
 
 // parse takes a query apart. When it is not a query that can be served, rcode is
@@ -78,13 +79,13 @@ func (q *query) parse(msg []byte, tcp bool) (rcode int, silent bool) {
 	return dns.RcodeSuccess, false
 }
 
-// size bounds the answer. parseAdditional left what the client offers in limit.
+// size bounds the answer.
 func (q *query) size(tcp bool) int {
 	switch {
 	case tcp:
 		return dns.MaxMsgSize - 1
 	case q.edns:
-		return min(max(q.limit, plainUDP), maxUDP)
+		return min(max(q.offer, plainUDP), maxUDP)
 	}
 	return plainUDP
 }
@@ -146,7 +147,7 @@ func (q *query) parseAdditional(b []byte, count int) bool {
 			if q.edns || rr.nameLen != 1 {
 				return false
 			}
-			q.edns, q.limit, q.version = true, int(rr.class), uint8(rr.ttl>>16)
+			q.edns, q.offer, q.version = true, int(rr.class), uint8(rr.ttl>>16)
 			q.do = rr.ttl&(1<<15) != 0
 		}
 		b = b[n:]
