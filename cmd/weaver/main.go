@@ -17,9 +17,11 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/router"
 )
+
+// version is stamped by build.sh.
+var version = "v0.1.0"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
@@ -52,7 +54,7 @@ With PEERs (HOST or HOST:PORT) it joins their cluster; without, on a host that h
 no state yet, it founds one. A host that has state goes on where it was.
 
 Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment.`,
-		Version:       cniconf.Version,
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, peers []string) error {
@@ -111,7 +113,7 @@ func fromEnvironment(s *pflag.FlagSet) error {
 
 func (f *flags) parse(peers []string) (router.Config, error) {
 	c := f.config
-	c.Peers, c.DNS, c.Version = peers, !f.noDNS, cniconf.Version
+	c.Peers, c.DNS, c.Version = peers, !f.noDNS, version
 	var errs []error
 	if f.advertise != "" {
 		a, err := netip.ParseAddr(f.advertise)
