@@ -157,29 +157,42 @@ func (c *conn) dumpOnce(m *nl.NetlinkRequest, f func(body []byte)) error {
 	if err := c.send(m.Serialize()); err != nil {
 		return err
 	}
-	var refused error
-	interrupted := false
-	for done := false; !done; {
-		err := c.receive(dumpBytes, func(h unix.NlMsghdr, body []byte) {
-			if h.Seq != c.seq {
-				return
-			}
-			interrupted = interrupted || h.Flags&unix.NLM_F_DUMP_INTR != 0
-			switch h.Type {
-			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				refused, done = answer(h, body), true
-			default:
-				f(body)
-			}
-		})
-		if err != nil {
+	p := pass{seq: c.seq, entry: f}
+	for !p.done {
+		if err := c.receive(dumpBytes, p.take); err != nil {
 			return err
 		}
 	}
-	if refused == nil && interrupted {
-		refused = netlink.ErrDumpInterrupted
+	return p.verdict()
+}
+
+// pass is one reading of a dump, message by message.
+type pass struct {
+	seq   uint32
+	entry func(body []byte)
+
+	done, interrupted bool
+	refused           error
+}
+
+func (p *pass) take(h unix.NlMsghdr, body []byte) {
+	if h.Seq != p.seq {
+		return
 	}
-	return refused
+	p.interrupted = p.interrupted || h.Flags&unix.NLM_F_DUMP_INTR != 0
+	switch h.Type {
+	case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+		p.refused, p.done = answer(h, body), true
+	default:
+		p.entry(body)
+	}
+}
+
+func (p *pass) verdict() error {
+	if p.refused == nil && p.interrupted {
+		return netlink.ErrDumpInterrupted
+	}
+	return p.refused
 }
 
 func (c *conn) send(b []byte) error {

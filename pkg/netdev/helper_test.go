@@ -163,7 +163,7 @@ func newBridge(t testing.TB, addrs ...string) space {
 
 // world is everything that a test could leave behind in a namespace, as text.
 func (s space) world() string {
-	return s.must("ip addr") + s.must("bridge -d link") + s.must("ip route show table all") + s.must("bridge fdb")
+	return s.must("ip addr") + s.must("ip link") + s.must("bridge -d link") + s.must("ip route show table all") + s.must("bridge fdb")
 }
 
 // settled waits until a bridge with a port in it has come up altogether, and the

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ type link struct {
 	alias         string
 	group         uint32
 	up            bool
-	port          map[uint16]bool // flags of a bridge port, by IFLA_BRPORT_*
+	port          []byte // attributes IFLA_BRPORT_* of a bridge port, part of the message
 }
 
 // parseLink reads a link message; ok is false for what is none.
@@ -57,14 +58,8 @@ func (l *link) parseKind(b []byte) {
 		case nl.IFLA_INFO_SLAVE_KIND:
 			slave = a.text()
 		case nl.IFLA_INFO_SLAVE_DATA:
-			if slave != "bridge" {
-				continue
-			}
-			l.port = map[uint16]bool{}
-			for p := range attrs(a.data) {
-				if len(p.data) == 1 {
-					l.port[p.kind] = p.flag()
-				}
+			if slave == "bridge" {
+				l.port = a.data
 			}
 		}
 	}
@@ -72,12 +67,13 @@ func (l *link) parseKind(b []byte) {
 
 // has reports whether the bridge port has all these flags.
 func (l link) has(flags []brport) bool {
-	for _, f := range flags {
-		if on, known := l.port[uint16(f.kind)]; !known || on != f.on {
-			return false
+	fit := 0
+	for a := range attrs(l.port) {
+		if slices.ContainsFunc(flags, func(f brport) bool { return f.kind == int(a.kind) && f.on == a.flag() }) {
+			fit++
 		}
 	}
-	return true
+	return fit == len(flags)
 }
 
 // link reads one device by name; ErrNotFound.
@@ -112,6 +108,7 @@ func (c *conn) links() ([]link, error) {
 		func() { all = all[:0] },
 		func(b []byte) {
 			if l, ok := parseLink(b); ok {
+				l.port = nil // the message does not last
 				all = append(all, l)
 			}
 		})

@@ -81,7 +81,7 @@ func (v Veth) attach() error {
 		return fmt.Errorf("made, and gone: %w", err)
 	}
 	if err := v.setUp(host, inside, bridge, port); err != nil {
-		return err
+		return errors.Join(err, wrap("undo", deleteIndex(host, port)))
 	}
 	return nil
 }
