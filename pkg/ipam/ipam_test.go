@@ -31,6 +31,7 @@ type theLedger struct {
 	changed chan struct{}
 	index   uint64
 	down    bool
+	slow    time.Duration // what a proposal takes
 	asked   int
 }
 
@@ -50,6 +51,7 @@ func (l *theLedger) Propose(ctx context.Context, c ledger.Command) (ledger.Resul
 		<-ctx.Done()
 		return ledger.Result{}, fmt.Errorf("no leader: %w", ctx.Err())
 	}
+	time.Sleep(l.slow)
 	return l.apply(c), nil
 }
 
@@ -378,29 +380,32 @@ func TestAFullNetworkIsRefusedWithNumbersAndNoAddressIsGivenTwice(t *testing.T) 
 }
 
 func TestAHundredParallelAsksMakeOneProposal(t *testing.T) {
-	l := newLedger()
-	l.found(t, 1, "10.32.0.0/12")
-	h := start(t, l, 1, t.TempDir())
-	var wg sync.WaitGroup
-	got := make([]netip.Addr, 100)
-	for i := range got {
-		wg.Go(func() {
-			a, err := h.Allocate(t.Context(), request(i))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			got[i] = a[0].Addr()
-		})
-	}
-	wg.Wait()
-	slices.SortFunc(got, netip.Addr.Compare)
-	if n := len(slices.Compact(got)); n != 100 {
-		t.Errorf("%d different addresses", n)
-	}
-	if l.asked != 1 {
-		t.Errorf("%d proposals", l.asked)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 1, "10.32.0.0/12")
+		l.slow = 10 * time.Millisecond
+		h := start(t, l, 1, t.TempDir())
+		var wg sync.WaitGroup
+		got := make([]netip.Addr, 100)
+		for i := range got {
+			wg.Go(func() {
+				a, err := h.Allocate(t.Context(), request(i))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got[i] = a[0].Addr()
+			})
+		}
+		wg.Wait()
+		slices.SortFunc(got, netip.Addr.Compare)
+		if n := len(slices.Compact(got)); n != 100 {
+			t.Errorf("%d different addresses", n)
+		}
+		if l.asked != 1 {
+			t.Errorf("%d proposals", l.asked)
+		}
+	})
 }
 
 func TestARestartKeepsEveryClaimWithItsNames(t *testing.T) {
@@ -742,7 +747,9 @@ func BenchmarkAllocateRelease(b *testing.B) {
 				h.give(request(i))
 			}
 			var slowest time.Duration
-			for i := range b.N {
+			i := 0
+			for b.Loop() {
+				i++
 				began := time.Now()
 				h.give(request(math.MaxInt32 + i))
 				if err := h.Release(key(math.MaxInt32 + i)); err != nil {

@@ -223,6 +223,9 @@ func TestOneBadEntryIsRefusedAloneAndAskedForAgain(t *testing.T) {
 	if got := text(b.Records("a")); got != "x=x y=y z=z " {
 		t.Fatalf("after another round b has %q", got)
 	}
+	if b.Stats().Refetch != 0 {
+		t.Error("the refused entry counted as received")
+	}
 }
 
 func TestRecordsOfAnotherNameAreRefused(t *testing.T) {
@@ -265,6 +268,35 @@ func TestAHostThatMissedForgottenDeletionsTakesAFullCopy(t *testing.T) {
 	}
 	if b.Stats().Refetch == 0 {
 		t.Error("b never noticed that it had missed a deletion; the test proves nothing")
+	}
+}
+
+func TestAGapIsNotTakenForReceived(t *testing.T) {
+	a, b := started("a", 1), started("b", 1)
+	mustPut(t, a, "x", "1")
+	mustPut(t, a, "y", "1")
+	second, _ := a.DeltaSelf(1, 1<<16)
+	if cs, err := b.Merge(second); err != nil || len(cs) != 1 {
+		t.Fatalf("the hint after the gap showed %v, %v", show(cs), err)
+	}
+	sync(t, b, a, 1<<16)
+	if got := text(b.Records("a")); got != "x=1 y=1 " || b.Stats().Refetch != 0 {
+		t.Errorf("b has %q, %+v", got, b.Stats())
+	}
+}
+
+func TestALateRepetitionDoesNotBringADeletedRecordBack(t *testing.T) {
+	a, b := started("a", 1), started("b", 1)
+	a.own.keep, b.own.keep = 0, 0 // neither remembers the deletion
+	mustPut(t, a, "k", "v")
+	late, _ := a.DeltaSelf(0, 1<<16)
+	sync(t, b, a, 1<<16)
+	if err := a.Delete("k"); err != nil {
+		t.Fatal(err)
+	}
+	sync(t, b, a, 1<<16)
+	if cs, err := b.Merge(late); err != nil || len(cs) != 0 || b.Get("a", "k") != nil {
+		t.Errorf("it showed %v, %v", show(cs), err)
 	}
 }
 
@@ -411,6 +443,7 @@ type world struct {
 	seen   map[gossip.Peer]map[gossip.Peer]map[string]string // replayed from the changes
 	flight []Delta
 	keep   int
+	forgot bool // some host has taken an incarnation again
 }
 
 func newWorld(t *rapid.T) *world {
@@ -453,7 +486,7 @@ func (w *world) restart(t *rapid.T) {
 	old := w.host(t, "restarted")
 	inc := old.Incarnation() + 1
 	if rapid.Bool().Draw(t, "forgot") {
-		inc = 1
+		inc, w.forgot = 1, true
 	}
 	s := unannounced(old.Self(), inc)
 	s.own.keep = w.keep
@@ -535,6 +568,9 @@ func (w *world) check(t *rapid.T) {
 					t.Fatalf("%s sees %q of %s, by changes %v", n, text(got), o, w.seen[n][o])
 				}
 			}
+		}
+		if s.stats.Refetch > 0 && w.keep == keepDeleted && !w.forgot {
+			t.Fatalf("%s fetched a copy anew although nobody forgot anything", n)
 		}
 		if total != s.bytes {
 			t.Fatalf("%s counts %d bytes, has %d", n, s.bytes, total)

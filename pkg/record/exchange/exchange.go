@@ -33,6 +33,7 @@ const (
 	deltaBytes    = 200 << 10   // of one message, estimated; leaves room below gossip.MaxMessage
 	answerDeltas  = 4           // messages in one answer
 	queueMessages = 512
+	mergeEntries  = 32 // under one lock: each costs the check of a signature
 )
 
 // Config is what an exchange needs. Watch and Former may be nil.
@@ -308,6 +309,13 @@ func (e *Exchange) receive(r received) {
 		return
 	}
 	for _, d := range m.Deltas {
+		for len(d.Entries) > mergeEntries {
+			part := d
+			part.Entries, d.Entries = d.Entries[:mergeEntries], d.Entries[mergeEntries:]
+			part.To = min(d.To, part.Entries[mergeEntries-1].Seq)
+			d.From = part.To
+			e.merge(r.from, part)
+		}
 		e.merge(r.from, d)
 	}
 	if m.More {

@@ -280,6 +280,37 @@ func TestANewHostAnnouncesAtOnceWhenNobodyKnowsIt(t *testing.T) {
 	})
 }
 
+func TestADigestThatShowsMoreIsAnsweredWithOnesOwnButOnce(t *testing.T) {
+	for _, c := range []struct {
+		in   message
+		want bool
+	}{
+		{message{Digest: record.Digest{"b": {Incarnation: 1, Seq: 5}, "c": {Incarnation: 1, Seq: 1}}}, true},
+		{message{Digest: record.Digest{"b": {Incarnation: 1, Seq: 5}, "c": {Incarnation: 1, Seq: 1}}, Back: true}, false},
+		{message{Digest: record.Digest{"b": {Incarnation: 1, Gone: true}}}, false},
+	} {
+		fabric := gossiptest.New(1, "a", "b")
+		e := New(Config{Store: record.New("a", 1, signer("a"), []byte("a"), verify), Net: fabric.Node("a"), Log: slog.New(slog.DiscardHandler)})
+		asked := false
+		fabric.Node("b").Handle(gossip.Records, func(_ gossip.Peer, msg []byte) {
+			var m message
+			if err := wire.New().Decode(msg, &m); err != nil || !m.Back {
+				t.Errorf("message %+v, %v", m, err)
+			}
+			asked = true
+		})
+		b, err := wire.New().Encode(c.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.receive(received{"b", b})
+		fabric.Deliver(10)
+		if asked != c.want {
+			t.Errorf("after %+v asked back: %v", c.in, asked)
+		}
+	}
+}
+
 func TestMalformedMessagesChangeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, "a", "b")
