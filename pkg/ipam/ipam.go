@@ -164,10 +164,10 @@ func merge(c Claim, k Kernel, there bool) Claim {
 	if len(k.Alias.Addrs) > 0 {
 		c.Addrs = k.Alias.Addrs
 	}
+	c.MAC = k.Alias.MAC
 	if k.Network != "" {
-		c.Network = k.Network
+		c.Network, c.OnBridge = k.Network, true
 	}
-	c.MAC, c.OnBridge = k.Alias.MAC, true
 	return c
 }
 
@@ -239,7 +239,7 @@ func (a *Allocator) Commit(in Commit) (Claim, error) {
 	if in.Network != "" {
 		c.Network = in.Network
 	}
-	c.Key, c.MAC, c.OnBridge, c.NetNS, c.BootID = in.Key, in.MAC, true, in.NetNS, a.config.BootID
+	c.Key, c.MAC, c.OnBridge, c.NetNS, c.BootID = in.Key, in.MAC, in.Network != "", in.NetNS, a.config.BootID
 	c.State, c.Deadline = book.Attached, 0
 	if err := a.save(c); err != nil {
 		return Claim{}, err

@@ -578,7 +578,7 @@ func TestADetachedAttachmentIsNotLiveAndABorrowedOneIsForgotten(t *testing.T) {
 	h.commit(1, h.give(request(1)))
 	borrowed := []netip.Prefix{netip.MustParsePrefix("192.168.7.2/24")}
 	c, err := h.Commit(ipam.Commit{Key: key(2), MAC: key(2).MAC(borrowed), Addrs: borrowed})
-	if err != nil || !c.Borrowed || !c.Live() || !c.OnBridge {
+	if err != nil || !c.Borrowed || !c.Live() || c.OnBridge {
 		t.Fatalf("claim %+v, %v", c, err)
 	}
 	if _, err := h.Commit(ipam.Commit{Key: key(3), Addrs: borrowed}); err == nil {

@@ -104,7 +104,7 @@ func (b blocks) without(id MemberID) blocks {
 }
 
 // maxPieces bounds the work of one Take in a pool that is all crumbs.
-const maxPieces = 64
+const maxPieces = 16
 
 // choose finds n free addresses (n a power of two): one aligned block if there
 // is one, else pieces, the larger first. It may find fewer, but never none while

@@ -32,7 +32,8 @@ type Member struct {
 
 	// Replaced is the member that joined later under the same name, 0 for none.
 	// A replaced member keeps the blocks that it has (nobody proved that it
-	// stopped using them) but gets no more and has no vote.
+	// stopped using them) but gets no more and has no vote. One that has none
+	// counts as left at once.
 	Replaced MemberID `cbor:"4,keyasint,omitempty"`
 
 	// Since is the index of the entry by which it joined. Apply sets it.
@@ -58,13 +59,14 @@ const FirstVNI = 0x770000
 
 // Limits, so that no command can make the state grow without end.
 const (
-	MaxMembers  = 8192 // that are not left
+	MaxMembers  = 8192 // that have not left
 	MaxNetworks = 1024
 	MaxSubnets  = 16 // of one network
 	MaxName     = 64 // bytes of a member's or network's name, and of a cluster id
 	maxGive     = 4096
-	maxLeft     = 1024  // members that left and are remembered, so that an id is not used again
-	maxBlocks   = 50000 // owned ranges of one subnet; a decoder takes 65536
+	maxLeft     = 1024   // members that left and are remembered, so that an id is not used again
+	maxBlocks   = 50000  // owned ranges of one subnet; a decoder takes 65536
+	maxAll      = 120000 // owned ranges of all: a snapshot has an upper size
 	maxVNI      = 1<<24 - 1
 	maxMTU      = 65535
 )

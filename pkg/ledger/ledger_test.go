@@ -236,6 +236,22 @@ func TestANameJoinedAgainReplacesAndKeepsTheBlocksApart(t *testing.T) {
 	}
 }
 
+func TestAReplacedMemberWithoutBlocksIsForgottenInTime(t *testing.T) {
+	s := founded(t, 1, "10.0.0.0/20")
+	for id := MemberID(2); id < 3000; id++ {
+		s.do(Command{From: id - 1, Seq: 1, DelNetwork: &DelNetwork{"none"}})
+		if r := s.do(Command{Join: &Join{Member{ID: id, Name: "m1"}}}); r.Code != OK {
+			t.Fatal(r.Err)
+		}
+	}
+	if d := s.Dump(); len(d.Members) > maxLeft+1 || len(d.Recalls) > 1 {
+		t.Errorf("%d members and %d commands are remembered", len(d.Members), len(d.Recalls))
+	}
+	if _, err := Load(s.Dump()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhoLeavesLeavesNothingBehind(t *testing.T) {
 	s := founded(t, 3, "10.0.0.0/20", "fd00::/64")
 	s.grab(1, "10.0.0.0/20", 16, false)

@@ -179,22 +179,37 @@ func (s *State) join(m Member) Result {
 		}
 		return Result{}
 	}
-	members := slices.Clone(s.members)
-	live := 0
-	for i := range members {
-		if !members[i].Live() {
-			continue
-		}
-		if live++; members[i].Name == m.Name {
-			members[i].Replaced = m.ID
+	there := 0
+	for _, o := range s.members {
+		if !o.Left {
+			there++
 		}
 	}
-	if live >= MaxMembers {
-		return refuse(CodeTooMany, "the cluster has %d hosts, the most that there may be", live)
+	if there >= MaxMembers {
+		return refuse(CodeTooMany, "the cluster has %d hosts, the most that there may be", there)
 	}
-	i, _ := findMember(members, m.ID)
-	s.members = slices.Insert(members, i, Member{ID: m.ID, Name: m.Name, Since: s.index})
+	s.members = slices.Clone(s.members)
+	for i, o := range s.members {
+		if o.Live() && o.Name == m.Name {
+			s.members[i].Replaced, s.members[i].Left = m.ID, !s.owns(o.ID)
+		}
+	}
+	i, _ := findMember(s.members, m.ID)
+	s.members = slices.Insert(s.members, i, Member{ID: m.ID, Name: m.Name, Since: s.index})
+	s.forgetLeft()
 	return Result{}
+}
+
+// owns reports whether the member has any block of any network.
+func (s *State) owns(id MemberID) bool {
+	for _, n := range s.networks {
+		for _, sp := range n.spaces {
+			if sp.blocks.held(id) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *State) leave(id MemberID) Result {
@@ -212,7 +227,6 @@ func (s *State) leave(id MemberID) Result {
 			}
 		}
 	}
-	s.recalls = slices.DeleteFunc(slices.Clone(s.recalls), func(r Recall) bool { return r.ID == id })
 	s.members = slices.Clone(s.members)
 	i, _ := findMember(s.members, id)
 	s.members[i].Left = true
@@ -220,7 +234,8 @@ func (s *State) leave(id MemberID) Result {
 	return Result{}
 }
 
-// forgetLeft drops the member that joined first of those that left, when there are too many.
+// forgetLeft drops the last commands of those that have left, and, when there are
+// too many of them, the one that joined first. The members are a fresh copy.
 func (s *State) forgetLeft() {
 	oldest, n := -1, 0
 	for i, m := range s.members {
@@ -231,8 +246,12 @@ func (s *State) forgetLeft() {
 			oldest = i
 		}
 	}
+	s.recalls = slices.DeleteFunc(slices.Clone(s.recalls), func(r Recall) bool {
+		m, ok := s.Member(r.ID)
+		return !ok || m.Left
+	})
 	if n > maxLeft {
-		s.members = slices.Delete(s.members, oldest, oldest+1) // a fresh copy, see leave
+		s.members = slices.Delete(s.members, oldest, oldest+1)
 	}
 }
 
@@ -252,8 +271,8 @@ func (s *State) take(t Take) Result {
 	if held := sp.blocks.held(t.ID); t.Early && held > 0 && held >= sp.whole.Size()/parts {
 		return refuse(CodeShare, "host %s holds its share of %s in network %s already, %d addresses", s.nameOf(t.ID), t.Subnet, t.Network, held)
 	}
-	if len(sp.blocks) >= maxBlocks {
-		return refuse(CodeTooMany, "%s of network %s is in %d pieces, the most that there may be", t.Subnet, t.Network, len(sp.blocks))
+	if s.crumbled(sp) {
+		return refuse(CodeTooMany, "the addresses are in more pieces than there may be")
 	}
 	want := min(ceilPow2(t.Want), floorPow2(max(pool/parts, 1)))
 	granted := sp.blocks.choose(sp.whole, want)
@@ -263,6 +282,17 @@ func (s *State) take(t Take) Result {
 	}
 	s.setBlocks(i, j, after)
 	return Result{Ranges: granted}
+}
+
+// crumbled reports whether there are so many ranges that there may be no more.
+func (s *State) crumbled(sp space) bool {
+	all := 0
+	for _, n := range s.networks {
+		for _, o := range n.spaces {
+			all += len(o.blocks)
+		}
+	}
+	return len(sp.blocks) >= maxBlocks || all >= maxAll
 }
 
 func (s *State) takeAddr(t TakeAddr) Result {
@@ -278,8 +308,8 @@ func (s *State) takeAddr(t TakeAddr) Result {
 	}
 	granted := Result{Ranges: []addr.Range{{First: t.Addr, Last: t.Addr}}}
 	k, owned := n.spaces[j].blocks.find(t.Addr)
-	if !owned && len(n.spaces[j].blocks) >= maxBlocks {
-		return refuse(CodeTooMany, "the subnet of %s is in %d pieces, the most that there may be", t.Addr, len(n.spaces[j].blocks))
+	if !owned && s.crumbled(n.spaces[j]) {
+		return refuse(CodeTooMany, "the addresses are in more pieces than there may be")
 	}
 	if !owned {
 		s.setBlocks(i, j, n.spaces[j].blocks.grant(t.ID, granted.Ranges[0]))
@@ -317,8 +347,8 @@ func (s *State) give(g Give) Result {
 		}
 		n.spaces[j].blocks = after
 	}
-	if slices.ContainsFunc(n.spaces, func(sp space) bool { return len(sp.blocks) > maxBlocks+maxPieces }) {
-		return refuse(CodeTooMany, "network %s would be in too many pieces", g.Network)
+	if slices.ContainsFunc(n.spaces, func(sp space) bool { return len(sp.blocks) > maxBlocks+maxGive }) {
+		return refuse(CodeTooMany, "the addresses would be in more pieces than there may be")
 	}
 	s.setNetwork(i, &n)
 	return Result{}

@@ -86,9 +86,10 @@ func (v view) addLearner() change {
 }
 
 // replaceSilent takes the vote of one who has been away for long, when somebody
-// is there to have it.
+// is there to have it, or when without that one who has left could not go.
 func (v view) replaceSilent() change {
-	if len(v.candidates()) == 0 {
+	stranger := slices.ContainsFunc(v.conf.Voters, func(id uint64) bool { return !v.live(id) })
+	if len(v.candidates()) == 0 && !stranger {
 		return nil
 	}
 	return v.demote(func(id uint64) bool { return v.silence(id) > silentFor })

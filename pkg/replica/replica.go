@@ -59,6 +59,7 @@ type Replica struct {
 	state   atomic.Pointer[ledger.State]
 	status  atomic.Pointer[Status]
 	lost    atomic.Uint64 // messages dropped because the inbox was full
+	queued  atomic.Int64  // bytes in the inbox
 	mu      sync.Mutex
 	changed chan struct{}
 	stopped chan struct{}
@@ -75,8 +76,11 @@ type ask struct {
 	done   chan<- Done
 }
 
-// inboxSize bounds the messages that wait for Run.
-const inboxSize = 1024
+// Bounds of what waits for Run: messages, and their bytes.
+const (
+	inboxSize  = 1024
+	inboxBytes = 16 << 20
+)
 
 // New opens the store; State is there when it returns, and a cluster that it was
 // told to found is founded. Run does the rest.
@@ -126,11 +130,21 @@ func (r *Replica) Status() Status { return *r.status.Load() }
 
 // receive copies, since the carrier keeps its buffer.
 func (r *Replica) receive(from gossip.Peer, msg []byte) {
+	if r.queued.Load() > inboxBytes {
+		r.lost.Add(1)
+		return
+	}
 	select {
 	case r.inbox <- received{from, append([]byte(nil), msg...)}:
+		r.queued.Add(int64(len(msg)))
 	default:
 		r.lost.Add(1)
 	}
+}
+
+func (r *Replica) hear(m received) {
+	r.queued.Add(-int64(len(m.frame)))
+	r.core.Receive(m.from, m.frame)
 }
 
 // Propose has a command carried out once, and returns when it is applied here. A
@@ -185,7 +199,7 @@ func (r *Replica) Run(ctx context.Context) error {
 			r.core.Tick()
 			r.note()
 		case m := <-r.inbox:
-			r.core.Receive(m.from, m.frame)
+			r.hear(m)
 			r.drain()
 		case a := <-r.asks:
 			ticket := r.core.Propose(a.cmd)
@@ -206,7 +220,7 @@ func (r *Replica) drain() {
 	for range 64 {
 		select {
 		case m := <-r.inbox:
-			r.core.Receive(m.from, m.frame)
+			r.hear(m)
 		default:
 			return
 		}

@@ -45,7 +45,7 @@ func (c *Core) makeSnapshot() (*raftpb.Snapshot, error) {
 	}
 	data, err := c.codec.Encode(c.state.Dump())
 	if err != nil || len(data) > maxSnapshot {
-		return nil, raft.ErrSnapshotTemporarilyUnavailable // Status says so
+		return nil, raft.ErrSnapshotTemporarilyUnavailable // the ledger bounds itself well below
 	}
 	c.snap.made = Snapshot{index, term, c.conf, data}.proto()
 	return c.snap.made, nil

@@ -88,13 +88,26 @@ func (c *Core) quorumThere() bool {
 	return n > len(c.conf.Voters)/2
 }
 
+// reborn reports whether somebody whom the ledger does not know goes by that name.
+func (c *Core) reborn(name string) bool {
+	for _, other := range c.names {
+		if string(other) == name {
+			return true
+		}
+	}
+	return false
+}
+
 // noMajority names the voters that cannot be reached.
 func (c *Core) noMajority() string {
 	var away []string
 	for _, id := range c.conf.Voters {
-		name := c.display(id)
-		if ledger.MemberID(id) != c.self.ID && !slices.Contains(c.peers, gossip.Peer(name)) {
+		switch name := c.display(id); {
+		case ledger.MemberID(id) == c.self.ID:
+		case !slices.Contains(c.peers, gossip.Peer(name)):
 			away = append(away, name)
+		case c.reborn(name):
+			away = append(away, name+", which has lost its state directory")
 		}
 	}
 	slices.Sort(away)
@@ -102,5 +115,5 @@ func (c *Core) noMajority() string {
 	if len(away) <= (n-1)/2 {
 		return fmt.Sprintf("waits for the %d voters to choose a leader, which takes a few seconds", n)
 	}
-	return fmt.Sprintf("no majority: %d of the %d voters cannot be reached (%s); the network goes on, but no block changes hands until they are back", len(away), n, strings.Join(away, ", "))
+	return fmt.Sprintf("no majority: %d of the %d voters cannot be reached (%s); the network goes on, but no block changes hands until they are back", len(away), n, strings.Join(away, "; "))
 }

@@ -24,6 +24,9 @@ func (r *Router) publishAll() error {
 	errs := []error{r.exchange.Put(overlay.HostKey, h)}
 	for _, c := range r.ipam.Claims() {
 		errs = append(errs, r.publish(c))
+		if c.Hash == ipam.HostKey(c.Network).Hash() {
+			errs = append(errs, r.publishBridge(c.Network, c.Addrs))
+		}
 	}
 	r.exchange.Announce()
 	return errors.Join(errs...)
@@ -35,10 +38,7 @@ func (r *Router) publish(c ipam.Claim) error {
 	if !c.Live() || c.Network == "" {
 		return nil
 	}
-	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names}
-	for _, p := range c.Addrs {
-		e.Addrs = append(e.Addrs, p.Addr())
-	}
+	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names, Addrs: hosts(c.Addrs)}
 	if !c.OnBridge {
 		e.MAC = nil
 	}
@@ -80,31 +80,53 @@ func (r *Router) former(records map[string][]byte) {
 
 // publishBridge announces the host's own address on a network, so that
 // containers elsewhere reach the host and the host reaches them.
-func (r *Router) publishBridge(n *network) {
-	e := overlay.Endpoint{Network: n.Name, MAC: n.bridge().MAC, Addrs: n.gateways(), Bridge: true}
+func (r *Router) publishBridge(network string, addrs []netip.Prefix) error {
+	key := ipam.HostKey(network)
+	e := overlay.Endpoint{Network: network, MAC: key.MAC(addrs), Addrs: hosts(addrs), Bridge: true}
 	if name, err := names.ValidName(string(r.id.Name())); err == nil {
 		e.Names = []string{name}
 	}
-	if err := r.announce(ipam.HostKey(n.Name).Hash(), e); err != nil {
-		r.log.Error("announce the bridge's address", "network", n.Name, "error", err)
-	}
+	return r.announce(key.Hash(), e)
 }
 
-// kernel lists this host's attachments as the kernel has them.
-func (r *Router) kernel() ([]ipam.Kernel, error) {
-	ports, err := netdev.Ports()
+// hosts are the addresses without the lengths of their subnets.
+func hosts(prefixes []netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range prefixes {
+		out = append(out, p.Addr())
+	}
+	return out
+}
+
+// port is an attachment as the kernel has it.
+type port struct {
+	ipam.Kernel
+	bridge string // "" when it is in none
+}
+
+// ports lists this host's attachments.
+func (r *Router) ports() ([]port, error) {
+	all, err := netdev.Ports()
 	if err != nil {
 		return nil, err
 	}
-	var out []ipam.Kernel
-	for _, p := range ports {
+	var out []port
+	for _, p := range all {
 		a, err := attachment.ParseAlias(p.Alias)
 		if err != nil || reaper.Marked(p.Group) {
 			continue
 		}
-		out = append(out, ipam.Kernel{Alias: a, Veth: p.Name, Network: r.networkOfBridge(p.Master)})
+		out = append(out, port{ipam.Kernel{Alias: a, Veth: p.Name, Network: r.networkOfBridge(p.Master)}, p.Master})
 	}
 	return out, nil
+}
+
+func kernelOf(ports []port) []ipam.Kernel {
+	out := make([]ipam.Kernel, len(ports))
+	for i, p := range ports {
+		out[i] = p.Kernel
+	}
+	return out
 }
 
 // networkOfBridge is the ledger's name of the network behind a bridge, "" for a bridge of no network.
@@ -120,17 +142,40 @@ func (r *Router) networkOfBridge(bridge string) string {
 	return ""
 }
 
-// reconcile frees the addresses of attachments that the kernel has no more.
+// reconcile frees the addresses of attachments that the kernel has no more, and
+// puts ports back that somebody took out of their bridge.
 func (r *Router) reconcile() {
-	kernel, err := r.kernel()
+	ports, err := r.ports()
 	if err != nil {
 		r.log.Warn("list the attachments", "error", err)
 		return
 	}
-	for _, c := range r.ipam.Reconcile(kernel) {
+	for _, p := range ports {
+		if p.bridge == "" {
+			r.putBack(p)
+		}
+	}
+	for _, c := range r.ipam.Reconcile(kernelOf(ports)) {
 		r.log.Info("attachment is gone; its address is free", "attachment", c.Hash, "container", c.Key.ContainerID, "addresses", c.Addrs)
 		r.withdraw(c.Hash)
 	}
+}
+
+// putBack makes an attachment a port of its network's bridge again, if it was one.
+func (r *Router) putBack(p port) {
+	c, ok := r.ipam.Claim(p.Alias.Hash)
+	if !ok || !c.OnBridge {
+		return
+	}
+	n, err := r.network(c.Network)
+	if err == nil {
+		err = netdev.EnsurePort(p.Veth, bridgeName(n.Network), p.Alias.MAC, true)
+	}
+	if err != nil {
+		r.log.Error("put a port back into its bridge", "port", p.Veth, "error", err)
+		return
+	}
+	r.log.Warn("a port was out of its bridge and is back", "port", p.Veth, "bridge", bridgeName(n.Network))
 }
 
 func parseMAC(s string) (net.HardwareAddr, error) {

@@ -41,13 +41,7 @@ func (n *network) bridge() netdev.Bridge {
 	return netdev.Bridge{Name: bridgeName(n.Network), MAC: ipam.HostKey(n.Name).MAC(n.addrs), MTU: n.MTU, Addrs: n.addrs}
 }
 
-func (n *network) gateways() []netip.Addr {
-	var out []netip.Addr
-	for _, p := range n.addrs {
-		out = append(out, p.Addr())
-	}
-	return out
-}
+func (n *network) gateways() []netip.Addr { return hosts(n.addrs) }
 
 // settle makes the kernel what the ledger says, whenever that changes and every
 // settleEvery, and reconciles the claims with the kernel.
@@ -130,9 +124,8 @@ func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
 		return nil
 	}
 	r.log.Info("network is up", "network", def.Name, "bridge", bridgeName(def), "addresses", addrs, "vni", def.VNI, "mtu", def.MTU)
-	r.publishBridge(n)
 	poke(r.forward)
-	return nil
+	return r.publishBridge(def.Name, addrs)
 }
 
 // forwardPackets lets the host route for its containers.
@@ -220,11 +213,11 @@ func (r *Router) openKernel(context.Context) error {
 	}
 	r.openDNS()
 	r.openReaper()
-	kernel, err := r.kernel()
+	ports, err := r.ports()
 	if err != nil {
 		return err
 	}
-	if err := r.ipam.Adopt(kernel); err != nil {
+	if err := r.ipam.Adopt(kernelOf(ports)); err != nil {
 		return err
 	}
 	return r.publishAll()

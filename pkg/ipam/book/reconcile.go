@@ -21,7 +21,7 @@ type Kernel struct {
 func (k Kernel) Claim(bootID string, now time.Duration) Claim {
 	return Claim{
 		Hash: k.Alias.Hash, Key: attachment.Key{Network: k.Alias.Network}, Network: k.Network,
-		Addrs: k.Alias.Addrs, MAC: k.Alias.MAC, OnBridge: true, BootID: bootID,
+		Addrs: k.Alias.Addrs, MAC: k.Alias.MAC, OnBridge: k.Network != "", BootID: bootID,
 		Decider: ctl.DecidedByVeth, State: Attached, Since: now,
 	}
 }
