@@ -129,10 +129,10 @@ func TestHostileConnectionsHinderNobody(t *testing.T) {
 		begin := time.Now()
 		late := c.start(c.prepare(name), "1", a)
 		late.says(10*time.Second, "neighbours [a]")
-		if took := time.Since(begin); took > 2*time.Second {
-			t.Errorf("%s joins after %v", name, took)
-		} else {
-			t.Logf("%s joins after %v", name, took)
+		took := time.Since(begin)
+		t.Logf("%s joins after %v", name, took)
+		if took > 2*time.Second && !raceDetector {
+			t.Error("too late")
 		}
 		late.tell("send b")
 		b.says(2*time.Second, "heard "+name+" 1 5 hello")

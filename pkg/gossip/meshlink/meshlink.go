@@ -202,7 +202,7 @@ func (l *Link) accept(h Hello) error {
 	switch {
 	case m == meshName(l.self), ok && k.name != h.Name && v.reaches(m):
 		return fmt.Errorf("the name %q has the same hash as another host's: give this host another with --name", h.Name)
-	case ok && v.reaches(m) && !slices.Contains(v.neighbours, h.Name) && k.uid == v.uid[m] && k.memberID != 0 && k.memberID != h.MemberID:
+	case ok && v.reaches(m) && !slices.Contains(v.neighbours, h.Name) && k.memberID != 0 && k.memberID != h.MemberID:
 		return fmt.Errorf("another host is in the cluster as %q, with another key: "+
 			"give one of the two a name of its own with --name (cloned machines share a machine-id)", h.Name)
 	}

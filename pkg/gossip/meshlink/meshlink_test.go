@@ -326,19 +326,17 @@ func TestStoppedPeerIsDroppedAndHindersNobody(t *testing.T) {
 	begin := time.Now()
 	var worst time.Duration
 	for time.Since(begin) < 4*time.Second {
-		for range 3 { // each time 1.5 MB for the stopped one, directly and as broadcasts
-			a.tell("send z 250000")
-			a.tell("cast x 250000")
-		}
+		a.tell("send z 250000") // fills every buffer on the way to the stopped one
+		a.tell("cast x 250000")
 		a.tell("send b")
 		sent := time.Now()
-		b.says(2*time.Second, "heard a 1 5 hello")
+		b.says(10*time.Second, "heard a 1 5 hello")
 		worst = max(worst, time.Since(sent))
 	}
 	dropped := time.Since(begin) + a.says(3*time.Second, "peers [b] neighbours [b]")
 	t.Logf("dropped after %v; worst delay of another %v", dropped, worst)
-	if dropped > 5*time.Second {
-		t.Error("not dropped within 5 s")
+	if dropped > 5*time.Second || worst > 2*time.Second {
+		t.Error("too slow")
 	}
 	z.cmd.Process.Signal(syscall.SIGCONT)
 	t.Log("back after ", a.says(5*time.Second, "neighbours [b z]"))

@@ -46,14 +46,37 @@ func (d *directory) met(m mesh.PeerName, name gossip.Peer) {
 	}
 }
 
-// told records which key pair the process of a host has. uid 0: not known.
-func (d *directory) told(m mesh.PeerName, memberID uint64, uid mesh.PeerUID) {
+// told records which key pair the process of a host has. Which UID mesh gives
+// that process is seen later.
+func (d *directory) told(m mesh.PeerName, memberID uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if k, ok := d.byMesh[m]; ok {
-		k.memberID, k.uid = memberID, uid
+		if k.memberID != memberID {
+			k.uid = 0
+		}
+		k.memberID = memberID
 		d.byMesh[m] = k
 	}
+}
+
+// seen records that mesh shows a host with this UID and returns what is known of
+// it. What it told belongs to the first process that is seen afterwards; of
+// another one only the name is known.
+func (d *directory) seen(m mesh.PeerName, uid mesh.PeerUID) (k known, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k, ok = d.byMesh[m]
+	switch {
+	case !ok || k.uid == uid:
+	case k.uid == 0 && k.memberID != 0:
+		k.uid = uid
+		d.byMesh[m] = k
+	default:
+		k.memberID, k.uid = 0, 0
+		d.byMesh[m] = k
+	}
+	return k, ok
 }
 
 func (d *directory) get(m mesh.PeerName) (known, bool) {
@@ -95,7 +118,8 @@ func (l *Link) hearOwn(src mesh.PeerName, m message) {
 		l.stats.BadFrames.Add(1)
 		return
 	}
-	l.names.told(src, a.MemberID, l.view.Load().uid[src])
+	l.names.told(src, a.MemberID)
+	l.stir()
 	if a.Ask {
 		l.announce(src, false)
 	}

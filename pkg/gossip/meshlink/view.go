@@ -120,7 +120,7 @@ func (l *Link) look() {
 		if s.Hello.Name != "" {
 			m := meshName(s.Hello.Name)
 			l.names.met(m, s.Hello.Name)
-			l.names.told(m, s.Hello.MemberID, l.view.Load().uid[m])
+			l.names.told(m, s.Hello.MemberID)
 		}
 	}
 	v := &view{uid: map[mesh.PeerName]mesh.PeerUID{}}
@@ -130,7 +130,7 @@ func (l *Link) look() {
 			continue
 		}
 		v.uid[d.Name] = d.UID
-		k, named := l.names.get(d.Name)
+		k, named := l.names.seen(d.Name, d.UID)
 		direct := hop == d.Name
 		if !named || !direct && l.doubts.about(d.Name) {
 			continue
@@ -157,8 +157,8 @@ func (l *Link) publish(v *view) {
 // restarted, who they are; each once a second until it answers.
 func (l *Link) askNames(asked map[mesh.PeerName]time.Time) {
 	now, v := time.Now(), l.view.Load()
-	for m, uid := range v.uid {
-		if k, ok := l.names.get(m); ok && k.uid == uid {
+	for m := range v.uid {
+		if k, ok := l.names.get(m); ok && k.memberID != 0 {
 			continue
 		}
 		if now.Sub(asked[m]) >= lookEvery {

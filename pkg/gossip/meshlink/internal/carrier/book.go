@@ -31,6 +31,8 @@ const (
 	sayAgain     = time.Minute // that a trouble lasts
 	firstPenalty = 2 * time.Second
 	maxPenalty   = 30 * time.Second
+	maxCuts      = 5           // that are tried again at once
+	brief        = time.Second // for a session
 )
 
 // book is what the carrier knows of where peers are.
@@ -57,6 +59,7 @@ type place struct {
 	after   time.Time // do not dial before
 	err     error     // of the last attempt, nil if it led to a session
 	refused bool      // err is a *Refusal
+	cuts    int       // attempts in a row that were cut off without a word
 }
 
 // trouble is a reason that was logged.
@@ -123,7 +126,8 @@ func (b *book) allTargets() []string {
 }
 
 // learn replaces what is known of a peer's addresses; none: the peer is forgotten.
-func (b *book) learn(p gossip.Peer, addrs []netip.AddrPort) {
+// It reports whether anything is new.
+func (b *book) learn(p gossip.Peer, addrs []netip.AddrPort) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var good []netip.AddrPort
@@ -132,13 +136,18 @@ func (b *book) learn(p gossip.Peer, addrs []netip.AddrPort) {
 			good = append(good, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
 		}
 	}
-	_, old := b.learned[p]
-	if p == b.self || len(good) == 0 {
+	old, had := b.learned[p]
+	switch {
+	case p == b.self || len(good) == 0:
 		delete(b.learned, p)
 		delete(b.failed, p)
-	} else if old || len(b.learned) < maxPeers {
-		b.learned[p] = good
+		return had
+	case !had && len(b.learned) >= maxPeers || slices.Equal(old, good):
+		return false
 	}
+	b.learned[p] = good
+	delete(b.failed, p)
+	return true
 }
 
 // addresses of a peer, as learned.
@@ -237,7 +246,7 @@ func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal
 	now := time.Now()
 	p.busy, p.err, p.refused, p.after = false, err, no != nil && !no.quiet(), time.Time{}
 	if peer != "" {
-		p.peer, p.sure = peer, now
+		p.peer, p.sure, p.cuts = peer, now, 0
 	}
 	switch {
 	case p.refused:
@@ -248,6 +257,23 @@ func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal
 	default:
 		p.penalty = firstPenalty
 	}
+}
+
+// tryAgain reports whether to dial an address again at once: a router that is
+// under attack may close a connection of ours among many others.
+func (b *book) tryAgain(a netip.AddrPort, cut bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.places[a]
+	if p == nil {
+		return false
+	}
+	if !cut {
+		p.cuts = 0
+		return false
+	}
+	p.cuts++
+	return p.cuts <= maxCuts
 }
 
 // unreachable and reachable record whether a learned peer answered at all.
@@ -265,7 +291,8 @@ func (b *book) reachable(p gossip.Peer) {
 	delete(b.failed, p)
 }
 
-// lost records the end of a session.
+// lost records the end of a session. One that ended at once is not made again at
+// once.
 func (b *book) lost(s *session, err error) {
 	if !s.dialled {
 		return
@@ -274,6 +301,9 @@ func (b *book) lost(s *session, err error) {
 	defer b.mu.Unlock()
 	if p := b.places[s.addr]; p != nil {
 		p.err = err
+		if now := time.Now(); now.Sub(s.since) < brief {
+			p.after = now.Add(brief)
+		}
 	}
 }
 

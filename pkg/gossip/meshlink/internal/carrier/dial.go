@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/gossip"
@@ -208,6 +210,10 @@ func (d *dialler) dial(ctx context.Context, a netip.AddrPort) {
 	default:
 		d.stats.DialFailures.Add(1)
 		d.book.settle(a, "", err, nil)
+		if d.book.tryAgain(a, errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)) {
+			d.dialSoon()
+			return
+		}
 		d.trouble(a.String(), a.String(), err)
 	}
 }

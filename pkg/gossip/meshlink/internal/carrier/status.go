@@ -88,8 +88,9 @@ func (c *Carrier) Neighbours() []gossip.Peer {
 // Learn replaces what is known of where a peer can be reached; no addresses: the
 // peer is forgotten. At most 16 addresses a peer and 1024 peers are kept.
 func (c *Carrier) Learn(p gossip.Peer, addrs []netip.AddrPort) {
-	c.book.learn(p, addrs)
-	c.dialSoon()
+	if c.book.learn(p, addrs) {
+		c.dialSoon()
+	}
 }
 
 // Connect adds a target, host[:port], that is dialled from now on.

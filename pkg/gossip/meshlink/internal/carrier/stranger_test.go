@@ -166,3 +166,75 @@ func TestConnectionIsGivenUpAfterFiveSecondsOrFourKilobytes(t *testing.T) {
 		}
 	}
 }
+
+func TestMemberCannotTakeAnothersName(t *testing.T) {
+	t.Parallel()
+	s := loadSecret(t, secretFile(t))
+	n := start(t, "a", s)
+	liar, victim := newIdentity(t, "liar", s), newIdentity(t, "victim", s)
+	hello := func(id *identity.Identity) Hello {
+		return Hello{Version, oldest, id.Name(), id.Incarnation(), id.MemberID(), ""}
+	}
+	newer := hello(liar)
+	newer.Incarnation++
+	old := append([]byte("weave hello: dialler\x00"), make([]byte, 32)...) // of another connection
+	for what, forge := range map[string]func(proof []byte) greeting{
+		"another's name":        func(p []byte) greeting { return greeting{hello(victim), liar.Cert(), liar.Sign(p)} },
+		"another's certificate": func(p []byte) greeting { return greeting{hello(victim), victim.Cert(), liar.Sign(p)} },
+		"a repeated signature":  func([]byte) greeting { return greeting{hello(victim), victim.Cert(), victim.Sign(old)} },
+		"another incarnation":   func(p []byte) greeting { return greeting{newer, liar.Cert(), liar.Sign(p)} },
+		"nothing":               func([]byte) greeting { return greeting{Hello: hello(victim)} },
+	} {
+		v := greetWith(t, n, liar, forge)
+		if v.Code != mismatch || v.Words == "" {
+			t.Errorf("%s: verdict %+v", what, v)
+		}
+	}
+	if n.stats.Sessions.Load() != 0 {
+		t.Error("a lie was believed")
+	}
+	honest := greetWith(t, n, liar, func(p []byte) greeting { return greeting{hello(liar), liar.Cert(), liar.Sign(p)} })
+	if honest.Code != welcome {
+		t.Errorf("the truth was not: %+v", honest)
+	}
+}
+
+// greetWith says hello to n in forge's words and returns the verdict.
+func greetWith(t *testing.T, n *node, id *identity.Identity, forge func(proof []byte) greeting) (v verdict) {
+	t.Helper()
+	conf, err := id.TLSClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", n.addr.String(), conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	proof, err := proofOf(conn, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(k kind, what any) {
+		body, err := n.codec.Encode(what)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write(frame(k, body))
+	}
+	send(kindHello, forge(proof))
+	send(kindVerdict, verdict{})
+	for buf := make([]byte, maxBody); ; {
+		k, body, err := readFrame(conn, buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k == kindVerdict {
+			if v, err = decodeVerdict(n.codec, body); err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+	}
+}
