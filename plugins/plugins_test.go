@@ -623,6 +623,7 @@ func TestTwoInterfacesAndTwoNetworksOfOneContainer(t *testing.T) {
 		b.call("ADD", c.path).result(t)
 		b.call("ADD", c.path, "CNI_IFNAME=eth1").result(t)
 		b.keys["name"] = "net2"
+		b.keys["ipam"] = b.secondIPAM()
 		b.call("ADD", c.path, "CNI_IFNAME=eth2").result(t)
 		if b.held() != 3 {
 			t.Errorf("got %d addresses, want 3", b.held())
@@ -636,6 +637,30 @@ func TestTwoInterfacesAndTwoNetworksOfOneContainer(t *testing.T) {
 		}
 		if w := c.world(t); strings.Contains(w, "eth0") || !strings.Contains(w, "eth1") || !strings.Contains(w, "eth2") || b.held() != 2 {
 			t.Errorf("got %s, reserved: %d", w, b.held())
+		}
+	})
+}
+
+// secondIPAM gives out other addresses than the first, where that is up to the configuration.
+func (b *bench) secondIPAM() map[string]any {
+	ipam := b.ipam(b.machine)
+	if ipam["subnet"] != nil {
+		ipam["subnet"] = "10.78.0.0/24"
+	}
+	return ipam
+}
+
+func TestASecondContainerWithAMACIsRefusedAndLeavesNothing(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		a, c := newNetNS(t), newNetNS(t)
+		b.keys["args"] = map[string]any{"cni": map[string]any{"mac": "02:00:00:00:00:77"}}
+		b.call("ADD", a.path).result(t)
+		before := b.world(t) + a.world(t) + c.world(t)
+		if got := b.call("ADD", c.path, "CNI_CONTAINERID=c2"); got.rc != 1 || got.err().Code != ctl.CodeAddressTaken {
+			t.Errorf("got %+v", got)
+		}
+		if after := b.world(t) + a.world(t) + c.world(t); after != before || b.held() != 1 {
+			t.Errorf("before:\n%s\nafter:\n%s\nreserved: %d", before, after, b.held())
 		}
 	})
 }

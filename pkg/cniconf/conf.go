@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -121,69 +120,74 @@ func kindName(goType string) string {
 // checkShape accepts exactly one JSON object, no deeper than maxDepth, with no
 // key twice in any object. What is read twice in two ways is read wrongly once.
 func checkShape(b []byte) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	var open []*object
-	for {
-		tok, err := d.Token()
-		if err == io.EOF {
-			return errors.New("ends too early")
-		}
-		if err != nil {
-			return err
-		}
-		if open, err = step(open, tok); err != nil {
-			return err
-		}
-		if len(open) == 0 {
-			break
-		}
+	var whole json.RawMessage
+	if err := json.Unmarshal(b, &whole); err != nil { // one document, well formed; the scan relies on that
+		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something follows its closing brace")
+	if b = bytes.TrimSpace(b); b[0] != '{' {
+		return errors.New("want one JSON object")
+	}
+	var open []object
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '{', '[':
+			if len(open) == maxDepth {
+				return fmt.Errorf("deeper than %d levels", maxDepth)
+			}
+			open = append(open, object{list: b[i] == '[', key: true})
+		case '}', ']':
+			open = open[:len(open)-1]
+		case ',':
+			open[len(open)-1].key = true
+		case '"':
+			end := textEnd(b, i)
+			if err := open[len(open)-1].text(b[i:end], len(open) <= foldDepth); err != nil {
+				return err
+			}
+			i = end - 1
+		}
 	}
 	return nil
 }
 
-// object is an object or list that is being read.
-type object struct {
-	keys  map[string]bool // nil for a list
-	value bool            // an object's key has been read, its value comes next
+// textEnd is the index behind the closing quote of the text that begins at i.
+func textEnd(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
 }
 
-func step(open []*object, tok json.Token) ([]*object, error) {
-	delim, isDelim := tok.(json.Delim)
-	if len(open) == 0 && delim != '{' {
-		return nil, errors.New("want one JSON object")
+// object is an object or a list that is being read.
+type object struct {
+	list bool
+	key  bool            // the next text of an object is a key
+	keys map[string]bool // those that it has so far
+}
+
+func (o *object) text(quoted []byte, fold bool) error {
+	if o.list || !o.key {
+		return nil
 	}
-	if isDelim && (delim == '}' || delim == ']') {
-		return open[:len(open)-1], nil
-	}
-	if len(open) > 0 {
-		top := open[len(open)-1]
-		if top.keys != nil && !top.value {
-			key := tok.(string) // the decoder lets nothing else through here
-			if len(open) <= foldDepth {
-				key = strings.ToUpper(strings.ToLower(key)) // as encoding/json matches them
-			}
-			if top.keys[key] {
-				return nil, fmt.Errorf("key %q is there twice", clip(key))
-			}
-			top.keys[key], top.value = true, true
-			return open, nil
+	key := string(quoted[1 : len(quoted)-1])
+	if bytes.IndexByte(quoted, '\\') >= 0 {
+		if err := json.Unmarshal(quoted, &key); err != nil {
+			return err
 		}
-		top.value = false
 	}
-	switch {
-	case !isDelim:
-		return open, nil
-	case len(open) == maxDepth:
-		return nil, fmt.Errorf("deeper than %d levels", maxDepth)
-	case delim == '{':
-		return append(open, &object{keys: map[string]bool{}}), nil
-	default:
-		return append(open, &object{}), nil
+	if fold {
+		key = strings.ToUpper(strings.ToLower(key)) // as encoding/json matches them
 	}
+	if o.keys[key] {
+		return fmt.Errorf("key %q is there twice", clip(key))
+	}
+	if o.keys == nil {
+		o.keys = map[string]bool{}
+	}
+	o.keys[key], o.key = true, false
+	return nil
 }
 
 // Check notes what is wrong with the common keys.

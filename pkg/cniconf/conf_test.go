@@ -286,6 +286,15 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+func TestAThousandProblemsMakeAShortError(t *testing.T) {
+	c := decode(t, `{"name":"a","ipam":{"type":"weave-ipam","routes":[`+strings.Repeat(`null,`, 1000)+`null]}}`)
+	var p Problems
+	c.Check(&p)
+	if err := p.Err(); len(err.Error()) > 1000 || !strings.HasSuffix(err.Error(), "and 985 more") {
+		t.Errorf("got %d bytes: %.100s … %s", len(err.Error()), err, err.Error()[max(0, len(err.Error())-40):])
+	}
+}
+
 func TestProblemsReadAsOneSentence(t *testing.T) {
 	var p Problems
 	p.Check(nil)

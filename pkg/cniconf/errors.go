@@ -39,10 +39,16 @@ func (p *Problems) Check(err error) {
 	}
 }
 
+// maxListed is how many problems an error lists; the rest it counts.
+const maxListed = 16
+
 // Err is nil without problems, else one error with code 7 that lists them.
 func (p Problems) Err() error {
 	if len(p) == 0 {
 		return nil
+	}
+	if more := len(p) - maxListed; more > 0 {
+		p = append(p[:maxListed:maxListed], fmt.Sprintf("and %d more", more))
 	}
 	return types.NewError(types.ErrInvalidNetworkConfig, "invalid network configuration", strings.Join(p, "; "))
 }

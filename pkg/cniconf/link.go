@@ -13,6 +13,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 )
 
@@ -25,27 +26,44 @@ const ownNetNS = "/proc/thread-self/ns/net"
 // that plugin then holds under the attachment's key is this ADD's, and may be
 // taken back.
 func (c *Call) NamesFree() error {
-	host, err := netdev.OpenNS(ownNetNS)
-	if err != nil {
+	inside, host, err := c.namesTaken()
+	switch {
+	case err != nil:
 		return err
-	}
-	defer host.Close()
-	for _, end := range []struct {
-		ns   *netdev.NS
-		name string
-	}{{c.NS, c.Key.IfName}, {host, c.Key.Veth()}} {
-		taken, err := netdev.HasLink(end.ns, end.name)
-		if err != nil {
-			return err
-		}
-		if taken && end.ns == host {
-			return Errorf(CodeExists, "container %s is attached to network %q as %q already (by %q on the host): DEL it first", c.Key.ContainerID, c.Key.Network, c.Key.IfName, end.name)
-		}
-		if taken {
-			return Errorf(CodeExists, "CNI_IFNAME: container %s has an interface %q already", c.Key.ContainerID, end.name)
-		}
+	case host:
+		return Errorf(CodeExists, "container %s is attached to network %q as %q already (by %q on the host): DEL it first", c.Key.ContainerID, c.Key.Network, c.Key.IfName, c.Key.Veth())
+	case inside:
+		return Errorf(CodeExists, "CNI_IFNAME: container %s has an interface %q already", c.Key.ContainerID, c.Key.IfName)
 	}
 	return nil
+}
+
+// namesTaken looks for the attachment's interface in the container, and for its end on the host.
+func (c *Call) namesTaken() (inside, host bool, err error) {
+	if inside, err = netdev.HasLink(c.NS, c.Key.IfName); err != nil {
+		return false, false, err
+	}
+	own, err := netdev.OpenNS(ownNetNS)
+	if err != nil {
+		return false, false, err
+	}
+	defer own.Close()
+	host, err = netdev.HasLink(own, c.Key.Veth())
+	return inside, host, err
+}
+
+// whyTaken says what netdev.ErrExists is about. When somebody else's ADD of this
+// very attachment has won meanwhile, the addresses are that one's too, under the
+// same key, and not to be given back.
+func (c *Call) whyTaken(cause error, undo *Undo) error {
+	inside, host, err := c.namesTaken()
+	if host || err != nil {
+		undo.Keep()
+	}
+	if inside || host || err != nil {
+		return cause
+	}
+	return types.NewError(ctl.CodeAddressTaken, cause.Error(), "another container on this bridge has the MAC; without one asked for, it has the address too")
 }
 
 // AddAddresses asks the IPAM plugin for the attachment's addresses, and pushes
@@ -82,9 +100,25 @@ type Link struct {
 	MAC       net.HardwareAddr // asked for; nil: attachment.Key.MAC
 }
 
-// CheckAlias refuses more addresses than the attachment's record in the kernel
+// CheckMain notes what is wrong with the keys that main plugins have in common,
+// and with what is asked for, and gives the MAC that is; nil when none is.
+func (c *Conf) CheckMain(call *Call, mtu int, p *Problems) net.HardwareAddr {
+	c.Check(p)
+	p.Check(CheckMTU(mtu))
+	asked, err := c.RequestedIPs(call.Args)
+	p.Check(err)
+	p.Check(call.checkAlias(asked))
+	if len(asked) > 0 && c.IPAM.Type == "" {
+		p.Add("an address is asked for and there is no ipam to give it")
+	}
+	mac, err := c.RequestedMAC(call.Args)
+	p.Check(err)
+	return mac
+}
+
+// checkAlias refuses more addresses than the attachment's record in the kernel
 // has room for. asked are addresses with or without a prefix length.
-func (c *Call) CheckAlias(asked []string) error {
+func (c *Call) checkAlias(asked []string) error {
 	var addrs []netip.Prefix
 	for _, s := range asked {
 		if _, text, err := parseIP(s); err == nil {
@@ -132,9 +166,7 @@ func (c *Call) Attach(l Link, r *current.Result, undo *Undo) (net.HardwareAddr, 
 		Hairpin: l.Hairpin, Lock: true,
 	})
 	if errors.Is(err, netdev.ErrExists) {
-		// Somebody else's ADD of this very attachment has won meanwhile, and
-		// holds its addresses under the same key: they are not ours to give back.
-		undo.Keep()
+		err = c.whyTaken(err, undo)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -31,8 +31,7 @@ type Router struct {
 // NewRouter is for ADD, CHECK and GC: a router that is being restarted costs them up to Patience, not an error.
 func NewRouter(socket string) *Router { return newRouter(socket, Patience) }
 
-// NewImpatientRouter is for what need not wait: DEL, which does without a
-// router, and STATUS, which only asks whether there is one.
+// NewImpatientRouter is for STATUS, which only asks whether there is a router.
 func NewImpatientRouter(socket string) *Router { return newRouter(socket, 0) }
 
 func newRouter(socket string, patience time.Duration) *Router {
@@ -58,6 +57,14 @@ func (r *Router) Call(ctx context.Context, path string, in, out any) error {
 		case <-time.After(again):
 		}
 	}
+}
+
+// Tell is a DEL's call about an attachment. It waits for no router, since DEL
+// does without, and for the answer of one that has taken the call up to Patience.
+func Tell(ctx context.Context, socket, path string, k attachment.Key) error {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	return newRouter(socket, 0).Call(ctx, path, ctl.KeyRequest{Key: k}, nil)
 }
 
 // Gone reports whether a call failed because there is no router, or because it ended meanwhile.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -18,9 +17,6 @@ import (
 func main() {
 	cniconf.Main(cniconf.Plugin{Name: cniconf.WeaveIPAM, Add: add, Check: check, Del: del, GC: gc, Status: status})
 }
-
-// silence is how long DEL waits for a router that took its call and does not answer.
-const silence = 2 * time.Second
 
 // config is what the README describes.
 type config struct {
@@ -117,10 +113,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 		return err
 	}
 	socket := conf.IPAMSocket()
-	asked, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	release := ctl.KeyRequest{Key: c.Key}
-	err := cniconf.NewImpatientRouter(socket).Call(asked, ctl.PathRelease, release, nil)
+	err := cniconf.Tell(ctx, socket, ctl.PathRelease, c.Key)
 	if err == nil {
 		return nil
 	}
@@ -131,11 +124,12 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if !cniconf.Gone(err) {
 		return err
 	}
-	if err := cniconf.NewRouter(socket).DropClaim(c.Key); err != nil {
+	router := cniconf.NewRouter(socket)
+	if err := router.DropClaim(c.Key); err != nil {
 		return fmt.Errorf("release the addresses of %s without a router: %w", c.Key.ContainerID, err)
 	}
 	// A router that was just starting may have read the claim before it went.
-	err = cniconf.NewRouter(socket).Call(ctx, ctl.PathRelease, release, nil)
+	err = router.Call(ctx, ctl.PathRelease, ctl.KeyRequest{Key: c.Key}, nil)
 	if cniconf.Gone(err) {
 		return nil
 	}

@@ -32,22 +32,11 @@ func decode(c *cniconf.Call) (*config, error) {
 	}
 	conf.setDefaults()
 	var p cniconf.Problems
-	conf.Check(&p)
+	conf.mac = conf.CheckMain(c, conf.MTU, &p)
 	if err := attachment.ValidIfName(conf.Bridge); err != nil {
 		p.Add("bridge: %v", err)
 	}
-	p.Check(cniconf.CheckMTU(conf.MTU))
-	asked, err := conf.RequestedIPs(c.Args)
-	p.Check(err)
-	if len(asked) > 0 && conf.IPAM.Type == "" {
-		p.Add("an address is asked for and there is no ipam to give it")
-	}
-	conf.mac, err = conf.RequestedMAC(c.Args)
-	p.Check(err)
-	if err := p.Err(); err != nil {
-		return nil, err
-	}
-	return conf, c.CheckAlias(asked)
+	return conf, p.Err()
 }
 
 func (conf *config) setDefaults() {

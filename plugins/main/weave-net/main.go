@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -14,9 +13,6 @@ import (
 func main() {
 	cniconf.Main(cniconf.Plugin{Name: "weave-net", Add: add, Check: check, Del: del, GC: gc, Status: status})
 }
-
-// silence is how long DEL waits for a router that took its call and does not answer.
-const silence = 2 * time.Second
 
 func add(ctx context.Context, c *cniconf.Call) error {
 	conf, err := decode(c)
@@ -68,10 +64,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if err := cniconf.Decode(c.Stdin, &conf); err != nil {
 		return err
 	}
-	asked, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	err := cniconf.NewImpatientRouter(conf.Socket).Call(asked, ctl.PathDetach, ctl.KeyRequest{Key: c.Key}, nil)
-	if err != nil {
+	if cniconf.Tell(ctx, conf.Socket, ctl.PathDetach, c.Key) != nil {
 		if err := c.Detach(); err != nil {
 			return err
 		}
@@ -79,7 +72,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if cniconf.CheckDelegate(conf.IPAM.Type) != nil {
 		return nil // no ADD has come past such a configuration
 	}
-	_, err = c.Delegate(ctx, conf.IPAM.Type, "DEL")
+	_, err := c.Delegate(ctx, conf.IPAM.Type, "DEL")
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -18,9 +17,6 @@ import (
 func main() {
 	cniconf.Main(cniconf.Plugin{Name: "weavedns", Add: add, Check: check, Del: del, GC: gc, Status: status})
 }
-
-// silence is how long DEL waits for a router that took its call and does not answer.
-const silence = 2 * time.Second
 
 // config is what the README describes.
 type config struct {
@@ -106,9 +102,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	var conf config
 	err := cniconf.Decode(c.Stdin, &conf)
 	if err == nil {
-		asked, cancel := context.WithTimeout(ctx, silence)
-		defer cancel()
-		err = cniconf.NewImpatientRouter(conf.Socket).Call(asked, ctl.PathForget, ctl.KeyRequest{Key: c.Key}, nil)
+		err = cniconf.Tell(ctx, conf.Socket, ctl.PathForget, c.Key)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "weavedns: the names of %s end with its attachment: %v\n", c.Key.ContainerID, err)
