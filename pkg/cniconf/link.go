@@ -2,6 +2,7 @@ package cniconf
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -18,8 +19,6 @@ import (
 )
 
 // What the two main plugins do alike: addresses from the IPAM plugin, the veth, its check.
-
-const ownNetNS = "/proc/thread-self/ns/net"
 
 // NamesFree makes sure that neither the container nor the host has an interface
 // of the attachment's names yet. It comes before the IPAM plugin is asked: what
@@ -43,12 +42,7 @@ func (c *Call) namesTaken() (inside, host bool, err error) {
 	if inside, err = netdev.HasLink(c.NS, c.Key.IfName); err != nil {
 		return false, false, err
 	}
-	own, err := netdev.OpenNS(ownNetNS)
-	if err != nil {
-		return false, false, err
-	}
-	defer own.Close()
-	host, err = netdev.HasLink(own, c.Key.Veth())
+	host, err = netdev.HasLink(nil, c.Key.Veth())
 	return inside, host, err
 }
 
@@ -161,7 +155,7 @@ func (c *Call) Attach(l Link, r *current.Result, undo *Undo) (net.HardwareAddr, 
 	}
 	host, hash := c.Key.Veth(), c.Key.Hash()
 	err = netdev.Attach(netdev.Veth{
-		Host: host, Bridge: l.Bridge, MTU: l.MTU, Alias: alias,
+		Host: host, HostMAC: hostMAC(hash), Bridge: l.Bridge, MTU: l.MTU, Alias: alias,
 		NS: c.NS, IfName: c.Key.IfName, MAC: mac, Addrs: addrs, Routes: routes,
 		Hairpin: l.Hairpin, Lock: true,
 	})
@@ -176,7 +170,8 @@ func (c *Call) Attach(l Link, r *current.Result, undo *Undo) (net.HardwareAddr, 
 			fmt.Fprintf(os.Stderr, "take back %s: %v\n", host, err)
 		}
 	})
-	return mac, addrs, c.complete(r, l, mac)
+	c.complete(r, l, mac)
+	return mac, addrs, nil
 }
 
 // Detach deletes the attachment's veth without the router. A link of that name
@@ -191,25 +186,15 @@ func (c *Call) Detach() error {
 
 // complete lists the interfaces in the result: bridge, the host's end, the
 // container's end, to which every address belongs.
-func (c *Call) complete(r *current.Result, l Link, mac net.HardwareAddr) error {
-	own, err := netdev.OpenNS(ownNetNS)
-	if err != nil {
-		return err
-	}
-	defer own.Close()
-	port, err := netdev.Inspect(own, c.Key.Veth())
-	if err != nil {
-		return err
-	}
+func (c *Call) complete(r *current.Result, l Link, mac net.HardwareAddr) {
 	r.Interfaces = []*current.Interface{
 		{Name: l.Bridge, Mac: l.BridgeMAC, Mtu: l.MTU},
-		{Name: c.Key.Veth(), Mac: port.MAC.String(), Mtu: l.MTU},
+		{Name: c.Key.Veth(), Mac: hostMAC(c.Key.Hash()).String(), Mtu: l.MTU},
 		{Name: c.Key.IfName, Mac: mac.String(), Mtu: l.MTU, Sandbox: c.NetNS},
 	}
 	for _, ip := range r.IPs {
 		ip.Interface = current.Int(2)
 	}
-	return nil
 }
 
 func allAddresses(r *current.Result) []netip.Prefix {
@@ -284,4 +269,11 @@ func ResultMTU(r *current.Result, ifname string) int {
 		}
 	}
 	return 0
+}
+
+// hostMAC is the MAC of the veth's end on the host, where nobody speaks by it:
+// given explicitly, so that no udev changes it, and known to the result without asking.
+func hostMAC(hash string) net.HardwareAddr {
+	d := sha256.Sum256([]byte(hash))
+	return append(net.HardwareAddr{0xfe}, d[:5]...)
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -125,7 +127,14 @@ func (c *Conf) Collect(ctx context.Context, r *Router) error {
 	if err != nil {
 		return err
 	}
-	return r.Call(ctx, ctl.PathCollect, ctl.CollectRequest{Network: c.Name, Valid: valid, Absent: absent}, nil)
+	inhabited, held, err := livingNamespaces("/proc")
+	if err != nil {
+		return Errorf(types.ErrIOFailure, "GC of network %s: cannot tell which namespaces live: %v", c.Name, err)
+	}
+	return r.Call(ctx, ctl.PathCollect, ctl.CollectRequest{
+		Network: c.Name, Valid: valid, Absent: absent,
+		Inhabited: slices.Collect(maps.Keys(inhabited)), Held: slices.Collect(maps.Keys(held)),
+	}, nil)
 }
 
 // DropClaim deletes an attachment's claim file, which the router, not being

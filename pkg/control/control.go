@@ -58,7 +58,7 @@ func Handle[In, Out any](s *Server, path string, fn func(context.Context, In) (O
 			return
 		}
 		out, err := fn(r.Context(), in)
-		s.note(path, err)
+		s.note(r, err)
 		reply(w, out, err)
 	})
 }
@@ -71,10 +71,14 @@ func HandleGet[Out any](s *Server, path string, fn func(context.Context) (Out, e
 	})
 }
 
-func (s *Server) note(path string, err error) {
+// note logs a call: a failed one for the operator, any for whoever looks into a
+// trace that the runtime began.
+func (s *Server) note(r *http.Request, err error) {
+	level := slog.LevelDebug
 	if err != nil {
-		s.log.Info("call failed", "call", path, "error", err)
+		level = slog.LevelInfo
 	}
+	s.log.Log(r.Context(), level, "call", "path", r.URL.Path, "trace", r.Header.Get("Traceparent"), "error", err)
 }
 
 func reply(w http.ResponseWriter, out any, err error) {

@@ -145,9 +145,11 @@ type CollectRequest struct {
 	Valid   []attachment.Key `json:"valid,omitempty"`
 	Absent  bool             `json:"absent,omitempty"`
 
-	// Occupied are the inodes of the network namespaces in which processes run,
-	// as the plugin saw them: the router may not look into other processes.
-	Occupied []uint64 `json:"occupied,omitempty"`
+	// Inhabited are the network namespaces in which processes run, Held those
+	// that a mount keeps, as the plugin saw them: the router has no right to look
+	// into other processes.
+	Inhabited []attachment.NSID `json:"inhabited,omitempty"`
+	Held      []attachment.NSID `json:"held,omitempty"`
 }
 
 // CollectReply lists what was collected, by Key.Hash.

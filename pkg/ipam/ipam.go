@@ -64,7 +64,7 @@ type Files interface {
 	Drop(hash string) error // they have rested
 }
 
-// Config is what New needs. Now and Namespaces may be nil.
+// Config is what New needs. Now may be nil.
 type Config struct {
 	Self   ledger.MemberID
 	Ledger Ledger
@@ -74,9 +74,6 @@ type Config struct {
 
 	// Now is a monotonic clock; nil: time since New.
 	Now func() time.Duration
-
-	// Namespaces tells GC which network namespaces there are; nil: by /proc.
-	Namespaces func() (Namespaces, error)
 }
 
 // Allocator gives and remembers addresses. Its methods may be called from any goroutine.
@@ -101,9 +98,6 @@ type Allocator struct {
 func New(c Config) (*Allocator, error) {
 	if c.Self == 0 || c.Ledger == nil || c.Claims == nil || c.Log == nil {
 		return nil, errors.New("new allocator: the configuration is incomplete")
-	}
-	if c.Namespaces == nil {
-		c.Namespaces = procNamespaces("/proc")
 	}
 	start := time.Now()
 	a := &Allocator{
@@ -394,12 +388,10 @@ func (a *Allocator) Reconcile(present []Kernel) []Claim {
 // Those that are on no list go when nobody lives in their namespace. When there is no
 // list at all, only those whose namespace is held by nothing any more. One whose
 // namespace is not known stays: reconciliation frees it when its veth is gone.
-func (a *Allocator) Collect(in ctl.CollectRequest) ([]Claim, error) {
-	ns, err := a.config.Namespaces()
-	if err != nil {
-		return nil, ctl.Errorf(ctl.CodeInternal, "collect on network %s: cannot tell which namespaces live: %v", in.Network, err)
+func (a *Allocator) Collect(in ctl.CollectRequest) []Claim {
+	alive := func(id attachment.NSID) bool {
+		return slices.Contains(in.Inhabited, id) || in.Absent && slices.Contains(in.Held, id)
 	}
-	alive := func(id attachment.NSID) bool { return ns.Inhabited[id] || in.Absent && ns.Held[id] }
 	valid := make(map[string]bool, len(in.Valid))
 	for _, k := range in.Valid {
 		valid[k.Hash()] = true
@@ -407,5 +399,5 @@ func (a *Allocator) Collect(in ctl.CollectRequest) ([]Claim, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.book.Stale(in.Network, valid, alive, a.now()), nil
+	return a.book.Stale(in.Network, valid, alive, a.now())
 }

@@ -98,7 +98,6 @@ type host struct {
 	t   testing.TB
 	dir string
 	now time.Duration
-	ns  ipam.Namespaces
 }
 
 func start(t testing.TB, l ipam.Ledger, id int, dir string, kernel ...ipam.Kernel) *host {
@@ -111,7 +110,7 @@ func start(t testing.TB, l ipam.Ledger, id int, dir string, kernel ...ipam.Kerne
 	h := &host{t: t, dir: dir}
 	h.Allocator, err = ipam.New(ipam.Config{
 		Self: ledger.MemberID(id), Ledger: l, Claims: files, BootID: "boot1", Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Duration { return h.now }, Namespaces: func() (ipam.Namespaces, error) { return h.ns, nil },
+		Now: func() time.Duration { return h.now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -607,13 +606,9 @@ func TestCollectTakesOnlyWhatIsUnlistedOldAndUninhabited(t *testing.T) {
 		in.Decider = ctl.DecidedByClaim
 		h.give(in)
 	}
-	h.ns = ipam.Namespaces{Inhabited: map[attachment.NSID]bool{{Dev: 4, Ino: 101}: true}, Held: map[attachment.NSID]bool{{Dev: 4, Ino: 102}: true}}
 	collect := func(in ctl.CollectRequest) (ids []string) {
-		cs, err := h.Collect(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range cs {
+		in.Inhabited, in.Held = []attachment.NSID{{Dev: 4, Ino: 101}}, []attachment.NSID{{Dev: 4, Ino: 102}}
+		for _, c := range h.Collect(in) {
 			ids = append(ids, c.Key.ContainerID)
 		}
 		slices.Sort(ids)
@@ -708,23 +703,6 @@ func TestARetiredHostGivesNothingAndSaysSo(t *testing.T) {
 			t.Errorf("use %+v", u)
 		}
 	})
-}
-
-func TestTheOwnNamespaceIsInhabited(t *testing.T) {
-	l := newLedger()
-	l.found(t, 1, "10.32.0.0/12")
-	files, err := claims.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer files.Close()
-	h, err := ipam.New(ipam.Config{Self: 1, Ledger: l, Claims: files, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.Collect(ctl.CollectRequest{Network: "weave"}); err != nil {
-		t.Skipf("needs root: %v", err)
-	}
 }
 
 // On a tmpfs, with the claim files, allocate and release one address beside others.

@@ -154,15 +154,26 @@ func (ns *NS) do(f func() error) error {
 	return err
 }
 
-// HasLink reports whether the namespace has a device of that name, or with it as an alternative name.
+// HasLink reports whether the namespace (nil: the caller's own) has a device of
+// that name, or with it as an alternative name.
 func HasLink(ns *NS, ifname string) (bool, error) {
-	c, err := ns.conn()
+	c, err := connTo(ns)
 	if err != nil {
 		return false, err
+	}
+	if ns == nil {
+		defer c.close()
 	}
 	_, err = c.index(ifname)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+func connTo(ns *NS) (*conn, error) {
+	if ns == nil {
+		return dial()
+	}
+	return ns.conn()
 }

@@ -20,6 +20,8 @@ type Veth struct {
 	MTU    int    // of both ends; 0: the kernel's choice
 	Alias  string // of the host's end; see package attachment
 
+	HostMAC net.HardwareAddr // of the host's end; nil: random
+
 	NS     *NS              // the container's namespace, kept open by the caller
 	IfName string           // name of the container's end
 	MAC    net.HardwareAddr // of the container's end
@@ -161,7 +163,7 @@ func (v Veth) newLink(bridge int) *nl.NetlinkRequest {
 	peer.AddChild(u32Attr(unix.IFLA_NET_NS_FD, uint32(v.NS.fd)))
 	parts := []nl.NetlinkRequestData{infoUp(0),
 		nameAttr(unix.IFLA_IFNAME, v.Host),
-		nl.NewRtAttr(unix.IFLA_ADDRESS, portMAC()),
+		nl.NewRtAttr(unix.IFLA_ADDRESS, v.hostMAC()),
 		u32Attr(unix.IFLA_MASTER, uint32(bridge)),
 	}
 	if v.MTU != 0 {
@@ -190,6 +192,13 @@ func (v Veth) markPort() *nl.NetlinkRequest {
 		parts = append(parts, noLinkLocal())
 	}
 	return request(unix.RTM_NEWLINK, 0, parts...)
+}
+
+func (v Veth) hostMAC() []byte {
+	if v.HostMAC != nil {
+		return v.HostMAC
+	}
+	return portMAC()
 }
 
 // portMAC is random and set explicitly: the kernel's own random choice invites

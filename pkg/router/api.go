@@ -102,13 +102,9 @@ func (r *Router) apiDetach(ctx context.Context, in ctl.KeyRequest) (nothing, err
 }
 
 func (r *Router) apiCollect(ctx context.Context, in ctl.CollectRequest) (ctl.CollectReply, error) {
-	stale, err := r.ipam.Collect(in)
-	if err != nil {
-		return ctl.CollectReply{}, err
-	}
 	var out ctl.CollectReply
 	var errs []error
-	for _, c := range stale {
+	for _, c := range r.ipam.Collect(in) {
 		r.withdraw(c.Hash)
 		if err := r.reaper.Delete(ctx, c.Veth(), c.Hash); err != nil {
 			errs = append(errs, err)

@@ -327,6 +327,7 @@ func (r *Router) run(ctx context.Context) error {
 		"settle":   r.settle,
 		"forward":  r.follow,
 		"presence": r.watchPresence,
+		"beat":     r.beat,
 	} {
 		g.Go(func() error {
 			err := part(inner)

@@ -64,6 +64,24 @@ func (r *Router) settle(ctx context.Context) error {
 	}
 }
 
+// beat dates the control socket every second. By it a plugin knows how long a
+// router that does not answer has been away, however it ended.
+func (r *Router) beat(ctx context.Context) error {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		now := time.Now()
+		if err := os.Chtimes(r.config.socket(), now, now); err != nil {
+			r.log.Debug("date the control socket", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
 func (r *Router) noteBroken(err error) {
 	r.mu.Lock()
 	was := r.broken
