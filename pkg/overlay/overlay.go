@@ -112,6 +112,14 @@ func (v *View) Inherit(network string, p Plan) {
 	v.inherited[network] = p
 }
 
+// Disinherit drops what was inherited: every member has spoken, and what nobody
+// claims is nobody's.
+func (v *View) Disinherit() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	clear(v.inherited)
+}
+
 // SetHost notes a host's record; a nil h says that it has none any more.
 func (v *View) SetHost(origin gossip.Peer, h *Host) {
 	v.mu.Lock()
@@ -165,10 +173,7 @@ func (v *View) VTEPs() []netip.Addr {
 }
 
 // Plan works out one network.
-//
-// complete says that every member of the cluster has spoken; what is inherited
-// and still claimed by nobody is then dropped.
-func (v *View) Plan(network string, complete bool) Plan {
+func (v *View) Plan(network string) Plan {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var p Plan
@@ -188,9 +193,7 @@ func (v *View) Plan(network string, complete bool) Plan {
 			}
 		}
 	}
-	if !complete {
-		v.inherit(network, &p, flood, spoken, known)
-	}
+	v.inherit(network, &p, flood, spoken, known)
 	p.Flood = sorted(flood)
 	slices.SortFunc(p.Remotes, func(a, b Remote) int {
 		if c := strings.Compare(string(a.MAC), string(b.MAC)); c != 0 {

@@ -37,15 +37,15 @@ func TestPlanFollowsTheRecords(t *testing.T) {
 	v.SetHost("a", &Host{VTEP: vtepA})
 	v.SetEndpoint("a", "ep/1", endpoint("10.32.0.2"))
 	v.SetEndpoint("b", "ep/2", endpoint("10.32.1.2")) // its host has not spoken
-	check(t, "a alone", v.Plan("weave", true), Plan{[]Remote{remote("a", "10.32.0.2", vtepA)}, []netip.Addr{vtepA}})
+	check(t, "a alone", v.Plan("weave"), Plan{[]Remote{remote("a", "10.32.0.2", vtepA)}, []netip.Addr{vtepA}})
 
 	v.SetHost("b", &Host{VTEP: vtepB})
-	check(t, "both", v.Plan("weave", true), Plan{
+	check(t, "both", v.Plan("weave"), Plan{
 		[]Remote{remote("a", "10.32.0.2", vtepA), remote("b", "10.32.1.2", vtepB)}, []netip.Addr{vtepA, vtepB}})
-	check(t, "another network", v.Plan("other", true), Plan{Flood: []netip.Addr{}})
+	check(t, "another network", v.Plan("other"), Plan{Flood: []netip.Addr{}})
 
 	v.SetEndpoint("a", "ep/1", nil)
-	check(t, "a's is gone", v.Plan("weave", true), Plan{[]Remote{remote("b", "10.32.1.2", vtepB)}, []netip.Addr{vtepB}})
+	check(t, "a's is gone", v.Plan("weave"), Plan{[]Remote{remote("b", "10.32.1.2", vtepB)}, []netip.Addr{vtepB}})
 }
 
 func TestABridgesOwnAddressWantsNoBroadcasts(t *testing.T) {
@@ -54,21 +54,22 @@ func TestABridgesOwnAddressWantsNoBroadcasts(t *testing.T) {
 	e := endpoint("10.32.0.1")
 	e.Bridge = true
 	v.SetEndpoint("a", "ep/1", e)
-	check(t, "bridge only", v.Plan("weave", true), Plan{[]Remote{remote("a", "10.32.0.1", vtepA)}, []netip.Addr{}})
+	check(t, "bridge only", v.Plan("weave"), Plan{[]Remote{remote("a", "10.32.0.1", vtepA)}, []netip.Addr{}})
 }
 
 func TestWhatTheKernelHeldStaysUntilItsHostSpeaks(t *testing.T) {
 	v := NewView()
 	old := Plan{[]Remote{remote("", "10.32.0.2", vtepA), remote("", "10.32.1.2", vtepB)}, []netip.Addr{vtepA, vtepB}}
 	v.Inherit("weave", old)
-	check(t, "nobody has spoken", v.Plan("weave", false), old)
+	check(t, "nobody has spoken", v.Plan("weave"), old)
 
 	v.SetHost("a", &Host{VTEP: vtepA})
-	check(t, "a has spoken, without endpoints", v.Plan("weave", false), Plan{[]Remote{remote("", "10.32.1.2", vtepB)}, []netip.Addr{vtepB}})
+	check(t, "a has spoken, without endpoints", v.Plan("weave"), Plan{[]Remote{remote("", "10.32.1.2", vtepB)}, []netip.Addr{vtepB}})
 
 	v.SetEndpoint("a", "ep/1", endpoint("10.32.1.2")) // b's container has moved to a
-	check(t, "moved", v.Plan("weave", false), Plan{[]Remote{remote("a", "10.32.1.2", vtepA)}, []netip.Addr{vtepA, vtepB}})
-	check(t, "everybody has spoken", v.Plan("weave", true), Plan{[]Remote{remote("a", "10.32.1.2", vtepA)}, []netip.Addr{vtepA}})
+	check(t, "moved", v.Plan("weave"), Plan{[]Remote{remote("a", "10.32.1.2", vtepA)}, []netip.Addr{vtepA, vtepB}})
+	v.Disinherit()
+	check(t, "everybody has spoken", v.Plan("weave"), Plan{[]Remote{remote("a", "10.32.1.2", vtepA)}, []netip.Addr{vtepA}})
 }
 
 func TestOneMACHasOnePlace(t *testing.T) {
@@ -77,7 +78,7 @@ func TestOneMACHasOnePlace(t *testing.T) {
 	v.SetHost("a", &Host{VTEP: vtepA})
 	v.SetEndpoint("b", "ep/1", endpoint("10.32.0.2"))
 	v.SetEndpoint("a", "ep/1", endpoint("10.32.0.2"))
-	check(t, "two claim it", v.Plan("weave", true), Plan{[]Remote{remote("a", "10.32.0.2", vtepA)}, []netip.Addr{vtepA, vtepB}})
+	check(t, "two claim it", v.Plan("weave"), Plan{[]Remote{remote("a", "10.32.0.2", vtepA)}, []netip.Addr{vtepA, vtepB}})
 }
 
 func TestHostileRecordsAreLeftOut(t *testing.T) {
@@ -96,7 +97,7 @@ func TestHostileRecordsAreLeftOut(t *testing.T) {
 	for name, e := range bad {
 		v.SetEndpoint("a", "ep/"+name, &e)
 	}
-	check(t, "endpoints", v.Plan("weave", true), Plan{Flood: []netip.Addr{}})
+	check(t, "endpoints", v.Plan("weave"), Plan{Flood: []netip.Addr{}})
 	for _, a := range []string{"224.0.0.1", "127.0.0.1", "0.0.0.0", "::", "fe80::1%eth0"} {
 		v.SetHost("b", &Host{VTEP: ip(a)})
 	}

@@ -92,6 +92,9 @@ func (r *Router) follow(ctx context.Context) error {
 			return nil
 		case <-time.After(forwardDelay):
 		}
+		if r.complete() {
+			r.view.Disinherit()
+		}
 		for _, n := range r.standing() {
 			if err := r.writeForwarding(n); err != nil {
 				r.log.Error("write forwarding entries", "network", n.Name, "error", err)
@@ -102,7 +105,7 @@ func (r *Router) follow(ctx context.Context) error {
 }
 
 func (r *Router) writeForwarding(n *network) error {
-	plan := r.view.Plan(n.Name, r.complete())
+	plan := r.view.Plan(n.Name)
 	want := netdev.Forwarding{Flood: plan.Flood}
 	for _, e := range plan.Remotes {
 		if e.VTEP.Is4() != r.vtep.Is4() {
@@ -129,8 +132,11 @@ func within(addrs []netip.Addr, subnets []netip.Prefix) []netip.Addr {
 
 // complete reports whether every living member of the cluster has spoken.
 func (r *Router) complete() bool {
-	hosts := r.view.Hosts()
-	for _, m := range r.replica.State().Members() {
+	hosts, state := r.view.Hosts(), r.replica.State()
+	if state.Cluster() == "" {
+		return false // who the members are is not known
+	}
+	for _, m := range state.Members() {
 		h, spoken := hosts[gossip.Peer(m.Name)]
 		if m.Live() && m.Name != string(r.id.Name()) && (!spoken || h.MemberID != uint64(m.ID)) {
 			return false

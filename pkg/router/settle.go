@@ -150,11 +150,7 @@ func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
 func (r *Router) forwardPackets(n *network) error {
 	var errs []error
 	for _, a := range n.addrs {
-		path := "net/ipv4/ip_forward"
-		if a.Addr().Is6() {
-			path = "net/ipv6/conf/all/forwarding"
-		}
-		errs = append(errs, netdev.Sysctl(path, "1"))
+		errs = append(errs, netdev.EnableForwarding(a.Addr().Is6()))
 	}
 	return errors.Join(errs...)
 }

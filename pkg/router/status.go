@@ -93,8 +93,10 @@ func (r *Router) statusOverlay() []ctl.Remote {
 			}
 			count[h] = &ctl.Remote{Network: n.Name, Host: string(h), VTEP: rec.VTEP, Path: path}
 		}
-		for _, e := range r.view.Plan(n.Name, true).Remotes {
-			count[e.Host].Endpoints++
+		for _, e := range r.view.Plan(n.Name).Remotes {
+			if c := count[e.Host]; c != nil { // not what is inherited
+				c.Endpoints++
+			}
 		}
 		for _, c := range count {
 			out = append(out, *c)
