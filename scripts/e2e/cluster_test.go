@@ -22,20 +22,25 @@ import (
 // bin holds our binaries, cnitool and the reference plugins that the tests use.
 var bin string
 
+const binVariable = "WEAVE_E2E_BIN"
+
+// TestMain builds what the tests run, once: the isolated child finds it by the environment.
 func TestMain(m *testing.M) {
+	bin = os.Getenv(binVariable)
+	if bin != "" {
+		os.Exit(netlab.Main(m))
+	}
 	var err error
 	if bin, err = build(); err != nil {
 		fmt.Fprintln(os.Stderr, "build the binaries:", err)
 		os.Exit(1)
 	}
-	os.Exit(netlab.Main(m))
+	code := netlab.Main(m)
+	os.RemoveAll(bin)
+	os.Exit(code)
 }
 
-// build builds what the tests run, once: the isolated child finds it by the environment.
 func build() (string, error) {
-	if dir := os.Getenv("WEAVE_E2E_BIN"); dir != "" {
-		return dir, nil
-	}
 	dir, err := os.MkdirTemp("", "weave-e2e-")
 	if err != nil {
 		return "", err
@@ -54,7 +59,7 @@ func build() (string, error) {
 			return "", fmt.Errorf("%s: %w\n%s", pkg, err, out)
 		}
 	}
-	return dir, os.Setenv("WEAVE_E2E_BIN", dir)
+	return dir, os.Setenv(binVariable, dir)
 }
 
 // cluster is a lab in which the first hosts run a router each.
