@@ -24,24 +24,27 @@ var bin string
 
 const binVariable = "WEAVE_E2E_BIN"
 
-// TestMain builds what the tests run, once: the isolated child finds it by the environment.
+// TestMain builds what the tests run, once: the isolated child, which has no way
+// to a registry, finds it by the environment and removes it in the end.
 func TestMain(m *testing.M) {
-	bin = os.Getenv(binVariable)
-	if bin != "" {
-		os.Exit(netlab.Main(m))
-	}
-	var err error
-	if bin, err = build(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the binaries:", err)
-		os.Exit(1)
+	if bin = os.Getenv(binVariable); bin == "" {
+		var err error
+		if bin, err = build(); err != nil {
+			fmt.Fprintln(os.Stderr, "build the binaries:", err)
+			os.Exit(1)
+		}
 	}
 	code := netlab.Main(m)
-	os.RemoveAll(bin)
+	if strings.HasPrefix(filepath.Base(bin), tempName) {
+		os.RemoveAll(bin)
+	}
 	os.Exit(code)
 }
 
+const tempName = "weave-e2e-"
+
 func build() (string, error) {
-	dir, err := os.MkdirTemp("", "weave-e2e-")
+	dir, err := os.MkdirTemp("", tempName)
 	if err != nil {
 		return "", err
 	}
