@@ -13,6 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/shell.sh
+export LC_ALL=C # sort and comm agree
 
 FUZZ=${FUZZ:-3s}
 E2E=${E2E:-1}

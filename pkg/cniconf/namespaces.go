@@ -20,9 +20,12 @@ import (
 type nsSet map[attachment.NSID]bool
 
 // livingNamespaces reads from a procfs in which network namespaces processes live,
-// and which of them a mount holds, where this process can see it. One process that
-// cannot be looked at makes it an error: a namespace that seems empty would be
-// taken for dead.
+// and which of them a mount holds, where this process can see it.
+//
+// A process that even root may not look into belongs to a user namespace above
+// ours, as the init of a machine that lends us a part of itself: none of our
+// containers' processes is one. Any other failure is an error, for a namespace
+// that seems empty would be taken for dead.
 func livingNamespaces(proc string) (inhabited, held nsSet, err error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -34,8 +37,8 @@ func livingNamespaces(proc string) (inhabited, held nsSet, err error) {
 			continue
 		}
 		st, err := os.Stat(filepath.Join(proc, e.Name(), "ns/net"))
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			continue // it has ended
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0 {
+			continue // it has ended, or is above us
 		}
 		if err != nil {
 			return nil, nil, err

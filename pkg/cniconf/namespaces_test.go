@@ -11,7 +11,7 @@ import (
 func TestTheOwnNamespaceIsInhabited(t *testing.T) {
 	inhabited, _, err := livingNamespaces("/proc")
 	if err != nil {
-		t.Skipf("needs root: %v", err)
+		t.Skipf("needs root to look into other processes: %v", err)
 	}
 	st, err := os.Stat("/proc/self/ns/net")
 	if err != nil {

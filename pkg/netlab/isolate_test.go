@@ -129,7 +129,7 @@ const helperEnv = "NETLAB_TEST_HELPER"
 func TestHelper(t *testing.T) {
 	how := os.Getenv(helperEnv)
 	if how == "" {
-		t.Skip("runs for other tests only")
+		return
 	}
 	lab := netlab.New(t, netlab.Options{Hosts: 2})
 	_, err := occupy(lab)
