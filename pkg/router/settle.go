@@ -60,6 +60,7 @@ func (r *Router) settle(ctx context.Context) error {
 		case <-r.kick:
 		case <-tick.C:
 			r.reconcile()
+			poke(r.forward) // what failed, or somebody removed, is written again
 		}
 	}
 }
