@@ -14,7 +14,8 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
 
-// call is one call of weave-net as a runtime makes it, without libcni between.
+// call is one call of a main plugin as a runtime makes it, without libcni between;
+// conf adds to that of weave-net, or replaces it.
 type call struct {
 	verb, id, netns, ifname string
 	conf                    map[string]any
@@ -32,9 +33,7 @@ func (c *cluster) exec(h *netlab.Host, k call) (result, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cmd := h.Command(ctx, "/opt/cni/bin/weave-net")
-	cmd.Path = bin + "/weave-net"
-	cmd.Err = nil
+	cmd := h.Command(ctx, bin+"/"+conf["type"].(string))
 	cmd.Stdin = strings.NewReader(string(stdin))
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+k.verb, "CNI_CONTAINERID="+k.id, "CNI_NETNS="+k.netns, "CNI_IFNAME="+k.ifname, "CNI_PATH=/opt/cni/bin")
 	out, err := cmd.Output()
