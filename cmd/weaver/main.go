@@ -90,7 +90,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.RunDir, "run-dir", c.RunDir, "directory that survives a restart, not a reboot")
 	s.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory that survives both")
 	s.StringVar(&c.Socket, "socket", "", "control socket (default: weave.sock in the run directory)")
-	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as `weave secret new` prints it; without one anybody may join")
+	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as \"weave secret new\" prints it; without one anybody may join")
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
 	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names (default: those of /etc/resolv.conf)")

@@ -203,8 +203,13 @@ func sourceAddr(peers []string) (netip.Addr, error) {
 }
 
 func (r *Router) openLedger(context.Context) error {
-	var err error
-	if r.store, err = store.Open(filepath.Join(r.config.StateDir, "ledger.db")); err != nil {
+	path := filepath.Join(r.config.StateDir, "ledger.db")
+	_, missing := os.Stat(path)
+	found, err := r.founding(missing != nil)
+	if err != nil {
+		return err
+	}
+	if r.store, err = store.Open(path); err != nil {
 		return err
 	}
 	r.link, err = meshlink.New(meshlink.Config{
@@ -220,10 +225,6 @@ func (r *Router) openLedger(context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := r.founding()
-	if err != nil {
-		return err
-	}
 	r.replica, err = replica.New(replica.Config{
 		Self:  ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name())},
 		Net:   r.link,
@@ -234,13 +235,13 @@ func (r *Router) openLedger(context.Context) error {
 	return err
 }
 
-// founding is the command that founds a cluster, nil on a host that joins one. A
-// host that has state goes on where it was; replica pays no heed to it then.
-func (r *Router) founding() (*ledger.Command, error) {
-	if len(r.config.Peers) != 0 {
+// founding is the command that founds a cluster, nil on a host that joins one or
+// has state: it goes on where it was.
+func (r *Router) founding(stateless bool) (*ledger.Command, error) {
+	if len(r.config.Peers) != 0 || !stateless {
 		return nil, nil
 	}
-	if err := r.checkRange(); err != nil {
+	if err := r.checkRanges(r.config.Ranges, DefaultBridge); err != nil {
 		return nil, err
 	}
 	return &ledger.Command{Found: &ledger.Found{
@@ -249,8 +250,8 @@ func (r *Router) founding() (*ledger.Command, error) {
 	}}, nil
 }
 
-// checkRange refuses a range that the host already routes elsewhere.
-func (r *Router) checkRange() error {
+// checkRanges refuses a range that the host already routes elsewhere than to the bridge.
+func (r *Router) checkRanges(ranges []netip.Prefix, bridge string) error {
 	if r.config.ForceRange {
 		return nil
 	}
@@ -259,9 +260,9 @@ func (r *Router) checkRange() error {
 		return err
 	}
 	for _, route := range routes {
-		for _, want := range r.config.Ranges {
-			if route.Dst.Bits() > 0 && route.Dst.Overlaps(want) && route.Device != bridgeName(ledger.Network{Name: DefaultNetwork}) {
-				return fmt.Errorf("range %s overlaps route %s of this host (device %s): choose another with --range, or take it with --force-range", want, route.Dst, route.Device)
+		for _, want := range ranges {
+			if route.Dst.Bits() > 0 && route.Dst.Overlaps(want) && route.Device != bridge {
+				return fmt.Errorf("range %s overlaps route %s of this host (device %s): found the cluster with another --range, remove the route, or take the range with --force-range", want, route.Dst, route.Device)
 			}
 		}
 	}

@@ -124,6 +124,11 @@ func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
 		return nil
 	}
 	n := &network{def, addrs}
+	if _, err := netdev.BridgeAddrs(bridgeName(def)); errors.Is(err, netdev.ErrNotFound) {
+		if err := r.checkRanges(def.Subnets, bridgeName(def)); err != nil {
+			return err
+		}
+	}
 	if err := netdev.EnsureBridge(n.bridge()); err != nil {
 		return err
 	}

@@ -119,7 +119,9 @@ func (r *Router) statusDNS() ctl.DNS {
 func (r *Router) statusAttachments() []ctl.Attachment {
 	var out []ctl.Attachment
 	for _, c := range r.ipam.Claims() {
-		out = append(out, describe(c))
+		if c.Hash != ipam.HostKey(c.Network).Hash() {
+			out = append(out, describe(c))
+		}
 	}
 	return out
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/weave-cni/weave-cni/pkg/router"
+)
+
+// parse parses a command line as the command does.
+func parse(t *testing.T, args ...string) (router.Config, error) {
+	t.Helper()
+	f := flags{config: router.Defaults()}
+	s := pflag.NewFlagSet("weaver", pflag.ContinueOnError)
+	f.register(s)
+	if err := s.Parse(args); err != nil {
+		return router.Config{}, err
+	}
+	if err := fromEnvironment(s); err != nil {
+		return router.Config{}, err
+	}
+	return f.parse(s.Args())
+}
+
+func TestNoFlagsAreTheDefaults(t *testing.T) {
+	got, err := parse(t)
+	want := router.Defaults()
+	want.Version, want.Peers = version, []string{}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestTheEnvironmentCountsWhereNoFlagIsGiven(t *testing.T) {
+	t.Setenv("WEAVE_NAME", "from-environment")
+	t.Setenv("WEAVE_PORT", "7000")
+	t.Setenv("WEAVE_NO_DNS", "true")
+	got, err := parse(t, "--port", "7001", "host2")
+	if err != nil || got.Name != "from-environment" || got.Port != 7001 || got.DNS || len(got.Peers) != 1 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
+	for words, args := range map[string][]string{
+		"--advertise":     {"--advertise", "nonsense"},
+		"other family":    {"--range", "fd00::/64"},
+		"host bits":       {"--range", "10.32.0.1/12"},
+		"too small":       {"--range", "10.32.0.0/30"},
+		"no range":        {"--range", ""},
+		"--mtu: 500":      {"--mtu", "500"},
+		"absolute path":   {"--run-dir", "run"},
+		"gossip and mesh": {"--port", "6786"},
+		"--name: 100":     {"--name", strings.Repeat("n", 100)},
+		"65465\n--port":   {"--mtu", "1", "--port", "0"},
+	} {
+		if _, err := parse(t, args...); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%v: got %v, want %q", args, err, words)
+		}
+	}
+	t.Setenv("WEAVE_MTU", "many")
+	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), "WEAVE_MTU") {
+		t.Errorf("got %v", err)
+	}
+}
