@@ -6,11 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,11 +19,7 @@ import (
 // that links OpenTelemetry (1.6 MB and its start-up time into every call), reads
 // a plugin's output without a bound and looks CNI_PATH up for any text.
 
-const (
-	maxOutput = 1 << 20                // bytes kept of what a delegated plugin prints
-	killGrace = 500 * time.Millisecond // from the kill of a delegated plugin until its pipes are given up
-	busyRetry = 50 * time.Millisecond  // between tries at a binary that is being written
-)
+const busyRetry = 50 * time.Millisecond // between tries at a binary that is being written
 
 // CheckDelegate accepts the type of a plugin that may be delegated to: a plain
 // file name, and none of our main and meta plugins, which would call themselves.
@@ -80,23 +73,18 @@ func (c *Call) DelegateAdd(ctx context.Context, plugin string) (*current.Result,
 }
 
 func (c *Call) run(ctx context.Context, path, verb string) ([]byte, error) {
-	out, errs := &bounded{max: maxOutput}, &bounded{max: 4 << 10}
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb)
-	cmd.Stdin = bytes.NewReader(c.Stdin)
-	cmd.Stdout, cmd.Stderr = out, errs
-	cmd.WaitDelay = killGrace
-	err := cmd.Run()
-	if out.over {
-		return nil, fmt.Errorf("printed more than %d bytes", maxOutput)
+	p, err := startChild(path, environ(verb), c.Stdin)
+	if err != nil {
+		return nil, err
 	}
-	if errs.Len() > 0 {
-		_, _ = os.Stderr.Write(errs.Bytes()) // for whoever watches; the outcome does not depend on it
-		if err != nil && out.Len() == 0 {
-			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
+	out, said, err := p.wait(ctx)
+	if len(said) > 0 {
+		_, _ = os.Stderr.Write(said) // for whoever watches; the outcome does not depend on it
+		if err != nil && len(out) == 0 {
+			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(said))
 		}
 	}
-	return out.Bytes(), err
+	return out, err
 }
 
 // delegated turns a failed run into a coded error; nil when it did not fail.
@@ -125,25 +113,4 @@ func find(plugin, path string) (string, error) {
 		}
 	}
 	return "", types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("failed to find plugin %q", plugin), "looked in CNI_PATH="+clip(path))
-}
-
-// bounded keeps up to max bytes and takes the rest without keeping it, so that
-// the writer never blocks.
-type bounded struct {
-	bytes.Buffer
-	max  int
-	over bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.max {
-		b.over = true
-		return len(p), nil
-	}
-	return b.Buffer.Write(p)
-}
-
-// ReadFrom hides the buffer's own, which knows no bound.
-func (b *bounded) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{b}, r)
 }

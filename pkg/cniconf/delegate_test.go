@@ -97,3 +97,20 @@ func TestABinaryThatIsBeingReplacedIsTriedAgain(t *testing.T) {
 		t.Errorf("took %v: the file was open for writing", d)
 	}
 }
+
+func TestADelegatedPluginThatComplainsWithoutEndIsServedAllTheSame(t *testing.T) {
+	c := script(t, `head -c 100000 /dev/zero >&2; echo '{}'`)
+	if out, err := c.Delegate(t.Context(), "fake", "ADD"); err != nil || string(out) != "{}\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+func TestADelegatedPluginThatClosesStdoutAndHangsIsEnded(t *testing.T) {
+	c := script(t, `exec >&- ; sleep 60`)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if _, err := c.Delegate(ctx, "fake", "ADD"); code(err) != 11 || time.Since(begin) > 5*time.Second {
+		t.Errorf("got %v after %v, want code 11", err, time.Since(begin))
+	}
+}

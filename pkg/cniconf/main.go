@@ -9,11 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
@@ -78,37 +79,105 @@ func (p Plugin) main() int {
 	defer time.AfterFunc(allow.bound, func() {
 		os.Exit(out.fail(Errorf(types.ErrTryAgainLater, "%s %s did not end within %v", p.Name, verb, allow.bound)))
 	}).Stop()
-
-	stdin, err := limitStdin()
-	if err != nil {
-		return out.fail(Errorf(types.ErrIOFailure, "read stdin: %v", err))
+	if err := p.answer(verb, allow.work, out); err != nil {
+		return out.fail(Coded(err))
 	}
-	if verb == "DEL" {
-		forgetUselessNetNS()
-	}
-	call := func(fn func(context.Context, *Call) error) func(*skel.CmdArgs) error {
-		return func(a *skel.CmdArgs) error {
-			if stdin.over.Load() {
-				return tooLong()
-			}
-			return p.serve(verb, allow.work, a, out, fn)
-		}
-	}
-	funcs := skel.CNIFuncs{Add: call(p.Add), Check: call(p.Check), Del: call(p.Del), GC: call(p.GC), Status: call(p.Status)}
-	about := fmt.Sprintf("CNI %s plugin %s", p.Name, Version)
-	coded := skel.PluginMainFuncsWithError(funcs, version.PluginSupports(supported()...), about)
-	switch {
-	case coded == nil:
-		return 0
-	case stdin.over.Load():
-		coded = tooLong()
-	}
-	return out.fail(coded)
+	return 0
 }
 
-// serve makes a Call of what skel read and runs the verb. A panic is an error
-// with code 999, after the verb's Undo has run.
-func (p Plugin) serve(verb string, work time.Duration, a *skel.CmdArgs, out *output, fn func(context.Context, *Call) error) (err error) {
+// answer does what the environment and stdin ask for. CNI's pkg/skel would do
+// the same, but compiles regular expressions at each start, reads stdin without a
+// bound, and looks at the namespace when everything is done.
+func (p Plugin) answer(verb string, work time.Duration, out *output) error {
+	versions := supported()
+	switch verb {
+	case "":
+		fmt.Fprintf(os.Stderr, "CNI %s plugin %s\nCNI protocol versions supported: %s\n", p.Name, Version, strings.Join(versions, ", "))
+		return nil
+	case "VERSION":
+		return version.PluginSupports(versions...).Encode(os.Stdout)
+	}
+	v, known := p.verbs()[verb]
+	if !known {
+		return Errorf(types.ErrInvalidEnvironmentVariables, "unknown CNI_COMMAND: %s", clip(verb))
+	}
+	if err := v.checkEnv(); err != nil {
+		return err
+	}
+	stdin, err := readStdin()
+	if err != nil {
+		return err
+	}
+	var conf head
+	if err := conf.decode(stdin, versions); err != nil {
+		return err
+	}
+	out.version = conf.CNIVersion
+	if slices.Index(versions, conf.CNIVersion) < slices.Index(versions, v.since) {
+		return types.NewError(types.ErrIncompatibleCNIVersion, "config version does not allow "+verb, fmt.Sprintf("it says %s; %s came with %s", conf.CNIVersion, verb, v.since))
+	}
+	return p.serve(verb, work, conf, stdin, out, v.do)
+}
+
+// verb is what CNI says of one.
+type verb struct {
+	do    func(context.Context, *Call) error
+	since string   // the version of CNI that it came with; "" for ever
+	needs []string // variables that must not be empty
+}
+
+func (p Plugin) verbs() map[string]verb {
+	return map[string]verb{
+		"ADD":    {p.Add, "", []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"}},
+		"DEL":    {p.Del, "", []string{"CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"}},
+		"CHECK":  {p.Check, "0.4.0", []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"}},
+		"GC":     {p.GC, "1.1.0", []string{"CNI_PATH"}},
+		"STATUS": {p.Status, "1.1.0", []string{"CNI_PATH"}},
+	}
+}
+
+func (v verb) checkEnv() error {
+	missing := slices.DeleteFunc(v.needs, func(name string) bool { return os.Getenv(name) != "" })
+	if len(missing) > 0 {
+		return Errorf(types.ErrInvalidEnvironmentVariables, "required env variables [%s] missing", strings.Join(missing, ","))
+	}
+	return nil
+}
+
+func readStdin() ([]byte, error) {
+	stdin, err := io.ReadAll(io.LimitReader(os.Stdin, MaxStdin+1))
+	switch {
+	case err != nil:
+		return nil, Errorf(types.ErrIOFailure, "read stdin: %v", err)
+	case len(stdin) > MaxStdin:
+		return nil, Errorf(types.ErrDecodingFailure, "network configuration on stdin has more than %d bytes", MaxStdin)
+	}
+	return stdin, nil
+}
+
+// head is what of a configuration must be right before anything else is looked at.
+type head struct {
+	CNIVersion string `json:"cniVersion"`
+	Name       string `json:"name"`
+}
+
+func (h *head) decode(stdin []byte, versions []string) error {
+	if err := json.Unmarshal(stdin, h); err != nil {
+		return Errorf(types.ErrDecodingFailure, "network configuration: %v", err)
+	}
+	if err := CheckName("name", h.Name); err != nil {
+		return Errorf(types.ErrInvalidNetworkConfig, "network configuration: %v", err)
+	}
+	if !slices.Contains(versions, h.CNIVersion) {
+		return types.NewError(types.ErrIncompatibleCNIVersion, "incompatible CNI versions",
+			fmt.Sprintf("the configuration says %q, this plugin speaks %s", clip(h.CNIVersion), strings.Join(versions, ", ")))
+	}
+	return nil
+}
+
+// serve makes a Call and runs the verb. A panic is an error with code 999, after
+// the verb's Undo has run.
+func (p Plugin) serve(verb string, work time.Duration, conf head, stdin []byte, out *output, fn func(context.Context, *Call) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = types.NewError(types.ErrInternal, fmt.Sprintf("%s %s: internal error: %v", p.Name, verb, r), string(debug.Stack()))
@@ -116,56 +185,42 @@ func (p Plugin) serve(verb string, work time.Duration, a *skel.CmdArgs, out *out
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), work)
 	defer cancel()
-	c, err := newCall(verb, a, out)
+	c := &Call{Key: attachment.Key{Network: conf.Name}, CNIVersion: conf.CNIVersion, Stdin: stdin, out: out}
+	if verb != "GC" && verb != "STATUS" {
+		err = c.readEnv(verb)
+	}
 	if err != nil {
-		return Coded(err)
+		return err
 	}
 	if c.NS != nil {
 		defer c.NS.Close()
 	}
-	if err := fn(ctx, c); err != nil {
-		return Coded(err)
-	}
-	return nil
+	return fn(ctx, c)
 }
 
-func newCall(verb string, a *skel.CmdArgs, out *output) (*Call, error) {
-	var head struct {
-		CNIVersion string `json:"cniVersion"`
-		Name       string `json:"name"`
-	}
-	if err := json.Unmarshal(a.StdinData, &head); err != nil {
-		return nil, Errorf(types.ErrDecodingFailure, "network configuration: %v", err)
-	}
-	out.version = head.CNIVersion
-	c := &Call{
-		Key:        attachment.Key{Network: head.Name, ContainerID: a.ContainerID, IfName: a.IfName},
-		NetNS:      a.Netns,
-		CNIVersion: head.CNIVersion, Stdin: a.StdinData, out: out,
-	}
-	if verb == "GC" || verb == "STATUS" {
-		c.Key = attachment.Key{Network: head.Name}
-		return c, nil
-	}
+// readEnv reads which attachment is meant. A DEL does without what it does not need.
+func (c *Call) readEnv(verb string) (err error) {
+	c.Key.ContainerID, c.Key.IfName = os.Getenv("CNI_CONTAINERID"), os.Getenv("CNI_IFNAME")
 	if err := c.Key.Validate(); err != nil {
-		return nil, Errorf(types.ErrInvalidEnvironmentVariables, "CNI_CONTAINERID, CNI_IFNAME: %v", err)
+		return Errorf(types.ErrInvalidEnvironmentVariables, "CNI_CONTAINERID, CNI_IFNAME: %v", err)
 	}
-	args, err := ParseArgs(a.Args)
+	c.Args, err = ParseArgs(os.Getenv("CNI_ARGS"))
 	if verb == "DEL" {
-		c.Args = args // what is wrong with them keeps nothing from being deleted
-		return c, nil
+		forgetUselessNetNS()
+		c.NetNS = os.Getenv("CNI_NETNS")
+		return nil // what is wrong with the arguments keeps nothing from being deleted
 	}
 	if err != nil {
-		return nil, Errorf(types.ErrInvalidEnvironmentVariables, "%v", err)
+		return Errorf(types.ErrInvalidEnvironmentVariables, "%v", err)
 	}
-	c.Args = args
-	c.NS, err = openNetNS(a.Netns)
-	return c, err
+	c.NetNS = os.Getenv("CNI_NETNS")
+	c.NS, err = openNetNS(c.NetNS)
+	return err
 }
 
 // openNetNS opens the container's namespace, once for the whole call. The
 // namespace that the plugin runs in, and that of the host's first process, are
-// refused before anything has been done: skel would say so only afterwards.
+// refused before anything has been done.
 func openNetNS(path string) (*netdev.NS, error) {
 	ns, err := netdev.OpenNS(path)
 	switch {
@@ -189,8 +244,8 @@ func isHosts(ns *netdev.NS) bool {
 }
 
 // forgetUselessNetNS empties CNI_NETNS at a DEL when it is no container's
-// namespace. DEL needs none; and both skel, after the work is done, and a
-// delegated plugin would fail over it, or hang opening a FIFO.
+// namespace. DEL needs none, and a delegated plugin would fail over it, or hang
+// opening a FIFO.
 func forgetUselessNetNS() {
 	ns, err := openNetNS(os.Getenv("CNI_NETNS"))
 	if err != nil {
@@ -198,34 +253,6 @@ func forgetUselessNetNS() {
 		return
 	}
 	ns.Close()
-}
-
-// bounded stdin: skel reads os.Stdin to its end, however far that is.
-type stdinLimit struct{ over atomic.Bool }
-
-func tooLong() *types.Error {
-	return Errorf(types.ErrDecodingFailure, "network configuration on stdin has more than %d bytes", MaxStdin)
-}
-
-// limitStdin puts a pipe in the place of os.Stdin that ends after MaxStdin
-// bytes. over is set before that end can be read. The copying ends with stdin, or with the process.
-func limitStdin() (*stdinLimit, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	l, src := &stdinLimit{}, os.Stdin
-	os.Stdin = r
-	go func() {
-		defer w.Close()
-		if _, err := io.Copy(w, io.LimitReader(src, MaxStdin)); err != nil {
-			return // skel sees a text cut short
-		}
-		if n, _ := src.Read(make([]byte, 1)); n > 0 {
-			l.over.Store(true)
-		}
-	}()
-	return l, nil
 }
 
 // output is the plugin's stdout: one JSON document, a result or an error, whoever is first.

@@ -80,30 +80,49 @@ func (c *conn) deleteBatch(group uint32, links []Named) []error {
 	return errs
 }
 
+// fewLinks are looked up one by one; for more of them all links are listed once.
+const fewLinks = 32
+
 // findOurs gives the indices of those links that may be deleted, and for each
 // link why it may not. A link that is not there is neither found nor an error.
 func (c *conn) findOurs(links []Named) (map[int]bool, []error) {
-	all, err := c.links()
-	if err != nil {
-		return nil, repeat(err, len(links))
-	}
-	byName := make(map[string]link, len(all))
-	for _, l := range all {
-		byName[l.name] = l
+	look := c.link
+	if len(links) > fewLinks {
+		all, err := c.links()
+		if err != nil {
+			return nil, repeat(err, len(links))
+		}
+		look = byName(all)
 	}
 	found, errs := map[int]bool{}, make([]error, len(links))
 	for i, n := range links {
-		l, ok := byName[n.Name]
-		if !ok {
+		l, err := look(n.Name)
+		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err := l.belongsTo(n.Hash); err != nil {
+		if err == nil {
+			err = l.belongsTo(n.Hash)
+		}
+		if err != nil {
 			errs[i] = fmt.Errorf("detach %s: %w", n.Name, err)
 			continue
 		}
 		found[l.index] = true
 	}
 	return found, errs
+}
+
+func byName(all []link) func(string) (link, error) {
+	links := make(map[string]link, len(all))
+	for _, l := range all {
+		links[l.name] = l
+	}
+	return func(name string) (link, error) {
+		if l, ok := links[name]; ok {
+			return l, nil
+		}
+		return link{}, ErrNotFound
+	}
 }
 
 // mark puts the links into the group. One that vanished meanwhile is no error.

@@ -75,8 +75,8 @@ func (c *contender) pairs(n int, res results) error {
 	var add, del run
 	err = c.host.Do(func() error {
 		for _, x := range list {
-			add.take(func() error { return c.calls.add(x) })
-			del.take(func() error { return c.calls.del(x) })
+			c.charge(&add, func() { add.take(func() error { return c.calls.add(x) }) })
+			c.charge(&del, func() { del.take(func() error { return c.calls.del(x) }) })
 		}
 		return nil
 	})
@@ -100,7 +100,15 @@ func (c *contender) storm(n, parallel int, res results) error {
 type run struct {
 	took   []time.Duration
 	total  time.Duration
+	cpu    time.Duration // see spent
 	errors int
+}
+
+// charge adds what a part of the run spends.
+func (c *contender) charge(r *run, part func()) {
+	before := c.spent()
+	part()
+	r.cpu += c.spent() - before
 }
 
 // take times one call.
@@ -145,10 +153,13 @@ func (c *contender) each(list []*netlab.Container, parallel int, f func(*netlab.
 		})
 	}
 	ready.Wait()
-	start := time.Now()
-	close(begin)
-	done.Wait()
-	sum := run{total: time.Since(start)}
+	var sum run
+	c.charge(&sum, func() {
+		start := time.Now()
+		close(begin)
+		done.Wait()
+		sum.total = time.Since(start)
+	})
 	for _, p := range parts {
 		sum.took = append(sum.took, p.took...)
 		sum.errors += p.errors

@@ -41,6 +41,17 @@ func (r results) quantile(k key, q float64) time.Duration {
 	return all[min(int(q*float64(len(all))), len(all)-1)]
 }
 
+// cpu is the mean of a call over all rounds.
+func (r results) cpu(k key) time.Duration {
+	var sum time.Duration
+	n := 0
+	for _, x := range r[k] {
+		sum += x.cpu
+		n += len(x.took) + x.errors
+	}
+	return sum / time.Duration(max(1, n))
+}
+
 // total is the mean over the rounds.
 func (r results) total(k key) (sum time.Duration) {
 	for _, x := range r[k] {
@@ -60,9 +71,9 @@ func ratio(a, b time.Duration) string {
 }
 
 func (r results) print(out io.Writer, p plan) {
-	fmt.Fprintf(out, "One at a time, %d containers, %d rounds (ms; ×ref: the median as a multiple of the reference's)\n\n", p.pairs, p.rounds)
+	fmt.Fprintf(out, "One at a time, %d containers, %d rounds (ms; CPU: of all programs and the router, a call; ×ref: the median as a multiple of the reference's)\n\n", p.pairs, p.rounds)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "existing\tcontender\tADD p50\tp99\t×ref\tDEL p50\tp99\t×ref\terrors\t")
+	fmt.Fprintln(w, "existing\tcontender\tADD p50\tp99\tCPU\t×ref\tDEL p50\tp99\tCPU\t×ref\terrors\t")
 	for _, existing := range p.existing {
 		for _, c := range lineup {
 			r.pairRow(w, c, existing)
@@ -70,7 +81,7 @@ func (r results) print(out io.Writer, p plan) {
 	}
 	w.Flush()
 	fmt.Fprintf(out, "\nStorms of %d containers (×ref: the total as a multiple of the reference's)\n\n", p.storm)
-	fmt.Fprintln(w, "at once\tcontender\tADD total s\tp50 ms\tp99\t×ref\tDEL total s\tp50 ms\tp99\t×ref\terrors\t")
+	fmt.Fprintln(w, "at once\tcontender\tADD total s\tp50 ms\tp99\tCPU\t×ref\tDEL total s\tp50 ms\tp99\tCPU\t×ref\terrors\t")
 	for _, parallel := range p.parallel {
 		for _, c := range lineup {
 			r.stormRow(w, c, parallel)
@@ -89,7 +100,7 @@ func (r results) pairRow(w io.Writer, c string, existing int) {
 	for _, k := range []key{add, del} {
 		ref := k
 		ref.contender = reference
-		fmt.Fprintf(w, "%s\t%s\t%s\t", ms(r.quantile(k, .5)), ms(r.quantile(k, .99)), ratio(r.quantile(k, .5), r.quantile(ref, .5)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", ms(r.quantile(k, .5)), ms(r.quantile(k, .99)), ms(r.cpu(k)), ratio(r.quantile(k, .5), r.quantile(ref, .5)))
 	}
 	fmt.Fprintf(w, "%d\t\n", r.failed(add)+r.failed(del))
 }
@@ -103,7 +114,7 @@ func (r results) stormRow(w io.Writer, c string, parallel int) {
 	for _, k := range []key{add, del} {
 		ref := k
 		ref.contender = reference
-		fmt.Fprintf(w, "%.2f\t%s\t%s\t%s\t", r.total(k).Seconds(), ms(r.quantile(k, .5)), ms(r.quantile(k, .99)), ratio(r.total(k), r.total(ref)))
+		fmt.Fprintf(w, "%.2f\t%s\t%s\t%s\t%s\t", r.total(k).Seconds(), ms(r.quantile(k, .5)), ms(r.quantile(k, .99)), ms(r.cpu(k)), ratio(r.total(k), r.total(ref)))
 	}
 	fmt.Fprintf(w, "%d\t\n", r.failed(add)+r.failed(del))
 }
