@@ -16,6 +16,7 @@
 package overlay
 
 import (
+	"bytes"
 	"maps"
 	"net"
 	"net/netip"
@@ -150,6 +151,20 @@ func (v *View) Hosts() map[gossip.Peer]Host {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return maps.Clone(v.hosts)
+}
+
+// HolderOfMAC is the host that has an endpoint of that MAC on a network.
+func (v *View) HolderOfMAC(network string, mac net.HardwareAddr) (host gossip.Peer, taken bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for origin, endpoints := range v.endpoints {
+		for _, e := range endpoints {
+			if e.Network == network && bytes.Equal(e.MAC, mac) {
+				return origin, true
+			}
+		}
+	}
+	return "", false
 }
 
 // VTEPs lists the tunnel ends that may send to us: those of all hosts that have

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/weave-cni/weave-cni/pkg/control"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -83,6 +84,9 @@ func (r *Router) apiCommit(_ context.Context, in ctl.CommitRequest) (nothing, er
 	if err != nil {
 		return nothing{}, ctl.Errorf(ctl.CodeInvalidConfig, "MAC %q: %v", in.MAC, err)
 	}
+	if host, taken := r.view.HolderOfMAC(in.Network, mac); taken {
+		return nothing{}, ctl.Errorf(ctl.CodeAddressTaken, "MAC %s belongs to a container of host %s on network %s", mac, host, in.Network)
+	}
 	c, err := r.ipam.Commit(ipam.Commit{Key: in.Key, Network: in.Network, MAC: mac, Addrs: in.Addresses, NetNS: in.NetNS})
 	if err != nil {
 		return nothing{}, err
@@ -94,24 +98,28 @@ func (r *Router) apiCommit(_ context.Context, in ctl.CommitRequest) (nothing, er
 // apiRelease, which the IPAM plugin calls next, or until reconciliation.
 func (r *Router) apiDetach(ctx context.Context, in ctl.KeyRequest) (nothing, error) {
 	hash := in.Key.Hash()
-	r.withdraw(hash)
 	if err := r.reaper.Delete(ctx, in.Key.Veth(), hash); err != nil {
 		return nothing{}, err
 	}
+	r.withdraw(hash)
 	return nothing{}, r.ipam.Detached(in.Key)
 }
 
 func (r *Router) apiCollect(ctx context.Context, in ctl.CollectRequest) (ctl.CollectReply, error) {
+	stale := r.ipam.Collect(in)
+	errs := make([]error, len(stale))
+	var all sync.WaitGroup
+	for i, c := range stale {
+		all.Go(func() { errs[i] = r.reaper.Delete(ctx, c.Veth(), c.Hash) }) // together: they share batches
+	}
+	all.Wait()
 	var out ctl.CollectReply
-	var errs []error
-	for _, c := range r.ipam.Collect(in) {
-		r.withdraw(c.Hash)
-		if err := r.reaper.Delete(ctx, c.Veth(), c.Hash); err != nil {
-			errs = append(errs, err)
-			continue
+	for i, c := range stale {
+		if errs[i] == nil {
+			r.withdraw(c.Hash)
+			errs[i] = r.ipam.ReleaseHash(c.Hash)
+			out.Collected = append(out.Collected, c.Hash)
 		}
-		errs = append(errs, r.ipam.ReleaseHash(c.Hash))
-		out.Collected = append(out.Collected, c.Hash)
 	}
 	return out, errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 const (
 	DefaultNetwork = "weave"
 	DefaultBridge  = "weave"
+	DefaultDevice  = "weave-vx"
 	DefaultRange   = "10.32.0.0/12"
 )
 
@@ -67,11 +68,12 @@ const TunnelPort = 6785
 
 // Times. All of them are measured by the monotonic clock.
 const (
-	settleEvery    = 2 * time.Second      // how often the kernel is compared with what it should hold
-	beatEvery      = time.Second          // how often the control socket is dated
-	nameGrace      = 6 * time.Second      // a dead router's names are withdrawn after it
-	hostAddrWithin = 2 * time.Second      // to learn the bridge's own address, each try
-	forwardDelay   = 5 * time.Millisecond // records that arrive together are written together
+	settleEvery    = 2 * time.Second        // how often the kernel is compared with what it should hold
+	guardEvery     = 500 * time.Millisecond // how often the firewall is looked at
+	beatEvery      = time.Second            // how often the control socket is dated
+	nameGrace      = 6 * time.Second        // a dead router's names are withdrawn after it
+	hostAddrWithin = 2 * time.Second        // to learn the bridge's own address, each try
+	forwardDelay   = 5 * time.Millisecond   // records that arrive together are written together
 )
 
 const (

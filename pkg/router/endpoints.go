@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/names"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
@@ -16,14 +17,23 @@ import (
 
 // publishAll announces this host and everything that it holds. Until this is
 // done the exchange says nothing of us to anybody.
-func (r *Router) publishAll() error {
+//
+// A claim whose veth the kernel does not show is not announced, although its file
+// says that it stands: it was deleted while no router ran.
+func (r *Router) publishAll(ports []port) error {
+	shown := map[string]bool{}
+	for _, p := range ports {
+		shown[p.Alias.Hash] = true
+	}
 	h, err := r.codec.Encode(overlay.Host{MemberID: r.id.MemberID(), VTEP: r.vtep, Gossip: []netip.AddrPort{netip.AddrPortFrom(r.vtep, r.config.Port)}})
 	if err != nil {
 		return err
 	}
 	errs := []error{r.exchange.Put(overlay.HostKey, h)}
 	for _, c := range r.ipam.Claims() {
-		errs = append(errs, r.publish(c))
+		if c.Decider == ctl.DecidedByClaim || shown[c.Hash] {
+			errs = append(errs, r.publish(c))
+		}
 		if c.Hash == ipam.HostKey(c.Network).Hash() {
 			errs = append(errs, r.publishBridge(c.Network, c.Addrs))
 		}
@@ -155,9 +165,15 @@ func (r *Router) reconcile() {
 			r.putBack(p)
 		}
 	}
-	for _, c := range r.ipam.Reconcile(kernelOf(ports)) {
+	released, adopted := r.ipam.Reconcile(kernelOf(ports))
+	for _, c := range released {
 		r.log.Info("attachment is gone; its address is free", "attachment", c.Hash, "container", c.Key.ContainerID, "addresses", c.Addrs)
 		r.withdraw(c.Hash)
+	}
+	for _, c := range adopted {
+		if err := r.publish(c); err != nil {
+			r.log.Error("publish an adopted attachment", "attachment", c.Hash, "error", err)
+		}
 	}
 }
 

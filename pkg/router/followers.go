@@ -46,6 +46,8 @@ func (r *Router) hostChanged(c record.Change) {
 }
 
 func (r *Router) endpointChanged(c record.Change) {
+	r.namesMu.Lock()
+	defer r.namesMu.Unlock()
 	owner := nameOwner(c.Origin, c.Key)
 	var e overlay.Endpoint
 	if c.New != nil {
@@ -177,6 +179,8 @@ func (r *Router) isAbsent(h gossip.Peer) bool {
 }
 
 func (r *Router) setAbsent(gone map[gossip.Peer]bool) {
+	r.namesMu.Lock()
+	defer r.namesMu.Unlock()
 	r.mu.Lock()
 	was := r.absent
 	r.absent = gone

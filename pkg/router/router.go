@@ -77,6 +77,8 @@ type Router struct {
 
 	inherited map[string]bool // by network; settle's alone
 
+	namesMu sync.Mutex // view, absent and table change together
+
 	mu       sync.Mutex
 	networks map[string]*network  // by name, those whose bridge exists
 	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
@@ -241,13 +243,29 @@ func (r *Router) founding(stateless bool) (*ledger.Command, error) {
 	if len(r.config.Peers) != 0 || !stateless {
 		return nil, nil
 	}
-	if err := r.checkRanges(r.config.Ranges, DefaultBridge); err != nil {
+	if err := errors.Join(r.checkNoCluster(), r.checkRanges(r.config.Ranges, DefaultBridge)); err != nil {
 		return nil, err
 	}
 	return &ledger.Command{Found: &ledger.Found{
 		Cluster: rand.Text(),
 		Network: ledger.Network{Name: DefaultNetwork, Driver: "weave", MTU: r.config.MTU, Subnets: r.config.Ranges},
 	}}, nil
+}
+
+// checkNoCluster refuses to found a cluster on a host whose kernel still leads to
+// other hosts: it was a member, its state is gone, and a second cluster would
+// give the same addresses again.
+func (r *Router) checkNoCluster() error {
+	f, err := netdev.ReadForwarding(DefaultBridge, DefaultDevice)
+	if errors.Is(err, netdev.ErrNotFound) {
+		return nil
+	}
+	if err != nil || len(f.Remotes)+len(f.Flood) == 0 {
+		return err
+	}
+	return fmt.Errorf("no state in %s and no PEER named, but this host was in a cluster: its kernel still leads to %d endpoints on other hosts. "+
+		"Name one of the other hosts as PEER to join them again; to leave them for good, first remove the containers and run: ip link del %s; ip link del %s",
+		r.config.StateDir, len(f.Remotes), DefaultDevice, DefaultBridge)
 }
 
 // checkRanges refuses a range that the host already routes elsewhere than to the bridge.
@@ -269,12 +287,13 @@ func (r *Router) checkRanges(ranges []netip.Prefix, bridge string) error {
 	return nil
 }
 
+// listenAddrs are all addresses, of IPv6 too where the kernel has it.
 func (r *Router) listenAddrs() []netip.AddrPort {
-	unspecified := netip.IPv6Unspecified() // accepts both families
-	if r.vtep.Is4() {
-		unspecified = netip.IPv4Unspecified()
+	addrs := []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), r.config.Port)}
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		addrs = append(addrs, netip.AddrPortFrom(netip.IPv6Unspecified(), r.config.Port))
 	}
-	return []netip.AddrPort{netip.AddrPortFrom(unspecified, r.config.Port)}
+	return addrs
 }
 
 func (r *Router) openRecords(context.Context) error {
@@ -329,6 +348,7 @@ func (r *Router) run(ctx context.Context) error {
 		"forward":  r.follow,
 		"presence": r.watchPresence,
 		"beat":     r.beat,
+		"guard":    r.watchFirewall,
 	} {
 		g.Go(func() error {
 			err := part(inner)

@@ -32,7 +32,7 @@ func bridgeName(n ledger.Network) string {
 
 func deviceName(n ledger.Network) string {
 	if n.Name == DefaultNetwork {
-		return "weave-vx"
+		return DefaultDevice
 	}
 	return "wx-" + n.ID[:12]
 }
@@ -48,9 +48,13 @@ func (n *network) gateways() []netip.Addr { return hosts(n.addrs) }
 func (r *Router) settle(ctx context.Context) error {
 	tick := time.NewTicker(settleEvery)
 	defer tick.Stop()
+	cluster := ""
 	for {
 		changed := r.replica.Changed()
-		r.link.Recheck()
+		if id := r.replica.State().Cluster(); id != cluster {
+			cluster = id
+			r.link.Recheck() // peers of another one are told so
+		}
 		err := r.converge(ctx)
 		r.noteBroken(err)
 		select {
@@ -61,6 +65,28 @@ func (r *Router) settle(ctx context.Context) error {
 		case <-tick.C:
 			r.reconcile()
 			poke(r.forward) // what failed, or somebody removed, is written again
+		}
+	}
+}
+
+// watchFirewall has the rules written again when somebody flushed or changed them.
+func (r *Router) watchFirewall(ctx context.Context) error {
+	tick := time.NewTicker(guardEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if r.replica.State().Cluster() == "" {
+			continue // nothing was written yet
+		}
+		if intact, err := r.fw.Intact(); err == nil && intact {
+			continue
+		}
+		if err := r.applyFirewall(); err != nil {
+			r.log.Error("repair the firewall", "error", err)
 		}
 	}
 }
@@ -110,7 +136,11 @@ func (r *Router) converge(ctx context.Context) error {
 	}
 	errs = append(errs, r.applyFirewall())
 	if r.config.DNS {
-		errs = append(errs, r.dns.Sync(ctx, r.listeners()))
+		// Without names containers still reach each other: this is no reason to
+		// call the host unfit. The server tries again and its status says why.
+		if err := r.dns.Sync(ctx, r.listeners()); err != nil {
+			r.log.Warn("names are not served on every address", "error", err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -119,9 +149,13 @@ func (r *Router) converge(ctx context.Context) error {
 // this host an address for the bridge there is nothing to make, and that is no error.
 func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
 	addrs, err := r.hostAddrs(ctx, def)
-	if err != nil {
+	var coded *ctl.Error
+	if errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain {
 		r.log.Debug("no address for the bridge yet", "network", def.Name, "why", err)
 		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("address for bridge %s: %w", bridgeName(def), err)
 	}
 	n := &network{def, addrs}
 	if _, err := netdev.BridgeAddrs(bridgeName(def)); errors.Is(err, netdev.ErrNotFound) {
@@ -184,8 +218,12 @@ func (r *Router) applyFirewall() error {
 		GossipPort: r.config.Port, VXLANPort: r.config.VXLANPort, TunnelPort: TunnelPort,
 		MeshPort: r.config.MeshPort, UID: uint32(os.Geteuid()),
 	}
-	for _, n := range r.standing() {
-		rules.Networks = append(rules.Networks, hostfw.Network{Bridge: bridgeName(n.Network), Subnets: n.Subnets})
+	// Of every network, also of one that does not stand yet in this life of the
+	// router: its containers may run all the same.
+	for _, n := range r.replica.State().Networks() {
+		if n.Driver == "weave" {
+			rules.Networks = append(rules.Networks, hostfw.Network{Bridge: bridgeName(n), Subnets: n.Subnets})
+		}
 	}
 	return r.fw.Apply(rules)
 }
@@ -240,7 +278,7 @@ func (r *Router) openKernel(context.Context) error {
 	if err := r.ipam.Adopt(kernelOf(ports)); err != nil {
 		return err
 	}
-	return r.publishAll()
+	return r.publishAll(ports)
 }
 
 // inherit notes, once, what the kernel forwards already, so that it stays until its hosts have spoken.
