@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+func TestAFounderThatLostItsStateFoundsNoSecondCluster(t *testing.T) {
+	c := newCluster(t, 2, netlab.Options{})
+	a, b := c.add(0, "a"), c.add(1, "b")
+	c.wait(5*time.Second, "a reaches b", func() error { return c.ping(a, b.result.addr()) })
+	h := c.lab.Host(0)
+	if err := h.Router().Kill(); err != nil {
+		t.Fatal(err)
+	}
+	h.MustRun(t, "sh", "-c", "rm -rf /var/lib/weave/*")
+	flow := c.startTraffic(a, b)
+	if err := h.Router().Restart(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-h.Router().Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the router runs")
+	}
+	if log := h.Router().Log(); !strings.Contains(log, "this host was in a cluster") {
+		t.Errorf("it does not say why:\n%s", log)
+	}
+	if sent, lost := flow.stop(); lost != 0 {
+		t.Errorf("%d of %d packets lost", lost, sent)
+	}
+}
+
+func TestARequestedMACOfAnotherHostsContainerIsRefused(t *testing.T) {
+	c := newCluster(t, 2, netlab.Options{})
+	const mac = "CNI_ARGS=IgnoreUnknown=1;MAC=02:aa:bb:cc:dd:01"
+	c.add(0, "a", mac)
+	var err error
+	for i := range 50 { // the other host hears of it within a second
+		ns := c.ns(1, "b"+strings.Repeat("x", i))
+		if _, err = c.tryAdd(ns, "weave", mac); err != nil {
+			break
+		}
+		c.cni(ns.Host(), "del", "weave", ns.Path(), mac)
+	}
+	if err == nil || !strings.Contains(err.Error(), "02:aa:bb:cc:dd:01") {
+		t.Errorf("got %v", err)
+	}
+}
