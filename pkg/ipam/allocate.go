@@ -19,6 +19,8 @@ type order struct {
 	has       []netip.Prefix // HostAddr: what the bridge has already
 	requested []netip.Addr   // distinct
 	within    netip.Prefix   // valid: a subnet to choose from
+	host      bool           // HostAddr
+	restless  bool           // an address that still rests will do: there is nothing else
 }
 
 // lack is why an order could not be filled yet: a proposal would help, or only
@@ -27,6 +29,9 @@ type lack struct {
 	command *ledger.Command
 	key     string // equal for proposals of which one is enough
 	why     string
+
+	chosen  bool // the command is for an address that nobody named: if it is taken, another will do
+	instead bool // without it there still is an address that rests
 }
 
 // Allocate reserves addresses for an attachment and answers with them, each with its
@@ -47,12 +52,14 @@ func (a *Allocator) Allocate(ctx context.Context, in ctl.AllocateRequest) ([]net
 
 // HostAddr is the host's own addresses on a network's bridge, one of each family or
 // more, IPv4 first: those that it has been claimed before or, if they are in the
-// network, those that the bridge has; else new ones.
+// network, those that the bridge has; else new ones. One that the ledger gave to another
+// host is not kept: this host may have had it of a cluster of its own.
 func (a *Allocator) HostAddr(ctx context.Context, network string, has []netip.Prefix) ([]netip.Prefix, error) {
 	k := HostKey(network)
 	return a.fill(ctx, order{
 		claim: Claim{Hash: k.Hash(), Key: k, Network: network, Decider: ctl.DecidedByClaim, State: book.Attached},
 		has:   has,
+		host:  true,
 	})
 }
 
@@ -105,16 +112,26 @@ func parseAddr(text string) (netip.Addr, error) {
 func (a *Allocator) fill(ctx context.Context, o order) ([]netip.Prefix, error) {
 	ctx, cancel := context.WithTimeout(ctx, allocateWithin)
 	defer cancel()
+	patience, cancel := context.WithTimeout(ctx, restWithin)
+	defer cancel()
 	for {
 		changed := a.config.Ledger.Changed()
 		got, l, err := a.try(o)
 		if err != nil || l == nil {
 			return got, err
 		}
-		if l.command != nil {
+		switch {
+		case l.instead:
+			err = a.ask(patience, *l)
+			o.restless = err != nil || patience.Err() != nil
+			continue
+		case l.command != nil:
 			err = a.ask(ctx, *l)
-		} else {
+		default:
 			err = wait(ctx, changed)
+		}
+		if err == nil {
+			err = ctx.Err()
 		}
 		var coded *ctl.Error
 		if errors.As(err, &coded) {
@@ -149,7 +166,7 @@ func (a *Allocator) try(o order) ([]netip.Prefix, *lack, error) {
 	defer a.mu.Unlock()
 	a.sync()
 	old, known := a.book.Claim(o.claim.Hash)
-	if known && o.has == nil {
+	if known && o.has == nil && !(o.host && a.unready() == nil) {
 		if got, err := a.again(o, old); got != nil || err != nil {
 			return got, nil, err
 		}
@@ -169,7 +186,9 @@ func (a *Allocator) try(o order) ([]netip.Prefix, *lack, error) {
 	case len(o.requested) > 0:
 		addrs, l, err = a.theRequested(o, network)
 	default:
-		addrs = a.keep(o, network, old)
+		if o.host {
+			addrs = a.keep(o, network, old)
+		}
 		addrs, l, err = a.oneOfEach(o, network, addrs)
 	}
 	if l != nil || err != nil {
@@ -267,7 +286,7 @@ func (a *Allocator) taken(addr netip.Addr, holder string) error {
 	return ctl.Errorf(ctl.CodeAddressTaken, "address %s belongs to %s", addr, who)
 }
 
-// keep is what the order holds already or, for a bridge, has.
+// keep is what a bridge was claimed before or has, and may keep.
 func (a *Allocator) keep(o order, n ledger.Network, old Claim) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range append(slices.Clone(o.has), old.Addrs...) {
@@ -275,9 +294,24 @@ func (a *Allocator) keep(o order, n ledger.Network, old Claim) []netip.Prefix {
 		if h := a.book.Holder(p.Addr()); !ok || h != "" && h != o.claim.Hash {
 			continue
 		}
+		if owner, is := a.anothers(n.Name, p.Addr()); is {
+			a.config.Log.Error("the bridge's address belongs to another host and is given up", "network", n.Name, "address", p.Addr(), "owner", owner)
+			continue
+		}
 		out = append(out, netip.PrefixFrom(p.Addr(), subnet.Bits()))
 	}
 	return distinct(out)
+}
+
+// anothers reports whether the ledger gave an address to another host, and to which. A
+// member of this host's name is what this host was before it lost its state.
+func (a *Allocator) anothers(network string, addr netip.Addr) (owner string, is bool) {
+	id, owned := a.synced.Owner(network, addr)
+	if !owned || id == a.config.Self {
+		return "", false
+	}
+	owner = a.hostName(id)
+	return owner, owner != a.hostName(a.config.Self)
 }
 
 // oneOfEach adds an address of each family that the network has and kept has not.
@@ -303,6 +337,11 @@ func (a *Allocator) oneOfEach(o order, n ledger.Network, kept []netip.Prefix) ([
 		if !ok {
 			l, err := a.lackBlock(n, is4, within)
 			return nil, l, err
+		}
+		if !o.restless && a.book.Rests(p.Addr(), o.claim.Hash, a.now()) {
+			if l := a.lackRested(n, is4, within); l != nil {
+				return nil, l, nil
+			}
 		}
 		out = append(out, p)
 	}

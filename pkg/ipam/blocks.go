@@ -20,7 +20,8 @@ const (
 	freePart    = 16  // ... or one in so many of the network, if that is less
 	lookEvery   = time.Second
 	askWithin   = 5 * time.Second
-	ownAtOnce   = 64 // foreign addresses asked for in one look
+	restWithin  = time.Second // so long an ADD waits for an address that has rested when there is one that has not
+	ownAtOnce   = 64          // foreign addresses asked for in one look
 )
 
 // Run keeps the host provided: as much free as used, so that an ADD finds an address
@@ -114,7 +115,8 @@ func (a *Allocator) wantEarly(n ledger.Network, is4 bool) *lack {
 	for _, p := range n.Subnets {
 		if p.Addr().Is4() == is4 {
 			u := a.book.Use(n.Name, p, false)
-			free, used, size = plus(free, u.Free()), plus(used, u.Used), plus(size, addr.RangeOf(p).Size())
+			rested := u.Free() - min(u.Free(), a.book.Resting(n.Name, p, a.now()))
+			free, used, size = plus(free, rested), plus(used, u.Used), plus(size, addr.RangeOf(p).Size())
 		}
 	}
 	need := max(used, min(freeAtLeast, size/freePart), 1)
@@ -173,17 +175,40 @@ func (a *Allocator) lackTake(network string, p netip.Prefix, want uint64, early 
 // when nothing does.
 func (a *Allocator) lackBlock(n ledger.Network, is4 bool, within netip.Prefix) (*lack, error) {
 	for _, p := range n.Subnets {
-		if p.Addr().Is4() != is4 || a.synced.Pool(n.Name, p) == 0 {
-			continue
-		}
-		if !within.IsValid() || within == p {
-			return a.lackTake(n.Name, p, min(freeAtLeast, max(addr.RangeOf(p).Size()/freePart, 1)), false), nil
-		}
-		if x, ok := a.inPool(n.Name, p, within); ok {
-			return a.lackAddr(n.Name, x), nil
+		if l := a.lackIn(n, p, is4, within); l != nil {
+			return l, nil
 		}
 	}
 	return nil, a.full(n, is4, within)
+}
+
+// lackRested is what helps when all that is free in the own blocks still rests: nil when
+// the pool has nothing that is for this host.
+func (a *Allocator) lackRested(n ledger.Network, is4 bool, within netip.Prefix) *lack {
+	for _, p := range n.Subnets {
+		if l := a.lackIn(n, p, is4, within); l != nil && a.mayGet(n.Name, p) {
+			l.instead = true
+			return l
+		}
+	}
+	return nil
+}
+
+// lackIn is a proposal for more of one subnet; nil when its pool has nothing that helps.
+func (a *Allocator) lackIn(n ledger.Network, p netip.Prefix, is4 bool, within netip.Prefix) *lack {
+	if p.Addr().Is4() != is4 || a.synced.Pool(n.Name, p) == 0 {
+		return nil
+	}
+	if !within.IsValid() || within == p {
+		return a.lackTake(n.Name, p, min(freeAtLeast, max(addr.RangeOf(p).Size()/freePart, 1)), false)
+	}
+	x, ok := a.inPool(n.Name, p, within)
+	if !ok {
+		return nil
+	}
+	l := a.lackAddr(n.Name, x)
+	l.chosen = true
+	return l
 }
 
 // inPool finds an address of a part of a subnet that nobody owns, holds or may not have.
@@ -257,6 +282,9 @@ func (a *Allocator) ask(ctx context.Context, l lack) error {
 	res, err := a.config.Ledger.Propose(ctx, *l.command)
 	if err != nil {
 		return err
+	}
+	if l.chosen && res.Code == ledger.CodeTaken {
+		return nil // the next one
 	}
 	return refusal(res)
 }

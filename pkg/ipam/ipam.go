@@ -43,7 +43,7 @@ func HostKey(network string) attachment.Key { return book.HostKey(network) }
 // restarted router still knows of a freed address.
 const (
 	allocateWithin = 5 * time.Second
-	restFor        = 30 * time.Second
+	restFor        = book.RestFor
 )
 
 // Ledger is what the allocator needs of pkg/replica.
@@ -143,7 +143,7 @@ func (a *Allocator) Adopt(kernel []Kernel) error {
 		}
 	}
 	for _, c := range resting {
-		a.book.Rested(c)
+		a.book.Rested(c, a.now())
 		a.resting[c.Hash] = a.now() + restFor
 	}
 	a.config.Log.Info("attachments of before taken over", "claims", len(a.book.Claims()), "files", len(live), "kernel", len(kernel), "resting", len(resting))
@@ -295,7 +295,7 @@ func (a *Allocator) ReleaseHash(hash string) error {
 }
 
 func (a *Allocator) release(hash string) {
-	if _, ok := a.book.Release(hash); ok {
+	if _, ok := a.book.Release(hash, a.now()); ok {
 		a.endFile(hash)
 	}
 }
@@ -367,11 +367,12 @@ func (a *Allocator) Claims() []Claim {
 }
 
 // Reconcile compares with all the attachments that the kernel shows, and answers
-// with the claims that it released. Call it only with a complete list.
-func (a *Allocator) Reconcile(present []Kernel) []Claim {
+// with the claims that it released and those that it took over, each by hash. Call it
+// only with a complete list.
+func (a *Allocator) Reconcile(present []Kernel) (released, adopted []Claim) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	released, adopted := a.book.Reconcile(present, a.config.BootID, a.now())
+	released, adopted = a.book.Reconcile(present, a.config.BootID, a.now())
 	for _, c := range released {
 		a.endFile(c.Hash)
 	}
@@ -379,7 +380,7 @@ func (a *Allocator) Reconcile(present []Kernel) []Claim {
 	for _, c := range adopted {
 		a.config.Log.Warn("the kernel has an attachment that was not known", "claim", c.Hash, "addresses", c.Addrs)
 	}
-	return released
+	return released, adopted
 }
 
 // Collect lists the attachments that CNI's GC may take. It releases none: their

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -102,6 +103,11 @@ type host struct {
 
 func start(t testing.TB, l ipam.Ledger, id int, dir string, kernel ...ipam.Kernel) *host {
 	t.Helper()
+	return startLogging(t, l, id, dir, io.Discard, kernel...)
+}
+
+func startLogging(t testing.TB, l ipam.Ledger, id int, dir string, log io.Writer, kernel ...ipam.Kernel) *host {
+	t.Helper()
 	files, err := claims.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +115,7 @@ func start(t testing.TB, l ipam.Ledger, id int, dir string, kernel ...ipam.Kerne
 	t.Cleanup(func() { files.Close() })
 	h := &host{t: t, dir: dir}
 	h.Allocator, err = ipam.New(ipam.Config{
-		Self: ledger.MemberID(id), Ledger: l, Claims: files, BootID: "boot1", Log: slog.New(slog.DiscardHandler),
+		Self: ledger.MemberID(id), Ledger: l, Claims: files, BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now: func() time.Duration { return h.now },
 	})
 	if err != nil {
@@ -249,6 +255,114 @@ func TestASubnetOfTheRange(t *testing.T) {
 	if got := h.give(in); !strings.HasSuffix(text(got), "fd00:1::4/64") {
 		t.Errorf("gave %v", got)
 	}
+}
+
+func TestTwoHostsThatChooseTheSameAddressOfASubnetBothGetOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 4, "10.32.0.0/12")
+		l.slow = 10 * time.Millisecond // so that all propose before one is served
+		seen := make([]netip.Prefix, 4)
+		var wg sync.WaitGroup
+		for i := range seen {
+			h := start(t, l, i+1, t.TempDir())
+			wg.Go(func() {
+				in := request(i)
+				in.Subnet = "10.45.6.0/24"
+				got, err := h.Allocate(t.Context(), in)
+				if err != nil {
+					t.Errorf("host %d: %v", i+1, err)
+					return
+				}
+				seen[i] = got[0]
+			})
+		}
+		wg.Wait()
+		slices.SortFunc(seen, netip.Prefix.Compare)
+		if len(slices.Compact(seen)) != 4 {
+			t.Errorf("gave %v", seen)
+		}
+	})
+}
+
+func TestAFreedAddressRestsWhileThePoolHasOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 2, "10.32.0.0/20") // asked for in blocks of 256
+		h := start(t, l, 1, t.TempDir())
+		free := func(i int) netip.Prefix {
+			t.Helper()
+			p := h.give(request(i))[0]
+			if err := h.Release(key(i)); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		first, n := free(0), 1
+		for ; n < 255; n++ {
+			free(n)
+		}
+		if p := free(n); l.asked != 2 || !netip.MustParsePrefix("10.32.1.0/24").Contains(p.Addr()) {
+			t.Fatalf("gave %v, having asked the ledger %d times", p, l.asked)
+		}
+		l.setDown(true) // what rests is better than nothing
+		for n++; n < 511; n++ {
+			free(n)
+		}
+		began := time.Now()
+		if p := free(n); p != first || time.Since(began) != time.Second {
+			t.Errorf("without the ledger: gave %v after %v, want %v", p, time.Since(began), first)
+		}
+		l.setDown(false)
+		h.now += 31 * time.Second
+		asked := l.asked
+		if p := free(n + 1); l.asked != asked || p.Addr() != first.Addr().Next() {
+			t.Errorf("when all had rested: gave %v, asked %d times", p, l.asked-asked)
+		}
+		// This host takes its share, not all, for the comfort of rest.
+		for i := range 2000 {
+			free(1000 + i)
+		}
+		if u := h.Usage()[0]; u.Pool < 1024 || u.Hosts[0].Owned > 2048 {
+			t.Errorf("a host that holds nothing owns %d, leaves %d", u.Hosts[0].Owned, u.Pool)
+		}
+	})
+}
+
+func TestRunAsksForMoreWhenWhatIsFreeOnlyRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 1, "10.32.0.0/12")
+		h := start(t, l, 1, t.TempDir())
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { h.Run(ctx) })
+		seen := map[netip.Prefix]bool{}
+		for i := range 700 {
+			p := h.give(request(i))[0]
+			if seen[p] {
+				t.Fatalf("%v did not rest", p)
+			}
+			seen[p] = true
+			if err := h.Release(key(i)); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				synctest.Wait()
+				l.slow = time.Millisecond
+			}
+			began := time.Now()
+			h.give(request(0))
+			if time.Since(began) != 0 {
+				t.Fatalf("allocation %d waited for the ledger", i)
+			}
+			synctest.Wait()
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+		}
+		stop()
+		wg.Wait()
+	})
 }
 
 func TestNothingIsGivenBeforeALedgerIsLearntAndThenAtOnce(t *testing.T) {
@@ -558,7 +672,7 @@ func TestReconcileFreesWhatTheKernelLost(t *testing.T) {
 		want int
 	}{{0, 0}, {2 * time.Second, 1}, {30 * time.Second, 0}, {32 * time.Second, 1}, {time.Hour, 0}} {
 		h.now = step.at
-		if got := h.Reconcile(nil); len(got) != step.want {
+		if got, _ := h.Reconcile(nil); len(got) != step.want {
 			t.Fatalf("at %v released %v, want %d", step.at, got, step.want)
 		}
 	}
@@ -667,6 +781,70 @@ func TestTheBridgesAddressIsKeptAdoptedOrMade(t *testing.T) {
 		if c.Live() {
 			t.Errorf("the bridge would be told to others as a container: %+v", c)
 		}
+	}
+}
+
+func TestABridgesAddressOfAnotherHostIsGivenUp(t *testing.T) {
+	p := netip.MustParsePrefix("10.32.0.1/12")
+	for name, c := range map[string]struct {
+		owner ledger.MemberID // of p, before this host starts
+		keeps bool
+	}{"nobody's": {0, true}, "its own": {2, true}, "its predecessor's": {3, true}, "another's": {1, false}} {
+		l := newLedger()
+		l.found(t, 1, "10.32.0.0/12")
+		was := ledger.Member{ID: 3, Name: "host2"} // an earlier life of member 2
+		for _, m := range []ledger.Member{was, {ID: 2, Name: "host2"}} {
+			if c.owner == m.ID {
+				l.apply(ledger.Command{Join: &ledger.Join{Member: m}})
+				l.apply(ledger.Command{TakeAddr: &ledger.TakeAddr{ID: m.ID, Network: "weave", Addr: p.Addr()}})
+			}
+		}
+		if c.owner == 1 {
+			l.apply(ledger.Command{TakeAddr: &ledger.TakeAddr{ID: 1, Network: "weave", Addr: p.Addr()}})
+		}
+		own := newLedger() // the cluster that it had founded
+		own.found(t, 2, "10.32.0.0/12")
+		dir := t.TempDir()
+		if got, err := start(t, own, 2, dir).HostAddr(t.Context(), "weave", nil); err != nil || got[0] != p {
+			t.Fatal(got, err)
+		}
+		l.apply(ledger.Command{Join: &ledger.Join{Member: ledger.Member{ID: 2, Name: "host2"}}})
+		for how, has := range map[string][]netip.Prefix{"claim file": nil, "bridge": {p}} {
+			from := dir
+			if has != nil {
+				from = t.TempDir()
+			}
+			var log strings.Builder
+			h := startLogging(t, l, 2, from, &log)
+			got, err := h.HostAddr(t.Context(), "weave", has)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if owner, ok := l.State().Owner("weave", got[0].Addr()); (got[0] == p) != c.keeps || !c.keeps && (!ok || owner != 2) {
+				t.Errorf("%s, from the %s: the bridge got %v", name, how, got)
+			}
+			if said := strings.Contains(log.String(), "level=ERROR") && strings.Contains(log.String(), "host1"); said == c.keeps {
+				t.Errorf("%s, from the %s: log %q", name, how, log.String())
+			}
+			if again, err := h.HostAddr(t.Context(), "weave", append(has, got...)); err != nil || !slices.Equal(again, got) {
+				t.Errorf("%s, from the %s: asked again: %v, %v", name, how, again, err)
+			}
+		}
+	}
+}
+
+func TestReconcileAnswersWithWhatItTookOver(t *testing.T) {
+	l := newLedger()
+	l.found(t, 1, "10.32.0.0/12")
+	h := start(t, l, 1, t.TempDir())
+	k := veth(1, netip.MustParsePrefix("10.32.0.9/12"))
+	if _, adopted := h.Reconcile([]ipam.Kernel{k}); len(adopted) != 0 {
+		t.Fatalf("at the first sighting: %+v", adopted)
+	}
+	h.now = 2 * time.Second
+	released, adopted := h.Reconcile([]ipam.Kernel{k})
+	if len(released) != 0 || len(adopted) != 1 || adopted[0].Hash != key(1).Hash() || !adopted[0].Live() {
+		t.Errorf("released %+v, adopted %+v", released, adopted)
 	}
 }
 

@@ -118,14 +118,15 @@ func (m *merge) targets() (ts []*set) {
 	return []*set{t}
 }
 
-// begin makes t the newest set of an origin.
+// begin makes t the newest set of an origin. It stays out of sight until it is right,
+// also the first one: half of a host's records would say what it never said.
 func (s *Store) begin(o gossip.Peer, t *set) bool {
 	x := s.origins[o]
 	switch {
 	case x == nil && len(s.origins) >= MaxOrigins:
 		return false
 	case x == nil:
-		s.origins[o] = &origin{cur: t}
+		s.origins[o] = &origin{cur: newSet(0, nil, 0), next: t}
 	default:
 		if x.next != nil {
 			s.bytes -= x.next.bytes
@@ -211,8 +212,10 @@ func (m *merge) settle() {
 	case x.next != nil && x.next.right():
 		m.changes = append(m.changes, differences(x.cur, x.next)...)
 		m.s.bytes -= x.cur.bytes
+		if !x.cur.none() {
+			m.s.stats.Swapped++
+		}
 		x.cur, x.next = x.next, nil
-		m.s.stats.Swapped++
 	case x.next != nil && x.next.reached():
 		m.refetch(x.next)
 	case x.next == nil && x.cur.reached() && !x.cur.right():

@@ -14,9 +14,10 @@
 // head's number and not its checksum is wrong (it missed a deletion that nobody
 // remembers any more); it stays visible while a fresh copy is fetched beside it.
 //
-// A restarted origin comes with a higher incarnation. Its records are staged out
-// of sight until they are complete up to its head, then swapped in at once, and
-// only what differs is reported: a restart flaps nothing.
+// The first records of an origin, and those of a restarted one, which comes with a
+// higher incarnation, are staged out of sight until they are complete up to its head,
+// then swapped in at once, and only what differs is reported, sorted by key, by one
+// Merge: neither its restart nor a reader's flaps anything.
 //
 // The package is pure: no I/O, no clock, no log, no goroutine. A Store is not safe
 // for concurrent use; record/exchange drives one over gossip.

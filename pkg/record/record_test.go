@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/weave-cni/weave-cni/pkg/gossip"
@@ -169,6 +170,49 @@ func TestARestartFlapsNothing(t *testing.T) {
 	}
 }
 
+func TestTheFirstRecordsOfAHostShowTogetherAndByKey(t *testing.T) {
+	a, b, c := started("a", 1), started("b", 1), started("c", 1)
+	mustPut(t, a, "host", "first written")
+	for i := range 50 {
+		mustPut(t, a, fmt.Sprintf("ep/%02d", i), "v")
+	}
+	hint, _ := a.DeltaSelf(30, 1<<16) // overtakes the answers
+	if cs, err := b.Merge(hint); err != nil || len(cs) != 0 {
+		t.Fatalf("a hint showed %v, %v", show(cs), err)
+	}
+	var all []Change
+	for n := 0; ; n++ {
+		ds := a.Delta(b.Digest(), 600)
+		if len(ds) == 0 {
+			if n < 5 {
+				t.Fatalf("arrived in %d messages; the test wants many", n)
+			}
+			break
+		}
+		if len(b.Origins()) != 0 || len(b.Records("a")) != 0 || b.Get("a", "host") != nil {
+			t.Fatalf("after %d messages b shows %q", n, text(b.Records("a")))
+		}
+		if len(all) != 0 {
+			t.Fatal("changes came apart")
+		}
+		var err error
+		if all, err = b.Merge(ds[0]); err != nil {
+			t.Fatal(err)
+		}
+		sync(t, c, b, 1<<16) // what b cannot show yet it tells all the same
+	}
+	byKey := func(x, y Change) int { return strings.Compare(x.Key, y.Key) }
+	if len(all) != 51 || all[50].Key != "host" || !slices.IsSortedFunc(all, byKey) {
+		t.Errorf("b saw %v", show(all))
+	}
+	if got, want := text(c.Records("a")), text(a.Records("a")); got != want {
+		t.Errorf("c sees %q", got)
+	}
+	if b.Stats().Swapped != 0 {
+		t.Errorf("a first set counts as a replaced one: %+v", b.Stats())
+	}
+}
+
 func TestAHostThatForgotItsIncarnationHearsOfItAndJumps(t *testing.T) {
 	a, b := started("a", 57), started("b", 1)
 	mustPut(t, a, "k", "name")
@@ -202,6 +246,8 @@ func TestAHostThatForgotItsIncarnationHearsOfItAndJumps(t *testing.T) {
 
 func TestOneBadEntryIsRefusedAloneAndAskedForAgain(t *testing.T) {
 	a, b := started("a", 1), started("b", 1)
+	mustPut(t, a, "w", "w")
+	sync(t, b, a, 1<<16) // the first set shows only as a whole
 	for _, k := range []string{"x", "y", "z"} {
 		mustPut(t, a, k, k)
 	}
@@ -213,14 +259,14 @@ func TestOneBadEntryIsRefusedAloneAndAskedForAgain(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Count != 1 || !errors.Is(err, ErrForged) {
 		t.Fatalf("error %v", err)
 	}
-	if got := text(b.Records("a")); got != "x=x z=z " {
+	if got := text(b.Records("a")); got != "w=w x=x z=z " {
 		t.Fatalf("b has %q", got)
 	}
 	if b.Stats().Refused != 1 {
 		t.Errorf("stats %+v", b.Stats())
 	}
 	sync(t, b, a, 1<<16)
-	if got := text(b.Records("a")); got != "x=x y=y z=z " {
+	if got := text(b.Records("a")); got != "w=w x=x y=y z=z " {
 		t.Fatalf("after another round b has %q", got)
 	}
 	if b.Stats().Refetch != 0 {
@@ -273,14 +319,16 @@ func TestAHostThatMissedForgottenDeletionsTakesAFullCopy(t *testing.T) {
 
 func TestAGapIsNotTakenForReceived(t *testing.T) {
 	a, b := started("a", 1), started("b", 1)
+	mustPut(t, a, "w", "1")
+	sync(t, b, a, 1<<16) // the first set shows only as a whole
 	mustPut(t, a, "x", "1")
 	mustPut(t, a, "y", "1")
-	second, _ := a.DeltaSelf(1, 1<<16)
+	second, _ := a.DeltaSelf(2, 1<<16)
 	if cs, err := b.Merge(second); err != nil || len(cs) != 1 {
 		t.Fatalf("the hint after the gap showed %v, %v", show(cs), err)
 	}
 	sync(t, b, a, 1<<16)
-	if got := text(b.Records("a")); got != "x=1 y=1 " || b.Stats().Refetch != 0 {
+	if got := text(b.Records("a")); got != "w=1 x=1 y=1 " || b.Stats().Refetch != 0 {
 		t.Errorf("b has %q, %+v", got, b.Stats())
 	}
 }
@@ -374,8 +422,11 @@ func TestLimitsHoldForTheWriterAndForABadMember(t *testing.T) {
 		}
 		d.Advance(ds)
 	}
-	if n := b.origins["a"].cur.bytes; n > MaxBytes {
+	if n := b.origins["a"].next.bytes; n > MaxBytes || n < MaxBytes/2 {
 		t.Errorf("b keeps %d bytes of one origin", n)
+	}
+	if len(b.Origins()) != 0 {
+		t.Error("b shows a part of what is too large to be shown as a whole")
 	}
 	for i := range MaxOrigins + 10 {
 		o := started(gossip.Peer(fmt.Sprint("o", i)), 1)

@@ -114,6 +114,9 @@ func (t *set) tidy() {
 	}
 }
 
+// none reports whether the set stands for an origin of which nothing is visible yet.
+func (t *set) none() bool { return t.incarnation == 0 }
+
 // reached reports whether nothing is missing up to the head; right, whether it is
 // also what the origin had at its head.
 func (t *set) reached() bool { return t.have == t.head.Seq && t.head.Incarnation != 0 }

@@ -36,7 +36,7 @@ type Store struct {
 
 // origin is what is known of another host.
 type origin struct {
-	cur  *set // visible
+	cur  *set // visible; none() while the first is being fetched
 	next *set // being fetched to replace it; nil when there is nothing to
 }
 
@@ -145,6 +145,17 @@ func (s *Store) signHead() {
 	h.Sig = s.sign(signedHead(s.self, *h))
 }
 
+// sets lists what is known of an origin, older incarnation first: one set or two.
+func (x *origin) sets() []*set {
+	switch {
+	case x.next == nil:
+		return []*set{x.cur}
+	case x.cur.none():
+		return []*set{x.next}
+	}
+	return []*set{x.cur, x.next}
+}
+
 // sets lists what can be told of an origin, older incarnation first.
 func (s *Store) sets(o gossip.Peer) []*set {
 	if o == s.self && s.announced {
@@ -154,10 +165,7 @@ func (s *Store) sets(o gossip.Peer) []*set {
 	if x == nil {
 		return nil
 	}
-	if x.next != nil {
-		return []*set{x.cur, x.next}
-	}
-	return []*set{x.cur}
+	return x.sets()
 }
 
 // known lists every origin that can be told of, sorted.
@@ -260,7 +268,7 @@ func (s *Store) deltaOf(o gossip.Peer, at Mark, budget int) (Delta, bool) {
 // Origins lists the hosts of which something is visible, sorted, without oneself.
 func (s *Store) Origins() []gossip.Peer {
 	all := slices.Sorted(maps.Keys(s.origins))
-	return slices.DeleteFunc(all, func(o gossip.Peer) bool { return o == s.self })
+	return slices.DeleteFunc(all, func(o gossip.Peer) bool { return o == s.self || s.origins[o].cur.none() })
 }
 
 // Records are an origin's visible records; for the own name, the own ones. The
@@ -294,7 +302,8 @@ func (s *Store) Former() (records map[string][]byte, complete bool) {
 	if x == nil {
 		return nil, false
 	}
-	return x.cur.values(), x.cur.right()
+	t := x.sets()[0]
+	return t.values(), t.right()
 }
 
 // Forget drops an origin that is retired, and does not take back the life of it that was

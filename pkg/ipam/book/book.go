@@ -21,7 +21,12 @@ const (
 	ReserveFor  = 30 * time.Second // until an ADD must be seen in the kernel
 	AbsentFor   = 2 * time.Second  // between the two sightings by which a veth is gone
 	CollectOver = 30 * time.Second // the age from which GC may take an attachment
+	RestFor     = 30 * time.Second // of a freed address, while there is another to give
 )
+
+// manyFreed is how many freed addresses a subnet may have before one of them is given in
+// the place of a fresh one: an IPv6 block has more fresh ones than memory has room.
+const manyFreed = 1 << 16
 
 // Subnet is a subnet of a network and what this host owns of it.
 type Subnet struct {
@@ -35,7 +40,7 @@ type Book struct {
 	claims  map[string]*Claim         // by hash
 	holders map[netip.Addr][]string   // hashes; more than one only when two were found with the same address
 	freed   map[netip.Addr]freed      // was held, is free
-	former  map[string][]netip.Prefix // what a released attachment held, while none of it has gone to another
+	former  map[string][]netip.Prefix // what a released attachment held, while none of it has gone to another and some is in freed
 	spaces  []*space
 	turn    uint64
 
@@ -44,8 +49,9 @@ type Book struct {
 }
 
 type freed struct {
-	hash string // who held it
-	turn uint64 // of being freed: who comes first is given first
+	hash string        // who held it
+	turn uint64        // of being freed: who comes first is given first
+	at   time.Duration // when
 }
 
 // New makes an empty book, which owns nothing.
@@ -177,8 +183,8 @@ func (b *Book) Reserved(a netip.Addr) bool {
 }
 
 // Pick finds a free address of the family (IPv4 or not) in a network's own blocks,
-// with the length of its subnet: the one that hash held before if it can. within, if
-// valid, bounds the choice. The book does not change in the eyes of others; Put does that.
+// with the length of its subnet: the one that hash held before if it can, else one that
+// was never used, else the one that was freed longest ago. within, if valid, bounds the choice. The book does not change in the eyes of others; Put does that.
 func (b *Book) Pick(hash, network string, is4 bool, within netip.Prefix) (netip.Prefix, bool) {
 	for _, p := range b.former[hash] {
 		a := p.Addr()
@@ -188,22 +194,57 @@ func (b *Book) Pick(hash, network string, is4 bool, within netip.Prefix) (netip.
 			return netip.PrefixFrom(a, s.prefix.Bits()), true
 		}
 	}
+	var oldest netip.Prefix
+	var turn uint64
 	for _, s := range b.spaces {
 		if s.network != network || s.prefix.Addr().Is4() != is4 || within.IsValid() && !within.Overlaps(s.prefix) {
 			continue
 		}
-		if a, ok := s.pick(b, within); ok {
-			return netip.PrefixFrom(a, s.prefix.Bits()), true
+		limit := addr.RangeOf(s.prefix)
+		if within.IsValid() {
+			limit = addr.RangeOf(within)
+		}
+		if len(s.queue) < manyFreed {
+			if a, ok := s.pickFresh(b, limit); ok {
+				return netip.PrefixFrom(a, s.prefix.Bits()), true
+			}
+		}
+		if q, ok := s.pickQueued(b, limit); ok && (turn == 0 || q.turn < turn) {
+			oldest, turn = netip.PrefixFrom(q.addr, s.prefix.Bits()), q.turn
 		}
 	}
-	return netip.Prefix{}, false
+	return oldest, turn != 0
+}
+
+// Rests reports whether an address was freed less than RestFor ago, by another than
+// hash. Pick gives such a one only when it finds nothing better.
+func (b *Book) Rests(a netip.Addr, hash string, now time.Duration) bool {
+	f, ok := b.freed[a]
+	return ok && f.hash != hash && now-f.at < RestFor
+}
+
+// Resting is about how many free addresses of a subnet were freed less than RestFor ago:
+// one that was held again meanwhile, and freed again, may count twice.
+func (b *Book) Resting(network string, prefix netip.Prefix, now time.Duration) uint64 {
+	s := b.space(network, prefix)
+	if s == nil {
+		return 0
+	}
+	i, _ := slices.BinarySearchFunc(s.queue, now-RestFor, func(q queued, than time.Duration) int {
+		if q.at <= than {
+			return -1
+		}
+		return 1
+	})
+	return uint64(len(s.queue) - i)
 }
 
 // Put enters a claim, in the place of one of the same hash. It asks nothing: what
-// the kernel shows is entered even where two hold one address.
+// the kernel shows is entered even where two hold one address. Addresses that the hash
+// had and has no more are free as of c.Since.
 func (b *Book) Put(c Claim) {
 	if old, ok := b.claims[c.Hash]; ok {
-		b.forgetHolder(old, c.Holds)
+		b.forgetHolder(old, c.Holds, c.Since)
 	}
 	for _, p := range c.Addrs {
 		a := p.Addr()
@@ -224,32 +265,41 @@ func (b *Book) Put(c Claim) {
 	delete(b.absent, c.Hash)
 }
 
-// Release ends a claim. Its addresses rest.
-func (b *Book) Release(hash string) (Claim, bool) {
+// Release ends a claim. Its addresses rest from now on.
+func (b *Book) Release(hash string, now time.Duration) (Claim, bool) {
 	c, ok := b.claims[hash]
 	if !ok {
 		return Claim{}, false
 	}
 	delete(b.claims, hash)
 	delete(b.absent, hash)
-	b.forgetHolder(c, func(netip.Addr) bool { return false })
-	b.former[hash] = c.Addrs
+	b.forgetHolder(c, func(netip.Addr) bool { return false }, now)
+	b.remember(c)
 	return *c, true
 }
 
-// Rested enters the addresses of an attachment that ended before this book began.
-func (b *Book) Rested(c Claim) {
-	for _, p := range c.Addrs {
-		if !b.known(p.Addr()) {
-			b.free(p.Addr(), c.Hash)
-		}
-	}
-	if _, held := b.claims[c.Hash]; !held {
+// remember keeps what an ended claim held, if one of its addresses is in freed for it.
+// With that one the memory ends, so it is bounded as freed is.
+func (b *Book) remember(c *Claim) {
+	if slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return b.freed[p.Addr()].hash == c.Hash }) {
 		b.former[c.Hash] = c.Addrs
 	}
 }
 
-func (b *Book) forgetHolder(c *Claim, keep func(netip.Addr) bool) {
+// Rested enters the addresses of an attachment that ended before this book began. They
+// rest from now on.
+func (b *Book) Rested(c Claim, now time.Duration) {
+	for _, p := range c.Addrs {
+		if !b.known(p.Addr()) {
+			b.free(p.Addr(), c.Hash, now)
+		}
+	}
+	if _, held := b.claims[c.Hash]; !held {
+		b.remember(&c)
+	}
+}
+
+func (b *Book) forgetHolder(c *Claim, keep func(netip.Addr) bool, now time.Duration) {
 	for _, p := range c.Addrs {
 		a := p.Addr()
 		if keep(a) {
@@ -262,15 +312,17 @@ func (b *Book) forgetHolder(c *Claim, keep func(netip.Addr) bool) {
 		}
 		delete(b.holders, a)
 		b.count(a, -1)
-		b.free(a, c.Hash)
+		if !c.Borrowed || b.spaceOf(a) != nil {
+			b.free(a, c.Hash, now)
+		}
 	}
 }
 
-func (b *Book) free(a netip.Addr, hash string) {
+func (b *Book) free(a netip.Addr, hash string, now time.Duration) {
 	b.turn++
-	b.freed[a] = freed{hash, b.turn}
+	b.freed[a] = freed{hash, b.turn, now}
 	if s := b.spaceOf(a); s != nil && s.gives(a) {
-		s.enqueue(b, queued{a, b.turn})
+		s.enqueue(b, queued{a, b.turn, now})
 	}
 }
 

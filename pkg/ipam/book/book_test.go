@@ -71,12 +71,12 @@ func TestTheEndsOfASubnetAreGivenToNobody(t *testing.T) {
 func TestAFreedAddressRestsWhileOthersAreFree(t *testing.T) {
 	b := owning([]addr.Range{rng("10.32.0.1", "10.32.0.4")}, nil)
 	first := give(t, b, 1)
-	b.Release(key(1).Hash())
+	b.Release(key(1).Hash(), 0)
 	second := give(t, b, 2)
 	if second == first {
 		t.Fatal("given again at once, with three others free")
 	}
-	b.Release(key(2).Hash())
+	b.Release(key(2).Hash(), 0)
 	give(t, b, 3)
 	give(t, b, 4)
 	if p := give(t, b, 5); p != first {
@@ -87,15 +87,84 @@ func TestAFreedAddressRestsWhileOthersAreFree(t *testing.T) {
 	}
 }
 
+func TestAnAddressRestsForATimeUnlessItsHolderComesBack(t *testing.T) {
+	b := owning([]addr.Range{rng("10.32.0.1", "10.32.0.2")}, nil)
+	p := give(t, b, 1)
+	b.Release(key(1).Hash(), time.Minute)
+	late := time.Minute + RestFor
+	if !b.Rests(p.Addr(), key(2).Hash(), late-1) || b.Rests(p.Addr(), key(2).Hash(), late) {
+		t.Error("it does not rest for just RestFor")
+	}
+	if b.Rests(p.Addr(), key(1).Hash(), time.Minute) {
+		t.Error("it rests for the one that had it")
+	}
+	if n, later := b.Resting("weave", net4, late-1), b.Resting("weave", net4, late); n != 1 || later != 0 {
+		t.Errorf("%d rest, later %d", n, later)
+	}
+	other := give(t, b, 2)
+	moved := claim(2)
+	moved.Since = 2 * time.Minute
+	b.Put(moved) // it gives its address up
+	if !b.Rests(other.Addr(), "x", 2*time.Minute) {
+		t.Error("an address that its holder gave up does not rest")
+	}
+}
+
+func TestAFreshAddressOfAnotherSubnetComesBeforeAFreedOne(t *testing.T) {
+	b, second := New(), netip.MustParsePrefix("10.64.0.0/16")
+	b.Sync([]Subnet{{"weave", net4, []addr.Range{rng("10.32.0.1", "10.32.0.1")}}, {"weave", second, []addr.Range{rng("10.64.0.1", "10.64.0.1")}}})
+	p := give(t, b, 1)
+	b.Release(key(1).Hash(), 0)
+	q := give(t, b, 2)
+	if q == p {
+		t.Fatalf("gave %v again", p)
+	}
+	b.Release(key(2).Hash(), 0)
+	if got := give(t, b, 3); got != p {
+		t.Errorf("gave %v, but %v was freed first", got, p)
+	}
+}
+
+func TestTheMemoryOfWhatWasFreedIsBounded(t *testing.T) {
+	b := owning([]addr.Range{rng("10.32.0.1", "10.32.0.20")}, []addr.Range{rng("fd00:1::", "fd00:1::ffff:ffff")})
+	for i := range 100 {
+		b.Put(claim(i)) // of layer 2 only
+		b.Release(key(i).Hash(), 0)
+		c := claim(100+i, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, 0, byte(i)}), 24))
+		c.Borrowed = true
+		b.Put(c)
+		b.Release(c.Hash, 0)
+	}
+	if len(b.former) != 0 || len(b.freed) != 0 {
+		t.Errorf("without an address to give: %d formers, %d freed", len(b.former), len(b.freed))
+	}
+	for i := range 10 {
+		give(t, b, i)
+		b.Release(key(i).Hash(), 0)
+	}
+	b.Sync([]Subnet{{"weave", net4, nil}, {"weave", net6, []addr.Range{rng("fd00:1::", "fd00:1::ffff:ffff")}}})
+	if len(b.former) != 0 {
+		t.Errorf("%d formers of addresses that are lost", len(b.former))
+	}
+	for i := range manyFreed + 1000 {
+		p, _ := b.Pick(key(i).Hash(), "weave", false, netip.Prefix{})
+		b.Put(claim(i, p))
+		b.Release(key(i).Hash(), 0)
+	}
+	if len(b.former) > manyFreed || len(b.freed) > manyFreed {
+		t.Errorf("after churn: %d formers, %d freed", len(b.former), len(b.freed))
+	}
+}
+
 func TestAKeyGetsTheAddressThatItHad(t *testing.T) {
 	b := owning([]addr.Range{rng("10.32.0.1", "10.32.0.3")}, nil)
 	p := give(t, b, 1)
-	b.Release(key(1).Hash())
+	b.Release(key(1).Hash(), 0)
 	give(t, b, 2)
 	if got := give(t, b, 1); got != p {
 		t.Errorf("gave %v, had %v", got, p)
 	}
-	b.Release(key(1).Hash())
+	b.Release(key(1).Hash(), 0)
 	give(t, b, 3)
 	give(t, b, 4) // gets it, all others being held
 	if got, ok := b.Pick(key(1).Hash(), "weave", true, netip.Prefix{}); ok {
@@ -107,7 +176,7 @@ func TestALostBlockIsNotGivenFromAndItsClaimsAreForeign(t *testing.T) {
 	b := owning([]addr.Range{rng("10.32.0.1", "10.32.0.10")}, nil)
 	p := give(t, b, 1)
 	give(t, b, 2)
-	b.Release(key(2).Hash())
+	b.Release(key(2).Hash(), 0)
 	b.Sync([]Subnet{{"weave", net4, []addr.Range{rng("10.32.0.9", "10.32.0.10"), rng("10.33.0.0", "10.33.0.0")}}})
 	if got := b.Foreign("weave", net4); len(got) != 1 || got[0] != p.Addr() || b.Owns(p.Addr()) {
 		t.Errorf("foreign %v", got)
@@ -122,7 +191,7 @@ func TestALostBlockIsNotGivenFromAndItsClaimsAreForeign(t *testing.T) {
 	if u := b.Use("weave", net4, true); u != (Use{3, 3, 1}) {
 		t.Errorf("use %+v", u)
 	}
-	b.Release(key(1).Hash())
+	b.Release(key(1).Hash(), 0)
 	if _, ok := b.Pick("x", "weave", true, netip.Prefix{}); ok {
 		t.Error("a released foreign address was given")
 	}
@@ -133,11 +202,11 @@ func TestTwoHoldersOfOneAddressBothCount(t *testing.T) {
 	p := netip.MustParsePrefix("10.32.0.1/12")
 	b.Put(claim(1, p))
 	b.Put(claim(2, p))
-	b.Release(key(1).Hash())
+	b.Release(key(1).Hash(), 0)
 	if _, ok := b.Pick("x", "weave", true, netip.Prefix{}); ok {
 		t.Error("given while the second still holds it")
 	}
-	b.Release(key(2).Hash())
+	b.Release(key(2).Hash(), 0)
 	if _, ok := b.Pick("x", "weave", true, netip.Prefix{}); !ok {
 		t.Error("not given after both had left it")
 	}
@@ -159,7 +228,7 @@ func TestAPartOfASubnetCanBeAskedFor(t *testing.T) {
 	if p := give(t, b, 1000); p.Addr().String() != "10.32.0.1" {
 		t.Errorf("elsewhere: gave %v", p)
 	}
-	b.Release(key(7).Hash())
+	b.Release(key(7).Hash(), 0)
 	if p, ok := b.Pick("x", "weave", true, part); !ok || p.Addr().String() != "10.32.2.7" {
 		t.Errorf("gave %v, want the one that was freed", p)
 	}
@@ -361,7 +430,7 @@ func (m *model) put(who int, p netip.Prefix) {
 
 func (m *model) release(t *rapid.T) {
 	who := rapid.IntRange(0, 30).Draw(t, "who")
-	_, ok := m.b.Release(key(who).Hash())
+	_, ok := m.b.Release(key(who).Hash(), 0)
 	if ok != (len(m.claims[who]) > 0) {
 		t.Fatalf("released: %v", ok)
 	}

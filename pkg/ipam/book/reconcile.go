@@ -50,7 +50,7 @@ func (b *Book) Reconcile(present []Kernel, bootID string, now time.Duration) (re
 	byHash := func(x, y Claim) int { return strings.Compare(x.Hash, y.Hash) }
 	slices.SortFunc(released, byHash)
 	for _, c := range released {
-		b.Release(c.Hash) // in order, so that a run can be repeated
+		b.Release(c.Hash, now) // in order, so that a run can be repeated
 	}
 	maps.DeleteFunc(b.strays, func(hash string, _ time.Duration) bool { _, ok := there[hash]; return !ok })
 	for hash, k := range there {

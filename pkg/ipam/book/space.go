@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 )
@@ -28,6 +29,7 @@ type space struct {
 type queued struct {
 	addr netip.Addr
 	turn uint64
+	at   time.Duration
 }
 
 // reserved reports whether an address is given to nobody: the first and the last
@@ -96,28 +98,17 @@ func (s *space) setOwn(b *Book, own []addr.Range) {
 	for a, f := range b.freed {
 		in := func(r addr.Range) bool { return r.Contains(a) }
 		if slices.ContainsFunc(gained, in) && s.gives(a) {
-			s.queue = append(s.queue, queued{a, f.turn})
+			s.queue = append(s.queue, queued{a, f.turn, f.at})
 		} else if slices.ContainsFunc(lost, in) {
 			delete(b.freed, a)
+			delete(b.former, f.hash)
 		}
 	}
 	slices.SortFunc(s.queue, func(x, y queued) int { return cmp.Compare(x.turn, y.turn) })
 }
 
-// pick finds a free address within a prefix (the zero Prefix: anywhere), and leaves
-// it where it is; to hold it is what takes it away. Never used ones come first, then
-// the one that was freed longest ago, so that each rests as long as others are free.
-func (s *space) pick(b *Book, within netip.Prefix) (netip.Addr, bool) {
-	limit := addr.RangeOf(s.prefix)
-	if within.IsValid() {
-		limit = addr.RangeOf(within)
-	}
-	if a, ok := s.pickFresh(b, limit); ok {
-		return a, true
-	}
-	return s.pickQueued(b, limit)
-}
-
+// pickFresh finds an address within limit that was never used, and leaves it where it
+// is; to hold it is what takes it away.
 func (s *space) pickFresh(b *Book, limit addr.Range) (netip.Addr, bool) {
 	for i := 0; i < len(s.fresh); i++ {
 		cut, ok := s.fresh[i].Within(limit)
@@ -148,16 +139,17 @@ func (s *space) pickFresh(b *Book, limit addr.Range) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func (s *space) pickQueued(b *Book, limit addr.Range) (netip.Addr, bool) {
+// pickQueued finds the address within limit that was freed longest ago, and leaves it, too.
+func (s *space) pickQueued(b *Book, limit addr.Range) (queued, bool) {
 	for len(s.queue) > 0 && b.stale(s.queue[0]) {
 		s.queue = s.queue[1:]
 	}
 	for _, q := range s.queue {
 		if !b.stale(q) && limit.Contains(q.addr) {
-			return q.addr, true
+			return q, true
 		}
 	}
-	return netip.Addr{}, false
+	return queued{}, false
 }
 
 // enqueue appends a freed address, and now and then drops the stale ones.

@@ -145,7 +145,7 @@ func FuzzParse(f *testing.F) {
 		}
 		bk := book.New() // what was let through can be entered and saved
 		bk.Put(got)
-		bk.Release(got.Hash)
+		bk.Release(got.Hash, 0)
 		if err := d.Save(got); err != nil {
 			t.Error(err)
 		}

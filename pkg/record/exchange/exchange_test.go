@@ -41,14 +41,18 @@ type host struct {
 
 	mu      sync.Mutex
 	changes []string
+	calls   [][]string // the keys of each Watch
 }
 
 func (h *host) watch(cs []record.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var keys []string
 	for _, c := range cs {
+		keys = append(keys, c.Key)
 		h.changes = append(h.changes, fmt.Sprintf("%s/%s=%s", c.Origin, c.Key, c.New))
 	}
+	h.calls = append(h.calls, keys)
 }
 
 func (h *host) seen() []string {
@@ -226,6 +230,33 @@ func TestALargeStateArrivesInBoundedMessagesWithoutWaitingForTicks(t *testing.T)
 		synctest.Wait()
 		if n := len(c.Records("a")); n != 2000 {
 			t.Errorf("%d of 2000 records after 100 ms", n)
+		}
+	})
+}
+
+func TestARestartedReaderHearsOfAHostAndItsEndpointsInOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "a", "b")
+		defer b.close()
+		a := b.start("a", 1, nil, func(h *host) {
+			b.put(h, "host", "v")
+			for i := range 10 * mergeEntries {
+				b.put(h, fmt.Sprintf("ep/%03d", i), string(make([]byte, 2<<10)))
+			}
+		})
+		defer a.stop()
+		for _, incarnation := range []uint64{1, 2} {
+			reader := b.start("b", incarnation, nil, nil)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			reader.stop()
+			if len(reader.calls) != 1 {
+				t.Fatalf("life %d: Watch was called %d times", incarnation, len(reader.calls))
+			}
+			keys := reader.calls[0]
+			if n := len(keys); n != 10*mergeEntries+1 || keys[0] != "ep/000" || keys[n-1] != "host" {
+				t.Errorf("life %d: it heard of %d: %q … %q", incarnation, n, keys[0], keys[n-1])
+			}
 		}
 	})
 }
