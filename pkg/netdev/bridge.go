@@ -125,6 +125,21 @@ func BridgeAddrs(name string) ([]netip.Prefix, error) {
 	return addrs, wrap(fmt.Sprintf("addresses of %q", name), err)
 }
 
+// RemoveAddr takes an address off a device; nil when neither is there.
+func RemoveAddr(name string, p netip.Prefix) error {
+	l, err := linkByName(name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)})
+	}
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return nil
+	}
+	return wrap(fmt.Sprintf("remove address %s of %q", p, name), err)
+}
+
 // DeleteLink deletes a device of any kind, by name; nil when there is none.
 func DeleteLink(name string) error {
 	l, err := linkByName(name)

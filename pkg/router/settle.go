@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -209,7 +210,24 @@ func (r *Router) hostAddrs(ctx context.Context, def ledger.Network) ([]netip.Pre
 	}
 	ctx, cancel := context.WithTimeout(ctx, hostAddrWithin)
 	defer cancel()
-	return r.ipam.HostAddr(ctx, def.Name, has)
+	addrs, err := r.ipam.HostAddr(ctx, def.Name, has)
+	if err != nil {
+		return nil, err
+	}
+	return addrs, r.dropStale(def, has, addrs)
+}
+
+// dropStale takes addresses of the network off its bridge that are another
+// host's: this one was in another cluster when it got them.
+func (r *Router) dropStale(def ledger.Network, has, keep []netip.Prefix) error {
+	var errs []error
+	for _, p := range has {
+		ours := slices.ContainsFunc(def.Subnets, func(s netip.Prefix) bool { return s.Contains(p.Addr()) })
+		if ours && !slices.Contains(keep, p) {
+			errs = append(errs, netdev.RemoveAddr(bridgeName(def), p))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *Router) applyFirewall() error {

@@ -50,3 +50,31 @@ func TestARequestedMACOfAnotherHostsContainerIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAHostThatChangesItsClusterChangesItsBridgesAddress(t *testing.T) {
+	c := newCluster(t, 1, netlab.Options{Hosts: 2})
+	lone := c.lab.Host(1)
+	if _, err := lone.StartRouter(); err != nil { // founds one of its own
+		t.Fatal(err)
+	}
+	c.waitReady(1)
+	if err := lone.Router().Stop(); err != nil {
+		t.Fatal(err)
+	}
+	lone.MustRun(t, "sh", "-c", "rm -rf /var/lib/weave/*")
+	c.n = 2
+	c.start(1)
+	c.waitReady(1)
+	c.waitPeers()
+	first, second := c.bridgeAddr(0), c.bridgeAddr(1)
+	if first == second || strings.Count(second, "inet ") != 1 {
+		t.Errorf("bridges have %q and %q", first, second)
+	}
+	a, b := c.add(0, "a"), c.add(1, "b")
+	c.wait(5*time.Second, "a reaches b", func() error { return c.ping(a, b.result.addr()) })
+}
+
+func (c *cluster) bridgeAddr(i int) string {
+	c.t.Helper()
+	return c.lab.Host(i).MustRun(c.t, "ip", "-4", "-o", "addr", "show", "dev", "weave")
+}
