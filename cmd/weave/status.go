@@ -181,7 +181,7 @@ func (a *app) showPeers(s ctl.Status) {
 		fmt.Fprintln(a.out, "no peers")
 		return
 	}
-	colours := map[string]string{"connected": green, "relayed": green, "dialling": amber, "dead": red, "refused": red}
+	colours := map[string]string{"connected": green, "relayed": green, "dialling": amber, "refused": red}
 	rows := [][]string{{"PEER", a.paint.in(plain, "STATE"), "ADDRESS", "DETAIL"}}
 	for _, p := range s.Peers {
 		colour := colours[p.State]

@@ -90,7 +90,7 @@ func busy() ctl.Status {
 		Version: "v0.1.0", Name: "alpha", Cluster: "5f3a9c0d11e27b44", Secured: true, Uptime: 51*time.Hour + 12*time.Minute,
 		Peers: []ctl.Peer{
 			{Name: "beta", Address: "10.9.0.2:6783", State: "connected"},
-			{Name: "gamma", Address: "10.9.0.3:6783", State: "dead", Detail: "no heartbeat for 4 s"},
+			{Name: "gamma", Address: "10.9.0.3:6783", State: "dialling", Detail: "no heartbeat for 4 s"},
 			{Address: "10.9.0.4:6783", State: "dialling", Detail: "connection refused"},
 			{Name: "delta", State: "relayed"},
 		},

@@ -200,7 +200,7 @@ type Status struct {
 type Peer struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`          // where its gossip is reached; "" if it dialled us
-	State   string `json:"state"`            // "connected", "relayed", "dead", "dialling", "refused"
+	State   string `json:"state"`            // "connected", "relayed", "dialling", "refused"
 	Detail  string `json:"detail,omitempty"` // the last error, in words
 }
 

@@ -236,7 +236,7 @@ func (a *Allocator) unready() *lack {
 	case !ok:
 		return &lack{why: "this host is not a member of the cluster yet"}
 	case !m.Live():
-		return &lack{why: fmt.Sprintf("this host was retired from the cluster as %q; `weave reset` lets it join again", m.Name)}
+		return &lack{why: fmt.Sprintf("this host was retired from the cluster as %q: stop its router, remove its state directory and start it again", m.Name)}
 	}
 	return nil
 }

@@ -5,9 +5,9 @@
 // VXLAN tunnel end, and one Endpoint for each attachment and for its own address
 // on each network. View collects them; Plan is the outcome for one network:
 // which MAC is behind which host, which address has which MAC, and which hosts
-// want broadcasts. Writing it is overlay/vxlan's.
+// want broadcasts. Writing it is the router's, by pkg/netdev.
 //
-//	records of peers ──> View.Apply ──> View.Plan(network) ──> overlay/vxlan ──> FDB, neighbours
+//	records of peers ──> View.Apply ──> View.Plan(network) ──> FDB, neighbours
 //	kernel at start  ──> View.Inherit ┘
 //
 // What the kernel held when the router started stays until the host that it

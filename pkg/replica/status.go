@@ -71,7 +71,7 @@ func (c *Core) waitingToJoin() string {
 	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
 		return "the cluster knows this host's identity but its copy of the ledger is gone: remove the state directory and start the router again"
 	case len(c.peers) == 0:
-		return "waits to join a cluster, but no other host can be reached: check the peers' names and that TCP port 6783 is open"
+		return "waits to join a cluster, but no other host can be reached: check the peers' names and that their gossip port (TCP, 6783 unless changed) is open"
 	case c.cluster == "" && c.join.asked == "":
 		return "is about to ask a peer to join its cluster"
 	}

@@ -176,12 +176,12 @@ func (r *Router) apiReady(context.Context) (ctl.Ready, error) {
 // readiness is CNI's STATUS: nil, or why no ADD can be served. A full range is no reason.
 func (r *Router) readiness() *ctl.Error {
 	r.mu.Lock()
-	broken, standing := r.broken, len(r.networks)
+	broken, settled := r.broken, r.settled
 	r.mu.Unlock()
 	switch {
 	case broken != nil:
 		return &ctl.Error{Code: ctl.CodeDegraded, Msg: "the data plane of this host is not as it should be", Details: broken.Error()}
-	case standing == 0:
+	case !settled:
 		return &ctl.Error{Code: ctl.CodeNotAvailable, Msg: "the weave router is not ready", Details: r.waiting()}
 	}
 	return nil

@@ -82,6 +82,7 @@ type Router struct {
 	mu       sync.Mutex
 	networks map[string]*network  // by name, those whose bridge exists
 	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
+	settled  bool                 // a whole pass has ended with a network standing
 	broken   error                // why the data plane is not as it should be; nil when it is
 }
 

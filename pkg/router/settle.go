@@ -113,7 +113,7 @@ func (r *Router) beat(ctx context.Context) error {
 func (r *Router) noteBroken(err error) {
 	r.mu.Lock()
 	was := r.broken
-	r.broken = err
+	r.broken, r.settled = err, len(r.networks) > 0
 	r.mu.Unlock()
 	switch {
 	case err != nil && (was == nil || was.Error() != err.Error()):
