@@ -53,6 +53,7 @@ func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 		"no range":        {"--range", ""},
 		"--mtu: 500":      {"--mtu", "500"},
 		"absolute path":   {"--run-dir", "run"},
+		"no domain name":  {"--dns-domain", "a b"},
 		"gossip and mesh": {"--port", "6786"},
 		"--name: 100":     {"--name", strings.Repeat("n", 100)},
 		"65465\n--port":   {"--mtu", "1", "--port", "0"},

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/names"
 )
 
 // The network that every cluster is founded with.
@@ -94,6 +96,9 @@ func (c Config) Validate() error {
 	}
 	if c.Port == 0 || c.VXLANPort == 0 || c.MeshPort == 0 || c.Port == c.MeshPort {
 		bad("--port, --vxlan-port and --mesh-port: %d, %d, %d: none may be 0, gossip and mesh need two", c.Port, c.VXLANPort, c.MeshPort)
+	}
+	if name, err := names.ValidName(c.DNSDomain); err != nil || name != c.DNSDomain {
+		bad("--dns-domain: %q is no domain name in lower case", c.DNSDomain)
 	}
 	for _, d := range []string{c.RunDir, c.StateDir} {
 		if !filepath.IsAbs(d) {

@@ -368,7 +368,9 @@ func (r *Router) run(ctx context.Context) error {
 	err = server.Serve(served, sock)
 	stop()
 	err = errors.Join(err, g.Wait())
-	r.log.Info("weave router has ended; the network goes on", "error", err)
+	if err == nil {
+		r.log.Info("weave router has ended; the network goes on")
+	}
 	return err
 }
 
