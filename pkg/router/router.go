@@ -77,6 +77,9 @@ type Router struct {
 
 	inherited map[string]bool // by network; settle's alone
 
+	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
+	firewalled bool       // they were applied once
+
 	namesMu sync.Mutex // view, absent and table change together
 
 	mu       sync.Mutex

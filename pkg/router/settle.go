@@ -80,16 +80,22 @@ func (r *Router) watchFirewall(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if r.replica.State().Cluster() == "" {
-			continue // nothing was written yet
-		}
-		if intact, err := r.fw.Intact(); err == nil && intact {
-			continue
-		}
-		if err := r.applyFirewall(); err != nil {
+		if err := r.repairFirewall(); err != nil {
 			r.log.Error("repair the firewall", "error", err)
 		}
 	}
+}
+
+func (r *Router) repairFirewall() error {
+	r.firewallMu.Lock()
+	defer r.firewallMu.Unlock()
+	if !r.firewalled {
+		return nil
+	}
+	if intact, err := r.fw.Intact(); err == nil && intact {
+		return nil
+	}
+	return r.fw.Apply(r.rules())
 }
 
 // beat dates the control socket every second. By it a plugin knows how long a
@@ -138,10 +144,8 @@ func (r *Router) converge(ctx context.Context) error {
 	errs = append(errs, r.applyFirewall())
 	if r.config.DNS {
 		// Without names containers still reach each other: this is no reason to
-		// call the host unfit. The server tries again and its status says why.
-		if err := r.dns.Sync(ctx, r.listeners()); err != nil {
-			r.log.Warn("names are not served on every address", "error", err)
-		}
+		// call the host unfit. The server says it once, tries again and has it in its status.
+		_ = r.dns.Sync(ctx, r.listeners())
 	}
 	return errors.Join(errs...)
 }
@@ -230,7 +234,16 @@ func (r *Router) dropStale(def ledger.Network, has, keep []netip.Prefix) error {
 	return errors.Join(errs...)
 }
 
+// applyFirewall writes the rules. Its first call comes when what the kernel leads
+// to has been inherited: before that, the peers in the rules would be none.
 func (r *Router) applyFirewall() error {
+	r.firewallMu.Lock()
+	defer r.firewallMu.Unlock()
+	r.firewalled = true
+	return r.fw.Apply(r.rules())
+}
+
+func (r *Router) rules() hostfw.Rules {
 	rules := hostfw.Rules{
 		Peers:      append(r.view.VTEPs(), r.vtep),
 		GossipPort: r.config.Port, VXLANPort: r.config.VXLANPort, TunnelPort: TunnelPort,
@@ -243,7 +256,7 @@ func (r *Router) applyFirewall() error {
 			rules.Networks = append(rules.Networks, hostfw.Network{Bridge: bridgeName(n), Subnets: n.Subnets})
 		}
 	}
-	return r.fw.Apply(rules)
+	return rules
 }
 
 func (r *Router) listeners() []names.Listener {
