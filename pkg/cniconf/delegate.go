@@ -72,6 +72,16 @@ func (c *Call) DelegateAdd(ctx context.Context, plugin string) (*current.Result,
 	return r, nil
 }
 
+// DelegateDel has the IPAM plugin release the attachment's addresses. A type that
+// is none is passed over: no ADD has come past such a configuration.
+func (c *Call) DelegateDel(ctx context.Context, plugin string) error {
+	if CheckDelegate(plugin) != nil {
+		return nil
+	}
+	_, err := c.Delegate(ctx, plugin, "DEL")
+	return err
+}
+
 func (c *Call) run(ctx context.Context, path, verb string) ([]byte, error) {
 	p, err := startChild(path, environ(verb), c.Stdin)
 	if err != nil {

@@ -125,11 +125,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if err := c.Detach(); err != nil {
 		return err
 	}
-	if cniconf.CheckDelegate(conf.IPAM.Type) != nil {
-		return nil // no ADD has come past such a configuration
-	}
-	_, err := c.Delegate(ctx, conf.IPAM.Type, "DEL")
-	return err
+	return c.DelegateDel(ctx, conf.IPAM.Type)
 }
 
 func check(ctx context.Context, c *cniconf.Call) error {
