@@ -27,7 +27,6 @@ type Channel uint8
 const (
 	Records Channel = 1 // pkg/record: digests and deltas
 	Ledger  Channel = 2 // pkg/replica: raft messages and requests to join
-	Probe   Channel = 3 // pkg/overlay: reachability of the data plane
 )
 
 // Errors of Send and Broadcast. All are final for that one message.
