@@ -21,6 +21,7 @@ if [ -z "${REFERENCE:-}" ]; then
 	flags+=(-bin "$work/bin")
 fi
 build_reference "$work/reference"
+CGO_ENABLED=0 go build -ldflags '-s -w' -o "$work/reference/" ./scripts/bench/cnibench/nothing
 go build -o "$work/cnibench" ./scripts/bench/cnibench
 step "measuring on $(nproc) cores, kernel $(uname -r), load $(cut -d' ' -f1 /proc/loadavg)"
 "$work/cnibench" "${flags[@]}" "$@"

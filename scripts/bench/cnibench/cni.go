@@ -24,6 +24,8 @@ const weaveList = `{"cniVersion": "1.0.0", "name": "weave", "plugins": [
 	{"type": "weave-net", "hairpinMode": true, "ipam": {"type": "weave-ipam"}},
 	{"type": "weavedns"}]}`
 
+const nothingList = `{"cniVersion": "1.0.0", "name": "bench", "plugins": [{"type": "nothing"}, {"type": "nothing"}, {"type": "nothing"}]}`
+
 func bridgeList(masquerade bool) string {
 	return fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "bench", "plugins": [
 		{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipMasq": %t, "ipMasqBackend": "iptables",
