@@ -83,6 +83,3 @@ func (r *ResolvConf) refresh(now time.Time) {
 func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
-
-// HostUpstreams reads a resolv.conf once. Who asks at each query wants a ResolvConf.
-func HostUpstreams(path string) []string { return NewResolvConf(path).Upstreams() }
