@@ -124,7 +124,7 @@ func startRouter(t *testing.T, h *netlab.Host, bin string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = r.WaitFor(20*time.Second, "ADD can be served", func() error {
+	err = r.WaitFor(time.Minute, "ADD can be served", func() error {
 		_, err := h.Run(filepath.Join(bin, "weave"), "status")
 		return err
 	})
@@ -167,7 +167,7 @@ func use(t *testing.T, h *netlab.Host, list *libcni.NetworkConfigList, container
 		return lib.CheckNetworkList(ctx, &at, rt)
 	})
 	if err == nil {
-		_, err = c.Run("ping", "-n", "-c1", "-W2", gateway)
+		_, err = c.Run("ping", "-n", "-c1", "-W20", gateway)
 	}
 	for range 2 {
 		err = errors.Join(err, h.Do(func() error { return lib.DelNetworkList(ctx, &at, rt) }))

@@ -185,7 +185,7 @@ func (m machines) attachAndPing() (reach func()) {
 
 func (m machines) wait(what string, is func() error) {
 	m.t.Helper()
-	if err := netlab.Wait(20*time.Second, what, is); err != nil {
+	if err := netlab.Wait(time.Minute, what, is); err != nil {
 		m.t.Fatal(err)
 	}
 }

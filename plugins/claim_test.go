@@ -54,22 +54,27 @@ func inRunDir(m *machine) string  { return m.socket() }
 func elsewhere(m *machine) string { return filepath.Join(m.dir, "elsewhere", "s") }
 
 func TestWeaveIPAMReleasesForAForeignMainPluginWithoutARouter(t *testing.T) {
+	t.Parallel()
 	for plugin, stays := range map[string]int{"weave-net": 1, "macvlan": 0} {
-		g := leave(t, inRunDir)
-		for range 2 {
-			if a := g.del(plugin); a.rc != 0 || a.stdout != "" {
-				t.Errorf("for %s: %v", plugin, a.err())
+		t.Run(plugin, func(t *testing.T) {
+			t.Parallel()
+			g := leave(t, inRunDir)
+			for range 2 {
+				if a := g.del(plugin); a.rc != 0 || a.stdout != "" {
+					t.Errorf("DEL: %v", a.err())
+				}
 			}
-		}
-		if n := g.restarted(); n != stays {
-			t.Errorf("for %s: a new router finds %d claims, want %d", plugin, n, stays)
-		}
+			if n := g.restarted(); n != stays {
+				t.Errorf("a new router finds %d claims, want %d", n, stays)
+			}
+		})
 	}
 }
 
 // TestWeaveIPAMFindsTheClaimsWhereverTheSocketIs: an address that is left behind
 // here is left behind for good.
 func TestWeaveIPAMFindsTheClaimsWhereverTheSocketIs(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]func(*gone){
 		"announced, the router killed":  func(g *gone) { g.announce(); g.deadSocket() },
 		"announced, the router stopped": func(g *gone) { g.announce() },
@@ -79,6 +84,7 @@ func TestWeaveIPAMFindsTheClaimsWhereverTheSocketIs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := leave(t, elsewhere)
 			prepare(g)
 			for range 2 {
@@ -94,6 +100,7 @@ func TestWeaveIPAMFindsTheClaimsWhereverTheSocketIs(t *testing.T) {
 }
 
 func TestWeaveIPAMSaysWhenItFindsNoClaimsAndReleasesOnceThereIsARouter(t *testing.T) {
+	t.Parallel()
 	g := leave(t, elsewhere)
 	g.must(os.Mkdir(filepath.Dir(g.socket), 0o700))
 	g.deadSocket()

@@ -1,6 +1,7 @@
 package plugins_test
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -55,6 +56,55 @@ func TestADefaultRouteToNoGatewayIsRefusedAtOnce(t *testing.T) {
 	}
 	if a := m.run("weave-net", conf("1.0.0", "weave-net", routes(everywhere)), "CNI_NETNS="+c.path); a.rc != 0 {
 		t.Errorf("weave-net: %v", a.err())
+	}
+}
+
+// bridge without a gateway in the result takes the first address of the subnet for itself: here some container's.
+func TestABridgeThatIsToBeAGatewayWithoutOneIsRefusedAtOnce(t *testing.T) {
+	m := newMachine(t)
+	r := m.startRouter()
+	c := newNetNS(t)
+	for _, key := range []string{"isGateway", "isDefaultGateway"} {
+		for plugin, refused := range map[string]bool{"bridge": true, "macvlan": true, "weave-net": false, "ptp": false} {
+			for value, on := range map[any]bool{true: true, false: false, "none of ours": false} {
+				keys := map[string]any{"ipam": weaveIPAM(m), "socket": m.socket(), key: value}
+				a := m.run("weave-ipam", conf("1.0.0", plugin, keys), "CNI_NETNS="+c.path)
+				if wrong := refused && on; (a.rc != 0) != wrong || wrong && (a.err().Code != ctl.CodeInvalidConfig || !strings.Contains(a.err().Details, key)) {
+					t.Errorf("%s, %s %v: got %+v", plugin, key, value, a)
+				}
+				if n, _, _ := r.held(); refused && on && n != 0 {
+					t.Errorf("%s, %s %v: %d addresses are held", plugin, key, value, n)
+				}
+				if d := m.run("weave-ipam", conf("1.0.0", plugin, keys), "CNI_COMMAND=DEL", "CNI_NETNS="+c.path); d.rc != 0 {
+					t.Errorf("%s, %s %v: DEL: %v", plugin, key, value, d.err())
+				}
+			}
+		}
+	}
+}
+
+// Attachments from before it was refused are looked after as all others are.
+func TestWhatIsRefusedAtADDIsNoFaultOfAnAttachmentMadeBefore(t *testing.T) {
+	m := newMachine(t)
+	m.startRouter()
+	for _, p := range []struct{ plugin, main string }{{"weave-ipam", "bridge"}, {"weave-ipam", "simplebridge"}, {"simplebridge", "simplebridge"}} {
+		c := newNetNS(t)
+		keys := map[string]any{"ipam": weaveIPAM(m), "socket": m.socket()}
+		made := m.run(p.plugin, conf("1.1.0", p.main, keys), "CNI_NETNS="+c.path)
+		if made.rc != 0 {
+			t.Fatal(made.err())
+		}
+		keys["isGateway"] = true
+		keys["ipam"] = map[string]any{"type": "weave-ipam", "socket": m.socket(), "routes": everywhere}
+		keys["cni.dev/valid-attachments"] = []any{map[string]any{"containerID": "c1", "ifname": "eth0"}}
+		for _, command := range []string{"STATUS", "GC", "CHECK", "DEL"} {
+			if command == "CHECK" {
+				keys["prevResult"] = json.RawMessage(made.stdout)
+			}
+			if a := m.run(p.plugin, conf("1.1.0", p.main, keys), "CNI_COMMAND="+command, "CNI_NETNS="+c.path); a.rc != 0 {
+				t.Errorf("%s of %s: %v", command, p.main, a.err())
+			}
+		}
 	}
 }
 

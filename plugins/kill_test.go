@@ -36,6 +36,7 @@ var killStep = flag.Int("kill-step", 11, "system calls between two kills; 1 trie
 // TestACallKilledAnywhereLeavesNothingThatDELDoesNotFind kills ADD, and then DEL,
 // at system calls spread over the whole run. What it leaves must go with the next DEL, and the next ADD must work.
 func TestACallKilledAnywhereLeavesNothingThatDELDoesNotFind(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs strace (apt-get install strace)")
 	}

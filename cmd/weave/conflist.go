@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,7 +35,12 @@ speak, and prints it or puts it where runtimes read it.
 The plugins are looked for as a runtime does: the first directory that has one
 counts. A list is replaced in one step; one that is as it should be is not touched.`,
 		Example: "  weave conflist --out /etc/cni/net.d conflist/10-weave.conflist",
-		Args:    cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return errors.New("conflist: no FILE is given; want: weave conflist [flags] FILE…")
+			}
+			return nil
+		},
 		RunE: does(func(ctx context.Context, files []string) error {
 			if f.name != "" && len(files) > 1 {
 				return exit{exitUsage, fmt.Errorf("--name names one network, but %d files are given", len(files))}

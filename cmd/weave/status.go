@@ -258,6 +258,9 @@ func (a *app) showDNS(s ctl.Status) {
 		return
 	}
 	fmt.Fprintf(a.out, "domain %s, other names from %s\n", s.DNS.Domain, orDash(strings.Join(s.DNS.Upstreams, ", ")))
+	for _, e := range s.DNS.Errors {
+		fmt.Fprintln(a.out, a.paint.in(amber, "not served")+"  "+e)
+	}
 	if len(s.DNS.Names) == 0 {
 		return
 	}

@@ -117,7 +117,7 @@ func busy() ctl.Status {
 			{Network: "weave", Host: "beta", VTEP: netip.MustParseAddr("10.9.0.2"), Endpoints: 12, Path: "vxlan"},
 			{Network: "weave", Host: "delta", VTEP: netip.MustParseAddr("10.9.0.5"), Endpoints: 1, Path: "vxlan"},
 		},
-		DNS: ctl.DNS{Enabled: true, Domain: "weave.local", Upstreams: []string{"9.9.9.9:53"}, Names: []ctl.NameEntry{
+		DNS: ctl.DNS{Enabled: true, Domain: "weave.local", Upstreams: []string{"9.9.9.9:53"}, Errors: []string{"network weave at 10.32.0.1: in use"}, Names: []ctl.NameEntry{
 			{Name: "web", Network: "weave", Address: netip.MustParseAddr("10.32.8.7"), Host: "beta"},
 			{Name: "db", Network: "weave", Address: netip.MustParseAddr("10.32.0.2"), Host: "alpha"},
 		}},
@@ -192,6 +192,9 @@ func TestWithoutARouterItSaysHowToStartOne(t *testing.T) {
 }
 
 func TestUsedWronglyItSaysSoOnStderr(t *testing.T) {
+	if _, _, errs := weave(t, false, nil, "conflist"); !strings.Contains(errs, "no FILE is given") {
+		t.Errorf("conflist without a file: %q", errs)
+	}
 	for _, cmd := range []string{"nonsense", "status nonsense", "status --nonsense", "conflist", "ps x", "conflist --name a b c"} {
 		code, out, errs := weave(t, false, nil, strings.Fields(cmd)...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errs, "weave: ") {

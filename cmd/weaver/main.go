@@ -27,10 +27,18 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "weaver:", err)
+		fmt.Fprintln(os.Stderr, "weaver:", asRoot(err, os.Geteuid()))
 		stop()
 		os.Exit(1)
 	}
+}
+
+// asRoot adds what to do about an error that a user other than root gets for being one.
+func asRoot(err error, uid int) error {
+	if uid != 0 && errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: run it as root", err)
+	}
+	return err
 }
 
 // flags are the texts behind those fields of a router.Config that are no texts.
@@ -41,6 +49,7 @@ type flags struct {
 	range6    string
 	noDNS     bool
 	logLevel  string
+	set       *pflag.FlagSet
 }
 
 func command() *cobra.Command {
@@ -77,6 +86,7 @@ Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment.`,
 }
 
 func (f *flags) register(s *pflag.FlagSet) {
+	f.set = s
 	c := &f.config
 	s.StringVar(&c.Name, "name", "", "this host's name in the cluster (default: from the machine id)")
 	s.StringVar(&f.advertise, "advertise", "", "address at which other hosts reach this one (default: that of the route to the first PEER, or the default route)")
@@ -137,24 +147,15 @@ func (f *flags) parse(peers []string) (router.Config, error) {
 		}
 		c.Ranges = append(c.Ranges, p)
 	}
-	errs = append(errs, checkUpstreams(c.DNSUpstream)...)
+	for _, name := range []string{"range", "range6", "mtu"} {
+		if f.set.Changed(name) {
+			c.Asked = append(c.Asked, "--"+name)
+		}
+	}
 	if len(errs) == 0 {
 		errs = append(errs, c.Validate())
 	}
 	return c, errors.Join(errs...)
-}
-
-// checkUpstreams takes addresses only: who would look up the name of a resolver?
-func checkUpstreams(upstreams []string) (errs []error) {
-	for _, u := range upstreams {
-		if _, err := netip.ParseAddr(u); err == nil {
-			continue
-		}
-		if ap, err := netip.ParseAddrPort(u); err != nil || ap.Port() == 0 {
-			errs = append(errs, fmt.Errorf("--dns-upstream: %q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u))
-		}
-	}
-	return errs
 }
 
 func logger(level string) (*slog.Logger, error) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -48,17 +50,18 @@ func TestTheEnvironmentCountsWhereNoFlagIsGiven(t *testing.T) {
 
 func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 	for words, args := range map[string][]string{
-		"--advertise":     {"--advertise", "nonsense"},
-		"other family":    {"--range", "fd00::/64"},
-		"host bits":       {"--range", "10.32.0.1/12"},
-		"too small":       {"--range", "10.32.0.0/30"},
-		"no range":        {"--range", ""},
-		"--mtu: 500":      {"--mtu", "500"},
-		"absolute path":   {"--run-dir", "run"},
-		"no domain name":  {"--dns-domain", "a b"},
-		"gossip and mesh": {"--port", "6786"},
-		"--name: 100":     {"--name", strings.Repeat("n", 100)},
-		"65465\n--port":   {"--mtu", "1", "--port", "0"},
+		"--advertise":                          {"--advertise", "nonsense"},
+		"other family":                         {"--range", "fd00::/64"},
+		"host bits":                            {"--range", "10.32.0.1/12"},
+		"too small":                            {"--range", "10.32.0.0/30"},
+		"no range":                             {"--range", ""},
+		"--mtu: 500":                           {"--mtu", "500"},
+		"absolute path":                        {"--run-dir", "run"},
+		"no domain name":                       {"--dns-domain", "a b"},
+		"--port and --mesh-port are both 6786": {"--port", "6786"},
+		`PEER "a,b"`:                           {"a,b"},
+		"--name: 100":                          {"--name", strings.Repeat("n", 100)},
+		"65465\n--port":                        {"--mtu", "1", "--port", "0"},
 	} {
 		if _, err := parse(t, args...); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v: got %v, want %q", args, err, words)
@@ -67,6 +70,26 @@ func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 	t.Setenv("WEAVE_MTU", "many")
 	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), "WEAVE_MTU") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheFlagsOfFoundingThatWereGivenAreKnown(t *testing.T) {
+	t.Setenv("WEAVE_RANGE6", "fd77:1::/64")
+	if got, err := parse(t, "--mtu", "1400", "--port", "7000"); err != nil || !slices.Equal(got.Asked, []string{"--range6", "--mtu"}) {
+		t.Errorf("got %q, %v", got.Asked, err)
+	}
+}
+
+func TestWhoIsNotRootIsToldSo(t *testing.T) {
+	denied := fmt.Errorf("make run directory: %w", os.ErrPermission)
+	for _, c := range []struct {
+		err  error
+		uid  int
+		told bool
+	}{{denied, 1000, true}, {denied, 0, false}, {errors.New("x"), 1000, false}} {
+		if got := asRoot(c.err, c.uid).Error(); strings.Contains(got, "run it as root") != c.told {
+			t.Errorf("%v as %d: %s", c.err, c.uid, got)
+		}
 	}
 }
 

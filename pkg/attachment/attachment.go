@@ -70,27 +70,43 @@ func VethName(hash string) string { return "veth" + hash[:11] }
 
 // Validate rejects a key that could not have passed a CNI runtime.
 func (k Key) Validate() error {
-	switch {
-	case !validName(k.Network):
-		return fmt.Errorf("network name %q: want letters, digits, '_', '.', '-', first a letter or digit", clip(k.Network))
-	case !validName(k.ContainerID):
-		return fmt.Errorf("container id %q: want letters, digits, '_', '.', '-', first a letter or digit", clip(k.ContainerID))
+	if err := checkName("network name", k.Network); err != nil {
+		return err
+	}
+	if err := ValidContainerID(k.ContainerID); err != nil {
+		return err
 	}
 	return ValidIfName(k.IfName)
 }
 
+// ValidContainerID rejects what CNI allows no container id to be, and what is longer
+// than a file's name may be.
+func ValidContainerID(s string) error { return checkName("container id", s) }
+
+func checkName(what, s string) error {
+	switch {
+	case len(s) > maxName:
+		return fmt.Errorf("%s %q: %d characters, at most %d", what, clip(s), len(s), maxName)
+	case !validName(s):
+		return fmt.Errorf("%s %q: want letters, digits, '_', '.', '-', first a letter or digit", what, clip(s))
+	}
+	return nil
+}
+
+const maxName = 255
+
 // ValidIfName rejects what the kernel would not take as an interface name.
 func ValidIfName(s string) error {
 	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r == '/' || r == ':' || r >= 0x7f
+		return r <= ' ' || r == '/' || r == ':' || r == '%' || r >= 0x7f
 	}) {
-		return fmt.Errorf("interface name %q: want 1 to 15 printable characters without '/', ':' or space", clip(s))
+		return fmt.Errorf("interface name %q: want 1 to 15 printable characters without '/', ':', '%%' or space", clip(s))
 	}
 	return nil
 }
 
 func validName(s string) bool {
-	if s == "" || len(s) > 255 {
+	if s == "" || len(s) > maxName {
 		return false
 	}
 	for i, r := range s {
@@ -131,15 +147,19 @@ func MACFor(ip netip.Addr) net.HardwareAddr {
 // Alias is what the host's end of a veth says of itself in its ifalias. It is
 // the attachment's only durable record: it lives and dies with the interface.
 //
-// Text: "wv1 HASH NETWORK MAC ADDR[,ADDR…]".
+// Text: "wv1 HASH NETWORK MAC ADDR[,ADDR…]", and wv1l in the place of wv1 when it is Local.
 type Alias struct {
 	Hash    string // Key.Hash
 	Network string // Key.Network
 	MAC     net.HardwareAddr
 	Addrs   []netip.Prefix
+	Local   bool // it belongs on a bridge of its host alone, and on no network's of the router
 }
 
-const aliasVersion = "wv1"
+const (
+	aliasVersion = "wv1"
+	localVersion = "wv1l"
+)
 
 // ErrNotOurs says that a text is no alias of ours.
 var ErrNotOurs = errors.New("not an attachment's alias")
@@ -150,7 +170,11 @@ func (a Alias) Encode() (string, error) {
 	for i, p := range a.Addrs {
 		addrs[i] = p.String()
 	}
-	s := strings.Join([]string{aliasVersion, a.Hash, a.Network, a.MAC.String(), strings.Join(addrs, ",")}, " ")
+	version := aliasVersion
+	if a.Local {
+		version = localVersion
+	}
+	s := strings.Join([]string{version, a.Hash, a.Network, a.MAC.String(), strings.Join(addrs, ",")}, " ")
 	if len(s) > MaxAlias {
 		return "", fmt.Errorf("%d addresses on network %q need %d bytes of interface alias, the kernel keeps %d: ask for fewer addresses", len(a.Addrs), a.Network, len(s), MaxAlias)
 	}
@@ -160,7 +184,7 @@ func (a Alias) Encode() (string, error) {
 // ParseAlias reads the text back; ErrNotOurs when it is somebody else's.
 func ParseAlias(s string) (Alias, error) {
 	f := strings.Split(s, " ")
-	if len(f) != 5 || f[0] != aliasVersion || len(f[1]) != 26 || !validName(f[2]) {
+	if len(f) != 5 || f[0] != aliasVersion && f[0] != localVersion || len(f[1]) != 26 || !validName(f[2]) {
 		return Alias{}, ErrNotOurs
 	}
 	if _, err := lowerBase32.DecodeString(f[1]); err != nil {
@@ -170,7 +194,7 @@ func ParseAlias(s string) (Alias, error) {
 	if err != nil || len(mac) != 6 {
 		return Alias{}, ErrNotOurs
 	}
-	a := Alias{Hash: f[1], Network: f[2], MAC: mac}
+	a := Alias{Hash: f[1], Network: f[2], MAC: mac, Local: f[0] == localVersion}
 	if f[4] == "" {
 		return a, nil // layer 2 only
 	}

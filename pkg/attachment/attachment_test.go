@@ -48,14 +48,16 @@ func TestAliasRoundTrip(t *testing.T) {
 		{netip.MustParsePrefix("10.32.0.5/12")},
 		{netip.MustParsePrefix("10.32.0.5/12"), netip.MustParsePrefix("fd00::5/64")},
 	} {
-		a := Alias{Hash: key.Hash(), Network: "weave", MAC: key.MAC(addrs), Addrs: addrs}
-		s, err := a.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := ParseAlias(s)
-		if err != nil || !reflect.DeepEqual(a, b) {
-			t.Errorf("%q: got %+v, %v", s, b, err)
+		for _, local := range []bool{false, true} {
+			a := Alias{Hash: key.Hash(), Network: "weave", MAC: key.MAC(addrs), Addrs: addrs, Local: local}
+			s, err := a.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := ParseAlias(s)
+			if err != nil || !reflect.DeepEqual(a, b) {
+				t.Errorf("%q: got %+v, %v", s, b, err)
+			}
 		}
 	}
 }
@@ -71,7 +73,7 @@ func TestKeyValidation(t *testing.T) {
 	bad := []Key{
 		{}, {"weave", "", "eth0"}, {"we/ave", "a", "eth0"}, {"weave", "../a", "eth0"},
 		{"weave", "a", ""}, {"weave", "a", ".."}, {"weave", "a", "a/b"}, {"weave", "a", "sixteen-letters!"}, {"weave", "a", "a b"},
-		{"weave", "a\x00b", "eth0"}, {"-weave", "a", "eth0"}, {"weave", strings.Repeat("a", 256), "eth0"},
+		{"weave", "a\x00b", "eth0"}, {"weave", "a", "eth%d"}, {"-weave", "a", "eth0"}, {"weave", strings.Repeat("a", 256), "eth0"},
 	}
 	for _, k := range bad {
 		if k.Validate() == nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -46,14 +47,14 @@ func TestADelegatedPluginsErrorIsHandedOn(t *testing.T) {
 }
 
 func TestADelegatedPluginThatHangsIsEndedWithItsChildren(t *testing.T) {
-	c := script(t, `sleep 60 & sleep 60`)
+	c := script(t, `sleep 600 & sleep 600`)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
 	if _, err := c.Delegate(ctx, "fake", "ADD"); code(err) != 11 {
 		t.Errorf("got %v, want code 11", err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("took %v", d)
 	}
 }
@@ -88,13 +89,13 @@ func TestABinaryThatIsBeingReplacedIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer time.AfterFunc(200*time.Millisecond, func() { f.Close() }).Stop()
-	begin := time.Now()
+	var closed atomic.Bool
+	defer time.AfterFunc(200*time.Millisecond, func() { closed.Store(true); f.Close() }).Stop()
 	if out, err := c.Delegate(t.Context(), "fake", "ADD"); err != nil || string(out) != "{}\n" {
 		t.Errorf("got %q, %v", out, err)
 	}
-	if d := time.Since(begin); d < 150*time.Millisecond {
-		t.Errorf("took %v: the file was open for writing", d)
+	if !closed.Load() {
+		t.Error("it ran while the file was open for writing")
 	}
 }
 
@@ -106,11 +107,11 @@ func TestADelegatedPluginThatComplainsWithoutEndIsServedAllTheSame(t *testing.T)
 }
 
 func TestADelegatedPluginThatClosesStdoutAndHangsIsEnded(t *testing.T) {
-	c := script(t, `exec >&- ; sleep 60`)
+	c := script(t, `exec >&- ; sleep 600`)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := c.Delegate(ctx, "fake", "ADD"); code(err) != 11 || time.Since(begin) > 5*time.Second {
+	if _, err := c.Delegate(ctx, "fake", "ADD"); code(err) != 11 || time.Since(begin) > time.Minute {
 		t.Errorf("got %v after %v, want code 11", err, time.Since(begin))
 	}
 }

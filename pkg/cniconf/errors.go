@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -53,7 +54,8 @@ func (p Problems) Err() error {
 	return types.NewError(types.ErrInvalidNetworkConfig, "invalid network configuration", strings.Join(p, "; "))
 }
 
-// Join makes one error of several, with the code of the first; nil of none.
+// Join makes one error of several, with the code of the first; nil of none. What two
+// say alike it says once.
 func Join(errs ...error) error {
 	var first *types.Error
 	var rest []string
@@ -62,6 +64,7 @@ func Join(errs ...error) error {
 		case err == nil:
 		case first == nil:
 			first = Coded(err)
+		case Coded(err).Error() == first.Error() || slices.Contains(rest, err.Error()):
 		default:
 			rest = append(rest, err.Error())
 		}

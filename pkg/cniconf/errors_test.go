@@ -34,6 +34,9 @@ func TestEveryErrorHasACode(t *testing.T) {
 	if Coded(nil) != nil || Join(nil, nil) != nil {
 		t.Error("no error became one")
 	}
+	if got := Join(types.NewError(11, "y", "d"), types.NewError(11, "y", "d")).Error(); got != "y; d" {
+		t.Errorf("twice the same: got %q", got)
+	}
 	if got := Join(types.NewError(11, "y", "d"), errors.New("x")).Error(); got != "y; d; x" {
 		t.Errorf("got %q", got)
 	}

@@ -23,7 +23,9 @@ import (
 // Alone makes this call the only ADD of its attachment until release, and makes
 // sure that neither the container nor the host has an interface of its names yet.
 // So what is under the attachment's key from then on is this call's, and may be
-// taken back. It comes before the IPAM plugin is asked.
+// taken back; but a child of a plugin that was killed may outlive it and take the
+// address back for it. Then Commit refuses this call: it fails, and shares nothing.
+// It comes before the IPAM plugin is asked.
 func (c *Call) Alone() (release func(), err error) {
 	held, err := netdev.Hold(c.Key.Veth())
 	if err != nil {
@@ -103,6 +105,7 @@ type Link struct {
 	BridgeMAC string // as the result shows it
 	MTU       int
 	Hairpin   bool
+	Local     bool             // the bridge is no network's of the router
 	MAC       net.HardwareAddr // asked for; nil: attachment.Key.MAC
 }
 
@@ -136,12 +139,12 @@ func (c *Call) checkAlias(asked []string) error {
 			addrs = append(addrs, p)
 		}
 	}
-	_, err := c.alias(c.Key.MAC(addrs), addrs)
+	_, err := c.alias(c.Key.MAC(addrs), addrs, true) // the longer of the two kinds
 	return err
 }
 
-func (c *Call) alias(mac net.HardwareAddr, addrs []netip.Prefix) (string, error) {
-	text, err := attachment.Alias{Hash: c.Key.Hash(), Network: c.Key.Network, MAC: mac, Addrs: addrs}.Encode()
+func (c *Call) alias(mac net.HardwareAddr, addrs []netip.Prefix, local bool) (string, error) {
+	text, err := attachment.Alias{Hash: c.Key.Hash(), Network: c.Key.Network, MAC: mac, Addrs: addrs, Local: local}.Encode()
 	if err != nil {
 		return "", Errorf(types.ErrInvalidNetworkConfig, "%v", err)
 	}
@@ -157,7 +160,7 @@ func (c *Call) Attach(l Link, r *current.Result, undo *Undo) (net.HardwareAddr, 
 	if mac == nil {
 		mac = c.Key.MAC(addrs)
 	}
-	alias, err := c.alias(mac, addrs)
+	alias, err := c.alias(mac, addrs, l.Local)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -201,8 +201,11 @@ func (p Plugin) serve(verb string, work time.Duration, conf head, stdin []byte, 
 // readEnv reads which attachment is meant. A DEL does without what it does not need.
 func (c *Call) readEnv(verb string) (err error) {
 	c.Key.ContainerID, c.Key.IfName = os.Getenv("CNI_CONTAINERID"), os.Getenv("CNI_IFNAME")
-	if err := c.Key.Validate(); err != nil {
-		return Errorf(types.ErrInvalidEnvironmentVariables, "CNI_CONTAINERID, CNI_IFNAME: %v", err)
+	if err := attachment.ValidContainerID(c.Key.ContainerID); err != nil {
+		return Errorf(types.ErrInvalidEnvironmentVariables, "CNI_CONTAINERID: %v", err)
+	}
+	if err := attachment.ValidIfName(c.Key.IfName); err != nil {
+		return Errorf(types.ErrInvalidEnvironmentVariables, "CNI_IFNAME: %v", err)
 	}
 	c.Args, err = ParseArgs(os.Getenv("CNI_ARGS"))
 	if verb == "DEL" {

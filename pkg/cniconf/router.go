@@ -104,7 +104,11 @@ func (r *Router) Ready(ctx context.Context) error {
 	case Gone(err) && r.seen():
 		return nil
 	default:
-		return types.NewError(types.ErrPluginNotAvailable, "the weave router does not answer", "is weaver running on this host? "+err.Error())
+		details := err.Error()
+		if said != nil {
+			details = said.Details
+		}
+		return types.NewError(types.ErrPluginNotAvailable, "the weave router does not answer", details)
 	}
 }
 

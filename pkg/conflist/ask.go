@@ -59,7 +59,7 @@ func versions(ctx context.Context, path string) ([]string, error) {
 	cmd.Stdin = strings.NewReader(`{"cniVersion":"` + Newest + `"}`)
 	var out, complaint bounded
 	cmd.Stdout, cmd.Stderr = &out, &complaint
-	cmd.WaitDelay = 100 * time.Millisecond // a child of the plugin may hold the pipes
+	cmd.WaitDelay = AnswerIn // a child of the plugin may hold the pipes
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("no answer within %v", AnswerIn)

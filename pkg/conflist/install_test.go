@@ -59,7 +59,7 @@ func TestInstallIsSeenByAWatcherThatIgnoresCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var fds = []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, int(5*time.Second/time.Millisecond)); n != 1 {
+	if n, err := unix.Poll(fds, int(30*time.Second/time.Millisecond)); n != 1 {
 		t.Fatalf("no event: %v", err)
 	}
 	buf := make([]byte, 4096)

@@ -259,6 +259,7 @@ type DNS struct {
 	Domain    string      `json:"domain"`
 	Upstreams []string    `json:"upstreams"`
 	Names     []NameEntry `json:"names"`
+	Errors    []string    `json:"errors,omitempty"` // an address that cannot be served each, and why
 }
 
 // NameEntry is one name of one address.

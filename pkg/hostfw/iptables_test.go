@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // forwardRules lists every rule of ours that the given program sees.
@@ -26,13 +25,13 @@ func TestWhereDockerDropsForwardedPacketsOursAreAccepted(t *testing.T) {
 			need(t, program)
 			l := newLab(t)
 			l.host.sh(program + " -P FORWARD DROP && " + program + " -N DOCKER-USER && " + program + " -A DOCKER-USER -j RETURN && " + program + " -I FORWARD -j DOCKER-USER")
-			want(t, "before", tcp(t, l.c1, l.out, "192.0.2.9:80"), "")
+			want(t, "before", noTCP(t, l.c1, l.out, "192.0.2.9:80"), "")
 			for range 3 {
 				l.apply(t, labRules())
 			}
 			want(t, "out", tcp(t, l.c1, l.out, "192.0.2.9:80"), "192.0.2.1")
-			want(t, "a stranger's connection to a container", tcp(t, l.out, l.c1, "10.32.0.2:80"), "")
-			want(t, "another's bridge", tcp(t, l.d, l.out, "192.0.2.9:80"), "")
+			want(t, "a stranger's connection to a container", noTCP(t, l.out, l.c1, "10.32.0.2:80"), "")
+			want(t, "another's bridge", noTCP(t, l.d, l.out, "192.0.2.9:80"), "")
 			got := forwardRules(l, program)
 			if n := strings.Count(got, "-A DOCKER-USER"); n != 2 || strings.Count(got, "\n") != 2 {
 				t.Errorf("want two rules, in DOCKER-USER:\n%s", got)
@@ -58,7 +57,7 @@ func TestWhereDockerDropsForwardedPacketsOursAreAccepted(t *testing.T) {
 // published connects from outside to port 8080 of the host, which leads to c1.
 func (l *lab) published(t *testing.T, from *string) {
 	h := l.c1.serve(t, "10.32.0.2:8080")
-	if out, err := l.out.try("timeout 2 bash -c 'exec 3<>/dev/tcp/192.0.2.1/8080; cat <&3'"); err == nil {
+	if out, err := l.out.try("timeout 30 bash -c 'exec 3<>/dev/tcp/192.0.2.1/8080; cat <&3'"); err == nil {
 		*from = strings.TrimSpace(out)
 	}
 	h()
@@ -186,8 +185,9 @@ func TestTheListingIsReadAsItIsMeant(t *testing.T) {
 	}
 }
 
-// serve answers one connection with its sender's address; the function waits for it to end.
-func (s *space) serve(t *testing.T, addr string) (wait func()) {
+// serve answers one connection with its sender's address; the function, which is
+// called when the client has ended, ends it.
+func (s *space) serve(t *testing.T, addr string) (end func()) {
 	t.Helper()
 	done := make(chan struct{})
 	lis := s.listen(t, addr)
@@ -201,12 +201,5 @@ func (s *space) serve(t *testing.T, addr string) (wait func()) {
 		host, _, _ := strings.Cut(c.RemoteAddr().String(), ":")
 		_, _ = c.Write([]byte(host))
 	}()
-	return func() {
-		select {
-		case <-done:
-		case <-time.After(3 * time.Second):
-		}
-		lis.Close()
-		<-done
-	}
+	return func() { lis.Close(); <-done }
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,6 +190,9 @@ func (s *space) hear(addr string) *hearing {
 	return h
 }
 
+// patience bounds waits for what must come, and comes at once where nothing else runs.
+const patience = 30 * time.Second
+
 // source waits for a datagram and tells its sender's address; "" when there is none.
 func (h *hearing) source(wait time.Duration) string {
 	h.t.Helper()
@@ -203,7 +207,9 @@ func (h *hearing) source(wait time.Duration) string {
 	return from.Addr().Unmap().String()
 }
 
-// send sends one datagram from the namespace; from may be "".
+// send sends one datagram from the namespace; from may be "". It always does so
+// on the same processor: each has a queue of its own, and what is sent on one
+// may be overtaken by what is sent later on another.
 func (s *space) send(from, to string, size int) {
 	s.t.Helper()
 	d := net.Dialer{}
@@ -211,6 +217,7 @@ func (s *space) send(from, to string, size int) {
 		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
 	}
 	s.do(func() {
+		defer onFirstCPU(s.t)()
 		c, err := d.Dial("udp", to)
 		if err != nil {
 			s.t.Fatal(err)
@@ -218,6 +225,27 @@ func (s *space) send(from, to string, size int) {
 		defer c.Close()
 		_, _ = c.Write(make([]byte, size)) // a drop in output is an error here
 	})
+}
+
+// onFirstCPU keeps the calling thread, which must be locked, on one processor until release is called.
+func onFirstCPU(t testing.TB) (release func()) {
+	var all, first unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Error(err)
+	}
+	cpu := 0
+	for !all.IsSet(cpu) && cpu < 1023 {
+		cpu++
+	}
+	first.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &first); err != nil {
+		t.Error(err)
+	}
+	return func() {
+		if err := unix.SchedSetaffinity(0, &all); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // udp sends to a port and then to another of the same machine, which must arrive:
@@ -229,7 +257,7 @@ func udp(t testing.TB, from *space, src string, to *space, host, port string, si
 	defer control.conn.Close()
 	from.send(src, net.JoinHostPort(host, port), size)
 	from.send(src, net.JoinHostPort(host, "9999"), 10)
-	if control.source(5*time.Second) == "" {
+	if control.source(patience) == "" {
 		t.Fatalf("no datagram at all from %q to %s", src, host)
 	}
 	return tested.source(30 * time.Millisecond)
@@ -247,12 +275,21 @@ func (s *space) listen(t testing.TB, addr string) (l net.Listener) {
 
 // tcp reports how the connection is seen at the other side, or "" when it does not come about.
 func tcp(t testing.TB, from, to *space, addr string) string {
+	return tcpWithin(t, patience, from, to, addr)
+}
+
+// noTCP is tcp where nothing is to come about, which shows only in time passing.
+func noTCP(t testing.TB, from, to *space, addr string) string {
+	return tcpWithin(t, 300*time.Millisecond, from, to, addr)
+}
+
+func tcpWithin(t testing.TB, limit time.Duration, from, to *space, addr string) string {
 	t.Helper()
 	l := to.listen(t, addr)
 	defer l.Close()
 	var c net.Conn
 	var err error
-	from.do(func() { c, err = net.DialTimeout("tcp", addr, 300*time.Millisecond) })
+	from.do(func() { c, err = net.DialTimeout("tcp", addr, limit) })
 	if err != nil {
 		return ""
 	}
@@ -284,21 +321,22 @@ func containsAll(s string, parts ...string) bool {
 	return true
 }
 
-// blast sends as fast as it can until stop is closed and returns how often it did.
-func blast(t testing.TB, stop <-chan struct{}, from, to string) int {
+// blast sends as fast as it can until stop is closed and counts what it has sent.
+func blast(t testing.TB, stop <-chan struct{}, sent *atomic.Int64, from, to string) {
 	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
 	c, err := d.Dial("udp", to)
 	if err != nil {
 		t.Error(err)
-		return 0
+		return
 	}
 	defer c.Close()
-	for n := 0; ; n++ {
+	for {
 		select {
 		case <-stop:
-			return n
+			return
 		default:
 			_, _ = c.Write([]byte("x"))
+			sent.Add(1)
 		}
 	}
 }

@@ -254,7 +254,7 @@ func shake(t *testing.T, client, server *tls.Config) (cerr, serr error) {
 	c, s := net.Pipe()
 	defer c.Close()
 	defer s.Close()
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
 	done := make(chan error, 1)
 	go func() {

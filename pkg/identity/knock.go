@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +40,12 @@ func checkKnock(key []byte, protos []string) error {
 		}
 	}
 	return ErrStranger
+}
+
+// LooksLikeKnock reports whether a client's protocols have a knock among them,
+// whatever secret it was made with. Anybody can send one.
+func LooksLikeKnock(protos []string) bool {
+	return slices.ContainsFunc(protos, func(p string) bool { return strings.HasPrefix(p, knockPrefix) })
 }
 
 func knockMAC(key, nonce []byte) []byte {

@@ -269,6 +269,22 @@ func distinct(ps []netip.Prefix) (out []netip.Prefix) {
 	return out
 }
 
+// Joined notes that an attachment is a port of a network's bridge, and answers with
+// its claim. CodeUnknownContainer when there is none.
+func (a *Allocator) Joined(hash, network string) (Claim, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, ok := a.book.Claim(hash)
+	if !ok {
+		return Claim{}, ctl.Errorf(ctl.CodeUnknownContainer, "no attachment %s", hash)
+	}
+	if c.OnBridge && c.Network == network {
+		return c, nil
+	}
+	c.Network, c.OnBridge, a.inUse[network] = network, true, true
+	return c, a.save(c)
+}
+
 // Detached notes that the attachment's link is gone. Its addresses stay reserved until
 // Release, or until Reconcile finds nothing any more; borrowed ones are forgotten.
 func (a *Allocator) Detached(k attachment.Key) error {

@@ -1,6 +1,9 @@
 package names
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -14,7 +17,8 @@ import (
 
 const (
 	// resolvConfCheck is how often it is looked whether a resolv.conf has changed:
-	// a container's flood of queries must not become a flood of reads.
+	// a container's flood of queries must not become a flood of reads. One without
+	// servers is looked at by each query: it may be half written.
 	resolvConfCheck = time.Second
 	// resolvConfSettled is how old a file's last change must be before its time
 	// tells it from the next one: some file systems count in steps of two seconds.
@@ -27,7 +31,7 @@ type ResolvConf struct {
 	path string
 
 	mu      sync.Mutex
-	checked time.Time   // zero: never
+	checked time.Time   // zero: never, or no servers were found
 	seen    fs.FileInfo // of what was read; nil: read it again
 	servers []string
 }
@@ -35,15 +39,17 @@ type ResolvConf struct {
 // NewResolvConf reads nothing yet.
 func NewResolvConf(path string) *ResolvConf { return &ResolvConf{path: path} }
 
-// Upstreams are the resolvers as host:port, in the file's order; none when it
-// cannot be read. A change is seen within a second. Addresses of our own that
+// Upstreams are the resolvers as host:port, in the file's order; none when there is
+// no file, and those of before when it cannot be read. A change is seen within a second. Addresses of our own that
 // stand there are the caller's to take out; the slice is the caller's.
 func (r *ResolvConf) Upstreams() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := time.Now(); r.checked.IsZero() || now.Sub(r.checked) >= resolvConfCheck {
-		r.checked = now
 		r.refresh(now)
+		if r.checked = now; len(r.servers) == 0 {
+			r.checked = time.Time{}
+		}
 	}
 	return slices.Clone(r.servers)
 }
@@ -55,8 +61,11 @@ func (r *ResolvConf) refresh(now time.Time) {
 			return
 		}
 	}
-	r.seen, r.servers = nil, nil
+	r.seen = nil
 	f, err := os.Open(r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.servers = nil
+	}
 	if err != nil {
 		return
 	}
@@ -65,10 +74,15 @@ func (r *ResolvConf) refresh(now time.Time) {
 	if err != nil {
 		return
 	}
-	conf, err := dns.ClientConfigFromReader(f)
+	text, err := io.ReadAll(f) // here, because the parser takes an error for the end
 	if err != nil {
 		return
 	}
+	conf, err := dns.ClientConfigFromReader(bytes.NewReader(text))
+	if err != nil {
+		return
+	}
+	r.servers = nil
 	for _, s := range conf.Servers {
 		if a, err := netip.ParseAddr(s); err == nil {
 			r.servers = append(r.servers, net.JoinHostPort(a.String(), conf.Port))

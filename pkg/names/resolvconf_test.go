@@ -1,6 +1,7 @@
 package names
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,6 +96,34 @@ func TestAResolvConfThatHasJustChangedIsReadOnceMore(t *testing.T) {
 		time.Sleep(resolvConfCheck)
 		if got := conf.Upstreams(); !slices.Equal(got, []string{"192.0.2.2:53"}) {
 			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// It is truncated and written by some, and replaced by others.
+func TestAResolvConfThatIsBeingWrittenCostsNoQueryItsServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "resolv.conf")
+		writeConf(t, file, "192.0.2.1", longAgo)
+		conf := NewResolvConf(file)
+		conf.Upstreams()
+		if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil { // reading it fails, and not since it is not there
+			t.Fatal(err)
+		}
+		time.Sleep(resolvConfCheck)
+		if got := conf.Upstreams(); !slices.Equal(got, []string{"192.0.2.1:53"}) {
+			t.Errorf("while it cannot be read: %v", got)
+		}
+		if err := errors.Join(os.Remove(file), os.WriteFile(file, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(resolvConfCheck)
+		if got := conf.Upstreams(); len(got) != 0 {
+			t.Errorf("while it is empty: %v", got)
+		}
+		writeConf(t, file, "192.0.2.2", longAgo)
+		if got := conf.Upstreams(); !slices.Equal(got, []string{"192.0.2.2:53"}) {
+			t.Errorf("a moment later: %v", got)
 		}
 	})
 }

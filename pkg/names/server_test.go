@@ -324,7 +324,7 @@ func TestABurstOfQueriesWaitsForTheReaders(t *testing.T) {
 		}
 		buf := make([]byte, maxQuery)
 		for ; n < burst; n++ {
-			_ = s.SetReadDeadline(time.Now().Add(time.Second))
+			_ = s.SetReadDeadline(time.Now().Add(5 * time.Second))
 			if _, err := s.Read(buf); err != nil {
 				return n
 			}

@@ -104,7 +104,7 @@ func (s space) must(line string) string {
 
 // reaches reports whether a ping gets there, trying for some seconds.
 func (s space) reaches(to string) bool {
-	out, err := s.run("ping", "-c", "1", "-W", "1", "-w", "4", to)
+	out, err := s.run("ping", "-c", "1", "-W", "1", "-w", "30", to)
 	if err != nil {
 		s.t.Logf("ping %s: %s", to, out)
 	}
@@ -114,9 +114,9 @@ func (s space) reaches(to string) bool {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); runtime.Gosched() {
+	for end := time.Now().Add(30 * time.Second); !ok(); runtime.Gosched() {
 		if time.Now().After(end) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }

@@ -34,6 +34,19 @@ func EnsureVXLAN(v VXLAN) error {
 	return nil
 }
 
+// VXLANPort is the UDP port of a VXLAN device. ErrNotFound; ErrWrongKind.
+func VXLANPort(name string) (uint16, error) {
+	l, err := linkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("port of vxlan %q: %w", name, err)
+	}
+	v, ok := l.(*netlink.Vxlan)
+	if !ok {
+		return 0, fmt.Errorf("port of vxlan %q: it is a %q: %w", name, l.Type(), ErrWrongKind)
+	}
+	return uint16(v.Port), nil
+}
+
 func (v VXLAN) ensure() error {
 	if err := v.check(); err != nil {
 		return err

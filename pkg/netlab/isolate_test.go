@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -55,7 +54,7 @@ func traces(t *testing.T) netlab.World {
 // wantTraces waits until the traces are what they were.
 func wantTraces(t *testing.T, before netlab.World) {
 	t.Helper()
-	err := netlab.Wait(10*time.Second, "nothing is left behind", func() error {
+	err := netlab.Wait(patience, "nothing is left behind", func() error {
 		if diff := before.Diff(traces(t)); diff != "" {
 			return fmt.Errorf("it differs:\n%s", diff)
 		}

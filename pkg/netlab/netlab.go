@@ -85,7 +85,7 @@ type Options struct {
 	// One that the machine does not have must be below /etc, /opt or /var/lib.
 	Private []string
 
-	Timeout time.Duration // bound of a command run by Run; 0 means 10 s
+	Timeout time.Duration // bound of a command run by Run; 0 means 30 s
 	Log     *slog.Logger  // what is done to the lab, at debug level; nil is silence
 }
 
@@ -138,7 +138,7 @@ func (o *Options) complete() error {
 		return fmt.Errorf("underlay %d: want V4, V6 or Both", o.Underlay)
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = 30 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -214,7 +214,7 @@ func (l *Lab) everyone() []*Host {
 // the namespaces, with which the kernel removes all that is in them. It is
 // safe to call twice. An error says what would not go.
 func (l *Lab) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	l.mu.Lock()
 	if l.closed {

@@ -17,6 +17,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netlab.Main(m)) }
 
+// patience bounds waits for what happens in milliseconds where nothing else runs.
+const patience = 30 * time.Second
+
 func ok(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -34,7 +37,7 @@ func wantPings(t *testing.T, s *netlab.Space, to netip.Addr, want bool) {
 	t.Helper()
 	err := pings(s, to)
 	if want && err != nil { // the machine may be slow
-		err = netlab.Wait(5*time.Second, s.Name()+" reaches "+to.String(), func() error { return pings(s, to) })
+		err = netlab.Wait(patience, s.Name()+" reaches "+to.String(), func() error { return pings(s, to) })
 	}
 	if (err == nil) != want {
 		t.Errorf("%s reaches %s: %v, want %v (%v)", s.Name(), to, err == nil, want, err)
@@ -104,12 +107,13 @@ func TestAHostIsAMachineForItself(t *testing.T) {
 func TestTheFirstPacketAfterNewArrives(t *testing.T) {
 	for range 5 {
 		lab := netlab.New(t, netlab.Options{Hosts: 3, Underlay: netlab.Both})
+		h := lab.Host(0)
+		for _, v := range []string{"ipv4", "ipv6"} { // a neighbour solicitation that is lost is repeated too late
+			h.MustRun(t, "sh", "-c", "echo 60000 >/proc/sys/net/"+v+"/neigh/eth0/retrans_time_ms")
+		}
 		for _, a := range []netip.Addr{lab.Host(2).Addr6(), lab.Host(2).Addr4()} {
-			// A lost neighbour solicitation is repeated after a second.
-			start := time.Now()
-			lab.Host(0).MustRun(t, "ping", "-n", "-c1", "-W5", a.String())
-			if took := time.Since(start); took > 900*time.Millisecond {
-				t.Errorf("the first packet to %s took %v", a, took)
+			if _, err := h.Run("ping", "-n", "-c1", "-W10", a.String()); err != nil {
+				t.Errorf("the first packet to %s: %v", a, err)
 			}
 		}
 		ok(t, lab.Close())
@@ -197,6 +201,13 @@ func TestLossIsAsMuchAsAskedFor(t *testing.T) {
 			got++
 		}
 	}
+	for { // what a busy machine brings later
+		to.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, err := to.Read(buf); err != nil {
+			break
+		}
+		got++
+	}
 	if got < 1510 || got > 1690 { // five standard deviations
 		t.Errorf("%d of %d arrived at 20 %% loss, want 1600 ± 90", got, sent)
 	}
@@ -243,17 +254,42 @@ func TestAContainerIsANamespaceBoundOnItsHost(t *testing.T) {
 }
 
 func TestACommandEndsAtItsDeadlineWithItsChildren(t *testing.T) {
-	lab := netlab.New(t, netlab.Options{Timeout: 200 * time.Millisecond})
+	lab := netlab.New(t, netlab.Options{})
 	unchanged := lab.Watch(t, netlab.WorldOptions{})
-	start := time.Now()
-	_, err := lab.Host(0).Run("sh", "-c", "echo trouble >&2; sleep 1000 & sleep 1000")
-	if err == nil || !strings.Contains(err.Error(), "trouble") || !strings.Contains(err.Error(), "not done after 200ms") || !strings.HasPrefix(err.Error(), "h0: ") {
+	var err error
+	limit := 100 * time.Millisecond
+	for err == nil || !strings.Contains(err.Error(), "trouble") { // a busy machine may not come that far in time
+		if limit *= 2; limit > patience {
+			break
+		}
+		_, err = lab.Host(0).WithLimit(limit).Run("sh", "-c", "echo trouble >&2; sleep 1000 & sleep 1000")
+	}
+	if err == nil || !strings.Contains(err.Error(), "trouble") || !strings.Contains(err.Error(), "not done after "+limit.String()) || !strings.HasPrefix(err.Error(), "h0: ") {
 		t.Errorf("error %v", err)
 	}
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("took %v", d)
+	if errors.Is(err, exec.ErrWaitDelay) {
+		t.Errorf("its child kept it: %v", err)
 	}
 	unchanged()
+}
+
+func TestACommandThatEndsAtItsDeadlineByItselfIsNoError(t *testing.T) {
+	lab := netlab.New(t, netlab.Options{})
+	cmd := lab.Host(0).Command(t.Context(), "true")
+	ok(t, cmd.Run())
+	// Where the deadline comes between the process' end and Run's, this is called.
+	if err := cmd.Cancel(); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("cancel after the end: %v", err)
+	}
+}
+
+func TestOutputThatIsLateIsWaitedFor(t *testing.T) {
+	lab := netlab.New(t, netlab.Options{})
+	// The shell ends at once; its child, which has the pipe too, plays a machine that is busy.
+	out, err := lab.Host(0).Run("sh", "-c", "(sleep 1.5; echo late) &")
+	if err != nil || out != "late\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
 }
 
 func TestADaemonIsStoppedKilledPausedAndRestarted(t *testing.T) {
@@ -268,11 +304,11 @@ func TestADaemonIsStoppedKilledPausedAndRestarted(t *testing.T) {
 		}
 		return nil
 	}
-	ok(t, d.WaitFor(5*time.Second, "it is up", func() error { return up(1) }))
+	ok(t, d.WaitFor(patience, "it is up", func() error { return up(1) }))
 	ok(t, d.Pause())
 	ok(t, d.Resume())
 	ok(t, d.Restart())
-	ok(t, d.WaitFor(5*time.Second, "it is up again", func() error { return up(2) }))
+	ok(t, d.WaitFor(patience, "it is up again", func() error { return up(2) }))
 	if !strings.Contains(d.Log(), "bye\n") {
 		t.Errorf("log %q", d.Log())
 	}
@@ -283,7 +319,7 @@ func TestADaemonIsStoppedKilledPausedAndRestarted(t *testing.T) {
 	ok(t, d.Kill())
 	ok(t, d.Stop())
 	ok(t, d.Restart())
-	ok(t, d.WaitFor(5*time.Second, "it is up a third time", func() error { return up(3) }))
+	ok(t, d.WaitFor(patience, "it is up a third time", func() error { return up(3) }))
 	ok(t, d.Pause())
 	ok(t, d.Stop())
 	if err := d.Signal(0); !errors.Is(err, os.ErrProcessDone) {
@@ -301,7 +337,7 @@ func TestWaitForEndsWithTheProcessItWaitsOn(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "no such flag") {
 		t.Errorf("error %v", err)
 	}
-	if time.Since(start) > 10*time.Second {
+	if time.Since(start) > patience { // half of what it was given
 		t.Error("it waited on")
 	}
 	if err := d.Stop(); err != nil {
@@ -316,7 +352,7 @@ func TestTheRouterIsStartedFromBinWithTheHostsName(t *testing.T) {
 	lab := netlab.New(t, netlab.Options{Hosts: 2, Bin: bin, RouterArgs: []string{"--range", "10.40.0.0/16"}})
 	d, err := lab.Host(1).StartRouter("192.0.2.10")
 	ok(t, err)
-	ok(t, d.WaitFor(5*time.Second, "it has said its arguments", func() error {
+	ok(t, d.WaitFor(patience, "it has said its arguments", func() error {
 		if d.Log() != "--name h1 --range 10.40.0.0/16 192.0.2.10\n" {
 			return fmt.Errorf("log %q", d.Log())
 		}

@@ -134,14 +134,26 @@ type Cmd struct {
 	in *Space
 }
 
+// outputWithin bounds how long the output of a command that has ended is waited
+// for. A process outside of its group may hold the pipe for ever; but what the
+// command itself wrote is in the pipe by then, and must not be lost because the
+// machine is too busy to read it at once.
+const outputWithin = 30 * time.Second
+
 // Command prepares a command that will run in the space; name is looked up in
 // PATH outside of it. It starts in the caller's working directory unless Dir
 // says otherwise, in a process group of its own, which is killed when ctx ends.
 func (s *Space) Command(ctx context.Context, name string, args ...string) *Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	cmd.Cancel = func() error {
+		err := unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		if errors.Is(err, unix.ESRCH) { // it ended, and was waited for, as ctx did
+			return os.ErrProcessDone
+		}
+		return err
+	}
+	cmd.WaitDelay = outputWithin
 	// Entering a mount namespace moves the thread to its root.
 	cmd.Dir, _ = os.Getwd()
 	return &Cmd{Cmd: cmd, in: s}

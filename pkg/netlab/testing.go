@@ -54,10 +54,10 @@ func (l *Lab) showLogs(t TB) {
 }
 
 // settle is how long the kernel may take to be done with what was deleted.
-const settle = 5 * time.Second
+const settle = 30 * time.Second
 
 // Watch looks at every host now and returns a function that fails the test
-// unless, within a few seconds of its call, every host looks the same again.
+// unless, within half a minute of its call, every host looks the same again.
 func (l *Lab) Watch(t TB, o WorldOptions) func() {
 	t.Helper()
 	before, err := l.World(o)

@@ -58,7 +58,7 @@ func TestEachChangeOfAHostShowsInTheDiffAndItsUndoingEndsIt(t *testing.T) {
 			t.Errorf("%s: diff lacks %q:\n%s", c.do, c.want, diff)
 		}
 		sh(c.undo)
-		ok(t, netlab.Wait(5*time.Second, c.undo, func() error {
+		ok(t, netlab.Wait(patience, c.undo, func() error {
 			now, err := h.World(netlab.WorldOptions{})
 			if err != nil {
 				return err
@@ -86,7 +86,7 @@ func TestTheWorldHoldsListenersAndProcessesOfTheHostAlone(t *testing.T) {
 		return err
 	}))
 	var diff string
-	ok(t, d.WaitFor(5*time.Second, "its children run", func() error {
+	ok(t, d.WaitFor(patience, "its children run", func() error {
 		now, err := lab.World(netlab.WorldOptions{})
 		if diff = before.Diff(now); !strings.Contains(diff, "h0 + process sleep 4321\n") {
 			return fmt.Errorf("diff:\n%s %v", diff, err)
@@ -140,15 +140,15 @@ func crowd(t netlab.TB, n int) *netlab.Host {
 	return h
 }
 
-func TestTheWorldOfAHostWith200ContainersIsSeenInUnderASecond(t *testing.T) {
+// How long that takes is BenchmarkWorldOf200Containers' matter.
+func TestTheWorldOfAHostWith200ContainersIsSeenWhole(t *testing.T) {
 	h := crowd(t, 200)
 	start := time.Now()
 	w, err := h.World(netlab.WorldOptions{})
 	ok(t, err)
-	took := time.Since(start)
-	t.Logf("%v, %d links, %d lines", took, len(w["link"]), strings.Count(w.String(), "\n"))
-	if took > time.Second || len(w["link"]) != 203 {
-		t.Errorf("%d links in %v, want 203 in under 1s", len(w["link"]), took)
+	t.Logf("%v, %d links, %d lines", time.Since(start), len(w["link"]), strings.Count(w.String(), "\n"))
+	if len(w["link"]) != 203 {
+		t.Errorf("%d links, want 203", len(w["link"]))
 	}
 }
 

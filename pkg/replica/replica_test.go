@@ -134,8 +134,8 @@ func TestALoneNewcomerSaysWhatItWaitsFor(t *testing.T) {
 		r, _ := b.start("b", 2, new(replica.MemStore), nil)
 		b.fabric.SetDown("a", true)
 		time.Sleep(time.Second)
-		if w := r.Status().Waiting; !strings.Contains(w, "no other host can be reached") {
-			t.Errorf("it says %q", w)
+		if s := r.Status(); !strings.Contains(s.Waiting, "no other host can be reached") || !s.Alone {
+			t.Errorf("it says %+v", s)
 		}
 	})
 }

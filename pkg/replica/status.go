@@ -16,6 +16,7 @@ type Status struct {
 	Voters   []string // names, sorted
 	Members  int      // of the ledger, live ones
 	Waiting  string   // one sentence: what it waits for and what to do; "" when nothing
+	Alone    bool     // that is to reach any other host at all
 	Lost     uint64   // messages dropped because too many waited
 	Counters Counters
 }
@@ -23,6 +24,7 @@ type Status struct {
 // Status describes the present.
 func (c *Core) Status() Status {
 	s := Status{Index: c.state.Index(), Waiting: c.waiting(), Counters: c.counters}
+	s.Alone = s.Waiting == nobodyReached
 	if c.leaderHeard() {
 		s.Leader = c.display(uint64(c.lead))
 	}
@@ -63,6 +65,8 @@ func (c *Core) waiting() string {
 	return ""
 }
 
+const nobodyReached = "waits to join a cluster, but no other host can be reached: check the peers' names and that their gossip port (TCP, 6783 unless changed) is open"
+
 func (c *Core) waitingToJoin() string {
 	refused := c.join.refused != "" && c.ticks-c.join.refusedAt < wordsTicks
 	switch {
@@ -71,7 +75,7 @@ func (c *Core) waitingToJoin() string {
 	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
 		return "the cluster knows this host's identity but its copy of the ledger is gone: remove the state directory and start the router again"
 	case len(c.peers) == 0:
-		return "waits to join a cluster, but no other host can be reached: check the peers' names and that their gossip port (TCP, 6783 unless changed) is open"
+		return nobodyReached
 	case c.cluster == "" && c.join.asked == "":
 		return "is about to ask a peer to join its cluster"
 	}

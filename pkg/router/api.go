@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/control"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -71,8 +72,17 @@ func (r *Router) apiRelease(_ context.Context, in ctl.KeyRequest) (nothing, erro
 	if err := r.ipam.Release(in.Key); err != nil {
 		return nothing{}, err
 	}
-	r.withdraw(in.Key.Hash())
-	return nothing{}, nil
+	return nothing{}, r.ended(in.Key.Hash())
+}
+
+// ended withdraws an attachment whose claim has ended. An ADD that has it again
+// meanwhile has published it perhaps before that.
+func (r *Router) ended(hash string) error {
+	r.withdraw(hash)
+	if c, ok := r.ipam.Claim(hash); ok {
+		return r.publish(c)
+	}
+	return nil
 }
 
 func (r *Router) apiReserved(_ context.Context, in ctl.ReservedRequest) (nothing, error) {
@@ -192,8 +202,14 @@ func (r *Router) readiness() *ctl.Error {
 
 // waiting says in one sentence what the router waits for and what to do.
 func (r *Router) waiting() string {
-	if w := r.replica.Status().Waiting; w != "" {
-		return w
+	s := r.replica.Status()
+	if s.Alone {
+		if why := unheard(r.statusPeers(), r.link.OnlySelf(), time.Now()); why != "" {
+			return why
+		}
+	}
+	if s.Waiting != "" {
+		return s.Waiting
 	}
 	return r.ipam.Waiting()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/names"
@@ -41,6 +42,10 @@ type Config struct {
 	StateDir   string // survives both
 	Socket     string // "" is weave.sock in RunDir
 	SecretFile string // the cluster secret; "" is an open cluster
+
+	// Asked are the flags of founding that were given: --range, --range6, --mtu. A host
+	// of a cluster that has others says that they do not count.
+	Asked []string
 
 	DNS         bool
 	DNSDomain   string
@@ -96,8 +101,21 @@ func (c Config) Validate() error {
 	if c.MTU < smallestMTU || c.MTU > biggestMTU {
 		bad("--mtu: %d, want %d to %d", c.MTU, smallestMTU, biggestMTU)
 	}
-	if c.Port == 0 || c.VXLANPort == 0 || c.MeshPort == 0 || c.Port == c.MeshPort {
-		bad("--port, --vxlan-port and --mesh-port: %d, %d, %d: none may be 0, gossip and mesh need two", c.Port, c.VXLANPort, c.MeshPort)
+	for _, p := range []struct {
+		flag string
+		port uint16
+	}{{"--port", c.Port}, {"--vxlan-port", c.VXLANPort}, {"--mesh-port", c.MeshPort}} {
+		if p.port == 0 {
+			bad("%s: 0 is no port", p.flag)
+		}
+	}
+	if c.Port == c.MeshPort && c.Port != 0 {
+		bad("--port and --mesh-port are both %d: gossip and mesh need two TCP ports", c.Port)
+	}
+	for _, p := range c.Peers {
+		if strings.Contains(p, ",") {
+			bad("PEER %q: want one host; write several with blanks between them", p)
+		}
 	}
 	if name, err := names.ValidName(c.DNSDomain); err != nil || name != c.DNSDomain {
 		bad("--dns-domain: %q is no domain name in lower case", c.DNSDomain)
@@ -107,8 +125,22 @@ func (c Config) Validate() error {
 			bad("directory %q: want an absolute path", d)
 		}
 	}
+	for _, u := range c.DNSUpstream {
+		if !isUpstream(u) {
+			bad("--dns-upstream: %q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
+		}
+	}
 	errs = append(errs, c.validateRanges()...)
 	return errors.Join(errs...)
+}
+
+// isUpstream takes addresses only: who would look up the name of a resolver?
+func isUpstream(u string) bool {
+	if _, err := netip.ParseAddr(u); err == nil {
+		return true
+	}
+	ap, err := netip.ParseAddrPort(u)
+	return err == nil && ap.Port() != 0
 }
 
 func (c Config) validateRanges() (errs []error) {

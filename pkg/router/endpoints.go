@@ -4,11 +4,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/names"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/overlay"
@@ -152,6 +154,44 @@ func (r *Router) networkOfBridge(bridge string) string {
 	return ""
 }
 
+// networkOf is the network of whose subnets one has one of the addresses, "" when none has.
+func networkOf(networks []ledger.Network, addrs []netip.Prefix) string {
+	for _, n := range networks {
+		for _, a := range addrs {
+			if n.Driver == "weave" && slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(a.Addr()) }) {
+				return n.Name
+			}
+		}
+	}
+	return ""
+}
+
+// homeOf is the network on whose bridge an attachment belongs, "" for none of ours:
+// that of its addresses or, where they are of another IPAM plugin or it has none,
+// the one that it is called by.
+func homeOf(networks []ledger.Network, a attachment.Alias) string {
+	if a.Local {
+		return ""
+	}
+	if name := networkOf(networks, a.Addrs); name != "" {
+		return name
+	}
+	for _, n := range networks {
+		if n.Driver == "weave" && n.Name == a.Network {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// concerns reports whether a port is on a network of the ledger, or has an address of
+// one. Any other is simplebridge's and another IPAM plugin's alone. As long as no
+// ledger is known every one may be.
+func concerns(state *ledger.State, p port) bool {
+	networks := state.Networks()
+	return state.Cluster() == "" || p.Network != "" || networkOf(networks, p.Alias.Addrs) != "" || homeOf(networks, p.Alias) != ""
+}
+
 // reconcile frees the addresses of attachments that the kernel has no more, and
 // puts ports back that somebody took out of their bridge.
 func (r *Router) reconcile() {
@@ -165,6 +205,11 @@ func (r *Router) reconcile() {
 			r.putBack(p)
 		}
 	}
+	state := r.replica.State()
+	ports = slices.DeleteFunc(ports, func(p port) bool {
+		_, claimed := r.ipam.Claim(p.Alias.Hash)
+		return !claimed && !concerns(state, p)
+	})
 	released, adopted := r.ipam.Reconcile(kernelOf(ports))
 	for _, c := range released {
 		r.log.Info("attachment is gone; its address is free", "attachment", c.Hash, "container", c.Key.ContainerID, "addresses", c.Addrs)
@@ -180,10 +225,14 @@ func (r *Router) reconcile() {
 // putBack makes an attachment a port of its network's bridge again, if it was one.
 func (r *Router) putBack(p port) {
 	c, ok := r.ipam.Claim(p.Alias.Hash)
-	if !ok || !c.OnBridge {
+	home := c.Network
+	if !c.OnBridge { // or that is not known: it was read from the kernel when it was out already
+		home = homeOf(r.replica.State().Networks(), p.Alias)
+	}
+	if !ok || home == "" {
 		return
 	}
-	n, err := r.network(c.Network)
+	n, err := r.network(home)
 	if err == nil {
 		err = netdev.EnsurePort(p.Veth, bridgeName(n.Network), p.Alias.MAC, true)
 	}
@@ -192,6 +241,12 @@ func (r *Router) putBack(p port) {
 		return
 	}
 	r.log.Warn("a port was out of its bridge and is back", "port", p.Veth, "bridge", bridgeName(n.Network))
+	if c, err = r.ipam.Joined(p.Alias.Hash, home); err == nil {
+		err = r.publish(c)
+	}
+	if err != nil {
+		r.log.Error("publish a port that is back", "port", p.Veth, "error", err)
+	}
 }
 
 func parseMAC(s string) (net.HardwareAddr, error) {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -87,10 +88,13 @@ func (r *lone) status() (s ctl.Status, err error) {
 	return s, err
 }
 
+// patience bounds waits for what takes a few seconds where nothing else runs.
+const patience = time.Minute
+
 // until waits for a status.
 func (r *lone) until(what string, ok func(ctl.Status) bool) (last ctl.Status) {
 	r.t.Helper()
-	err := netlab.Wait(20*time.Second, what, func() (err error) {
+	err := netlab.Wait(patience, what, func() (err error) {
 		if last, err = r.status(); err != nil {
 			return err
 		}
@@ -124,7 +128,7 @@ func (r *lone) ends() {
 	r.t.Helper()
 	select {
 	case <-r.Done():
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		r.t.Fatal("the router runs")
 	}
 }
@@ -152,6 +156,9 @@ func TestASecondRouterInANetworkNamespaceIsRefused(t *testing.T) {
 	if out := h.MustRun(t, "ip", "-d", "link", "show", "weave-vx"); !strings.Contains(out, "dstport 6784") {
 		t.Errorf("the device was changed:\n%s", out)
 	}
+	if out, err := h.Run("ls", "-d", "/run/other"); err == nil {
+		t.Errorf("it leaves %s", out)
+	}
 	for range 3 {
 		must(t, first.Signal(unix.SIGKILL)) // nobody waits for its end
 		first = startOn(t, h, func(*Config) {})
@@ -175,6 +182,70 @@ func TestAnotherVXLANPortIsRefusedWithBothNumbersAndStandsInTheStatusOfBoth(t *t
 	if s, err := a.status(); err != nil || s.Error != nil {
 		t.Errorf("a cannot serve ADD for that: %v, %v", s.Error, err)
 	}
+	b.until("it waits for that and not for a peer to be reached", func(s ctl.Status) bool {
+		return s.Error != nil && strings.Contains(s.Error.Details, "is reached, but") && strings.Contains(s.Error.Details, "--vxlan-port") && s.IPAM.Waiting == s.Error.Details
+	})
+}
+
+func TestWhatAHostIsStartedWithWronglyIsSaid(t *testing.T) {
+	lab := netlab.New(t, netlab.Options{Hosts: 4})
+	nowhere := startOn(t, lab.Host(0), func(c *Config) { c.Advertise = netip.MustParseAddr("203.0.113.7") })
+	itself := startOn(t, lab.Host(1), func(c *Config) { c.Peers = []string{lab.Host(1).Addr().String()} })
+	founder := startOn(t, lab.Host(2), func(*Config) {})
+	founder.until("it is ready", ready)
+	other := startOn(t, lab.Host(3), func(c *Config) {
+		c.Peers, c.MTU, c.Asked = []string{lab.Host(2).Addr().String()}, 1400, []string{"--range", "--mtu"}
+	})
+	nowhere.ends()
+	if !strings.Contains(nowhere.Log(), "no interface of this host has 203.0.113.7 (--advertise)") {
+		t.Errorf("--advertise:\n%s", nowhere.Log())
+	}
+	itself.until("its only PEER is itself", func(s ctl.Status) bool {
+		return problem(onlySelf)(s) && strings.Contains(s.IPAM.Waiting, onlySelf)
+	})
+	other.until("it has joined", ready)
+	const words = "a flag of founding does not count"
+	if log := other.Log(); strings.Count(log, words) != 1 || !strings.Contains(log, "flag=--mtu given=1400 cluster=1430") {
+		t.Errorf("it does not say so once:\n%s", log)
+	}
+	if strings.Contains(founder.Log(), words) {
+		t.Error("the founder says so")
+	}
+}
+
+func TestAnotherVXLANPortIsRefusedWhereContainersWouldBeCutOff(t *testing.T) {
+	lab := netlab.New(t, netlab.Options{Hosts: 2})
+	a, h := startOn(t, lab.Host(0), as("a")), lab.Host(1)
+	a.until("a is ready", ready)
+	join := func(port uint16) *lone {
+		return startOn(t, h, func(c *Config) { c.Name, c.Peers, c.VXLANPort = "b", []string{lab.Host(0).Addr().String()}, port })
+	}
+	b := join(6784)
+	b.until("b knows a", func(s ctl.Status) bool { return len(s.Overlay) == 1 && s.Overlay[0].Endpoints == 1 })
+	must(t, netlab.Wait(patience, "that is in the kernel", func() error {
+		if out := h.MustRun(t, "bridge", "fdb", "show", "dev", "weave-vx"); !strings.Contains(out, lab.Host(0).Addr().String()) {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	}))
+	k := key("c")
+	alias, err := attachment.Alias{Hash: k.Hash(), Network: "weave", MAC: k.MAC(nil)}.Encode()
+	must(t, err)
+	h.MustRun(t, "ip", "link", "add", k.Veth(), "type", "veth", "peer", "name", "inside")
+	h.MustRun(t, "ip", "link", "set", k.Veth(), "alias", alias, "master", "weave")
+	must(t, b.Kill())
+	refused := join(7784)
+	refused.ends()
+	for _, words := range []string{"--vxlan-port is 7784", "by port 6784", "Give --vxlan-port 6784 as before, or remove the containers"} {
+		if !strings.Contains(refused.Log(), words) {
+			t.Errorf("it does not say %q:\n%s", words, refused.Log())
+		}
+	}
+	again := join(6784)
+	again.until("with the old port it goes on", ready)
+	must(t, again.Kill())
+	h.MustRun(t, "ip", "link", "del", k.Veth())
+	join(7784).until("without containers it may", func(ctl.Status) bool { return true })
 }
 
 func TestATwinIsShownAsRefusedWithTheReason(t *testing.T) {
@@ -204,8 +275,9 @@ func TestAfterARestartOnePeerThatIsAwayIsEnough(t *testing.T) {
 	b.until("b knows c", peer("connected", "c", ""))
 	c.until("c is ready", ready)
 	const file = "/var/lib/weave/known-hosts"
-	must(t, netlab.Wait(10*time.Second, "c is on file at b", func() error {
-		if out, err := lab.Host(1).Run("cat", file); err != nil || !strings.Contains(out, lab.Host(2).Addr().String()+":6783") {
+	must(t, netlab.Wait(patience, "a and c are on file at b", func() error {
+		out, err := lab.Host(1).Run("cat", file)
+		if err != nil || !strings.Contains(out, founder+":6783") || !strings.Contains(out, lab.Host(2).Addr().String()+":6783") {
 			return fmt.Errorf("%s %w", out, err)
 		}
 		return nil
@@ -255,7 +327,7 @@ func TestAPortOfDNSThatIsTakenDoesNotMakeAHostUnfit(t *testing.T) {
 	}))
 	r := startOn(t, h, func(*Config) {})
 	r.until("it is ready", ready)
-	must(t, netlab.Wait(5*time.Second, "it says so in its log", func() error {
+	must(t, netlab.Wait(patience, "it says so in its log", func() error {
 		if log := r.Log(); !strings.Contains(log, "address already in use") {
 			return fmt.Errorf("%s", log)
 		}
@@ -266,8 +338,12 @@ func TestAPortOfDNSThatIsTakenDoesNotMakeAHostUnfit(t *testing.T) {
 	if err := ctl.New(r.config.Socket, 0).Call(t.Context(), ctl.PathAllocate, in, &out); err != nil || len(out.Addresses) != 1 {
 		t.Errorf("ADD: %v, %v", out, err)
 	}
-	if s, err := r.status(); err != nil || s.Error != nil {
+	s, err := r.status()
+	if err != nil || s.Error != nil {
 		t.Errorf("afterwards: %v, %v", s.Error, err)
+	}
+	if !problem("names are not served at 1 address here")(s) || len(s.DNS.Errors) != 1 || !strings.Contains(s.DNS.Errors[0], "address already in use") {
+		t.Errorf("the status does not say so: %q, %q", s.Problems, s.DNS.Errors)
 	}
 }
 
@@ -276,8 +352,9 @@ func TestOurOwnAddressIsChosenByAPeerThatHasAName(t *testing.T) {
 	h := lab.Host(0)
 	h.MustRun(t, "ip", "link", "add", "second", "type", "veth", "peer", "name", "other")
 	h.MustRun(t, "ip", "addr", "add", "203.0.113.1/24", "dev", "second")
+	h.MustRun(t, "ip", "addr", "add", "2001:db8:9::1/64", "dev", "second", "nodad")
 	h.MustRun(t, "sh", "-c", "ip link set other up; ip link set second up")
-	h.MustRun(t, "sh", "-c", "echo '203.0.113.2 there\n127.0.1.1 here' > /run/hosts; mount --bind /run/hosts /etc/hosts")
+	h.MustRun(t, "sh", "-c", "echo '2001:db8:9::2 there\n203.0.113.2 there\n127.0.1.1 here' > /run/hosts; mount --bind /run/hosts /etc/hosts")
 	for peer, want := range map[string]netip.Addr{
 		"there": netip.MustParseAddr("203.0.113.1"), "there:7000": netip.MustParseAddr("203.0.113.1"), "203.0.113.2:7000": netip.MustParseAddr("203.0.113.1"),
 		"here": h.Addr(), "": h.Addr(),
@@ -288,7 +365,7 @@ func TestOurOwnAddressIsChosenByAPeerThatHasAName(t *testing.T) {
 			}
 			c.StateDir = "/var/lib/weave/" + strings.NewReplacer(":", "-", ".", "-").Replace("s"+peer)
 		})
-		must(t, netlab.Wait(10*time.Second, "its address is in the log", func() error {
+		must(t, netlab.Wait(patience, "its address is in the log", func() error {
 			if log := r.Log(); !strings.Contains(log, "weave router is up") || !strings.Contains(log, "address="+want.String()+" ") {
 				return fmt.Errorf("PEER %q, want %s:\n%s", peer, want, log)
 			}

@@ -60,7 +60,10 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	err = patiently(ctx, unix.EWOULDBLOCK, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another weaver runs on %s (%s is locked): stop it first", dir, path)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another weaver runs on %s (%s is locked): stop it first", dir, path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -69,23 +72,22 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 // tells whoever asks which run directory it has, until unlock.
 //
 // Any user may bind an abstract name. One that is neither root nor the router's own
-// user is no router, and must not keep one from starting: then there is no lock.
+// user is no router, and must not keep one from starting, nor must one that cannot
+// be asked: then there is no lock.
 func lockNetwork(ctx context.Context, runDir string, log *slog.Logger) (unlock func(), err error) {
 	var l *net.UnixListener
-	err = patiently(ctx, syscall.EADDRINUSE, func() (err error) {
+	h, err := takeName(ctx, func() (err error) {
 		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: networkLock, Net: "unix"})
 		return err
-	})
-	if errors.Is(err, syscall.EADDRINUSE) {
-		h := askHolder()
-		if h.known && h.uid != 0 && int(h.uid) != os.Geteuid() {
-			log.Warn("a user who is no router holds the lock of this network namespace: nothing keeps a second router away", "socket", networkLock, "uid", h.uid, "pid", h.pid)
-			return func() {}, nil
-		}
+	}, askHolder)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && h.router():
 		return nil, fmt.Errorf("another weaver runs in this network namespace%s: two would take bridge, VXLAN device and firewall from each other. "+
 			"Stop that one, or give this one a network namespace of its own", h)
-	}
-	if err != nil {
+	case errors.Is(err, syscall.EADDRINUSE):
+		log.Warn("one who is no router holds the lock of this network namespace: nothing keeps a second router away", "socket", networkLock, "holder", h.who())
+		return func() {}, nil
+	case err != nil:
 		return nil, fmt.Errorf("take the lock of this network namespace: %w", err)
 	}
 	var wg sync.WaitGroup
@@ -94,6 +96,23 @@ func lockNetwork(ctx context.Context, runDir string, log *slog.Logger) (unlock f
 		l.Close()
 		wg.Wait()
 	}, nil
+}
+
+// takeName binds the lock's name, or says who holds it. A holder that cannot be
+// asked has just ended, or has bound the name a moment ago, or is no router.
+func takeName(ctx context.Context, bind func() error, ask func() holder) (h holder, err error) {
+	err = patiently(ctx, syscall.EADDRINUSE, bind)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return h, err
+	}
+	if h = ask(); h.known {
+		return h, err
+	}
+	time.Sleep(lockEvery)
+	if err = bind(); errors.Is(err, syscall.EADDRINUSE) {
+		h = ask()
+	}
+	return h, err
 }
 
 // tellHolder answers everybody who connects, until l is closed.
@@ -121,10 +140,21 @@ type holder struct {
 	runDir string
 }
 
+// router reports whether it may be one: a router that is stopped can be asked too,
+// because the kernel answers for it.
+func (h holder) router() bool { return h.known && (h.uid == 0 || int(h.uid) == os.Geteuid()) }
+
+// who it is, for the log.
+func (h holder) who() string {
+	if !h.known {
+		return "unknown: it takes no connection (see `ss -xlp`)"
+	}
+	return fmt.Sprintf("uid %d, pid %d", h.uid, h.pid)
+}
+
+// String is for the message about a router.
 func (h holder) String() string {
 	switch {
-	case !h.known:
-		return ""
 	case h.pid == 0 && h.runDir == "":
 		return " (in another PID namespace)"
 	case h.pid == 0:

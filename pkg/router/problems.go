@@ -11,10 +11,6 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
 )
 
-// freshFor is how long a refused call counts as one that goes on. A peer that is
-// refused calls again within 45 s.
-const freshFor = 90 * time.Second
-
 // problems are what is wrong although ADD may work, a sentence each. The pages of
 // `weave status` have the details.
 func problems(s ctl.Status, now time.Time) []string {
@@ -23,7 +19,7 @@ func problems(s ctl.Status, now time.Time) []string {
 	hosts := map[string]bool{} // that we know of ourselves, not by their calls
 	for _, p := range s.Peers {
 		switch {
-		case p.State == string(meshlink.Refused) && p.Count > 0 && now.Sub(p.Last) > freshFor:
+		case p.State == string(meshlink.Refused) && p.Count > 0 && now.Sub(p.Last) > meshlink.FreshFor:
 			continue // it has stopped
 		case p.State == string(meshlink.Refused) && p.RefusesUs:
 			theirs = append(theirs, p)
@@ -59,6 +55,9 @@ func dataProblems(s ctl.Status) (out []string) {
 	}
 	if n := len(cut); n > 0 {
 		out = append(out, fmt.Sprintf("no packet reaches %s; see `weave status overlay`", amount(n, "host", "hosts")))
+	}
+	if n := len(s.DNS.Errors); n > 0 {
+		out = append(out, fmt.Sprintf("names are not served at %s here; see `weave status dns`", amount(n, "address", "addresses")))
 	}
 	nameless := 0
 	for _, a := range s.Attachments {

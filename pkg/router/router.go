@@ -97,16 +97,17 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, c.RunDir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	// This one first: it leaves nothing behind where it is another's.
 	release, err := lockNetwork(ctx, c.RunDir, log)
 	if err != nil {
 		return err
 	}
 	defer release()
+	unlock, err := lock(ctx, c.RunDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	r, err := open(ctx, c, log)
 	if err != nil {
 		return err
@@ -168,6 +169,9 @@ func (r *Router) openUnderlay(ctx context.Context) error {
 	}
 	r.vtep = a
 	mtu, err := netdev.UnderlayMTU(a)
+	if errors.Is(err, netdev.ErrNotFound) && r.config.Advertise.IsValid() {
+		return fmt.Errorf("no interface of this host has %s (--advertise): give an address that it has, at which the other hosts reach it", a)
+	}
 	if err != nil {
 		return fmt.Errorf("address %s: %w", a, err)
 	}

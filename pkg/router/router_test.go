@@ -87,6 +87,21 @@ func TestContainersThatWereDeletedWhileNoRouterRanAreNotAnnouncedAgain(t *testin
 	}
 }
 
+// Between the end of a claim and what is withdrawn for it an ADD may have it again.
+func TestAnAttachmentThatIsThereAgainIsNotWithdrawn(t *testing.T) {
+	again := claim("again", ctl.DecidedByClaim, 2)
+	r, store := bare(t, again)
+	must(t, r.ipam.Adopt(nil))
+	must(t, r.publish(again))
+	for round := range 2 {
+		must(t, r.ended(again.Hash))
+		if _, ok := store.Records("self")[overlay.EndpointPrefix+again.Hash]; ok != (round == 0) || (len(r.table.All()) > 0) != ok {
+			t.Errorf("round %d: announced: %v, names %v", round, ok, r.table.All())
+		}
+		must(t, r.ipam.ReleaseHash(again.Hash))
+	}
+}
+
 func TestRoutersThatCannotWorkTogetherAreKeptApartInWordsForBoth(t *testing.T) {
 	own := meshlink.Hello{Name: "own", Cluster: "one", VXLAN: 6784}
 	for words, h := range map[string]meshlink.Hello{
@@ -123,17 +138,43 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 		ctl.Peer{Name: "a", Address: "192.0.2.8", State: "refused", Count: 3, Last: now.Add(-time.Minute)},
 		ctl.Peer{Address: "192.0.2.7", State: "refused", Count: 3, Last: now.Add(-5 * time.Minute)})
 	ill.Overlay = append(slices.Clone(healthy.Overlay), ctl.Remote{Host: "d", Path: "none: it is reached by the other address family"})
+	ill.DNS.Errors = []string{"network weave at 10.32.0.1: taken"}
 	ill.Attachments = make([]ctl.Attachment, 3)
 	want := []string{
 		"2 peers refuse us: d, 192.0.2.9:6783; see `weave status peers`",
 		"1 host is refused here: a; see `weave status peers`",
 		"1 of 5 peers unreachable: c",
 		"no packet reaches 1 host; see `weave status overlay`",
+		"names are not served at 1 address here; see `weave status dns`",
 		"3 attachments are known from the kernel only: names and container ids are unknown, " +
 			"until another host's router comes that remembers the names, or DEL and ADD give them back; see `weave ps`",
 	}
 	if got := problems(ill, now); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestWhoAnswersAndRefusesIsWhatAJoinWaitsFor(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	away := ctl.Peer{Address: "192.0.2.1:6783", State: "dialling", Detail: "connection refused"}
+	dialled := ctl.Peer{Address: "192.0.2.2:6783", State: "refused", Detail: "it turns us away"}
+	caller := ctl.Peer{Name: "c", Address: "192.0.2.3", State: "refused", Detail: "we refuse c: why", Count: 1, Last: now}
+	old := caller
+	old.Last = now.Add(-time.Hour)
+	for _, c := range []struct {
+		peers []ctl.Peer
+		want  string
+	}{
+		{[]ctl.Peer{away, old}, ""},
+		{[]ctl.Peer{away, caller, dialled}, "waits to join a cluster; 192.0.2.2:6783 is reached, but it turns us away"},
+		{[]ctl.Peer{away, old, caller}, "waits to join a cluster; c calls, but we refuse c: why"},
+	} {
+		if got := unheard(c.peers, false, now); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+	if got := unheard([]ctl.Peer{dialled}, true, now); !strings.Contains(got, onlySelf) {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -185,5 +226,38 @@ func TestAHostThatKnowsOthersFoundsNoCluster(t *testing.T) {
 	r := &Router{config: Defaults(), known: []knownhosts.Host{{Name: "b"}}}
 	if c, err := r.founding(true); c != nil || err != nil {
 		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestAPortWithoutABridgeBelongsWhereItsAddressIs(t *testing.T) {
+	state := ledger.New()
+	found := ledger.Command{Found: &ledger.Found{Cluster: "c", Network: ledger.Network{Name: "weave", Driver: "weave", MTU: 1400, Subnets: Defaults().Ranges}}}
+	if res := state.Apply(1, found); res.Code != ledger.OK {
+		t.Fatal(res.Err)
+	}
+	ours, theirs := []netip.Prefix{netip.MustParsePrefix("10.32.0.5/12")}, []netip.Prefix{netip.MustParsePrefix("10.1.0.5/24")}
+	for what, c := range map[string]struct {
+		alias    attachment.Alias
+		home     string
+		concerns bool
+	}{
+		"of weave-net":                         {attachment.Alias{Network: "weave", Addrs: ours}, "weave", true},
+		"of weave-net, from another conflist":  {attachment.Alias{Network: "quiet", Addrs: ours}, "weave", true},
+		"of weave-net, without an address":     {attachment.Alias{Network: "weave"}, "weave", true},
+		"of weave-net, another's address":      {attachment.Alias{Network: "weave", Addrs: theirs}, "weave", true},
+		"of simplebridge with weave-ipam":      {attachment.Alias{Network: "weave", Addrs: ours, Local: true}, "", true},
+		"of simplebridge with host-local":      {attachment.Alias{Network: "weave", Addrs: theirs, Local: true}, "", false},
+		"of simplebridge, of an unknown place": {attachment.Alias{Network: "sb", Addrs: theirs}, "", false},
+	} {
+		if got := homeOf(state.Networks(), c.alias); got != c.home {
+			t.Errorf("%s: home %q", what, got)
+		}
+		p := port{Kernel: ipam.Kernel{Alias: c.alias}}
+		if got := concerns(state, p); got != c.concerns {
+			t.Errorf("%s: concerns us: %v", what, got)
+		}
+		if !concerns(ledger.New(), p) {
+			t.Errorf("%s: passed over before the ledger is known", what)
+		}
 	}
 }

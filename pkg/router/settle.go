@@ -54,6 +54,7 @@ func (r *Router) settle(ctx context.Context) error {
 		changed := r.replica.Changed()
 		if id := r.replica.State().Cluster(); id != cluster {
 			cluster = id
+			r.sayWhatDoesNotCount()
 			r.link.Recheck() // peers of another one are told so
 		}
 		err := r.converge(ctx)
@@ -290,7 +291,7 @@ func (r *Router) network(name string) (*network, error) {
 	if _, ok := r.replica.State().Network(name); ok || r.replica.State().Cluster() == "" {
 		return nil, &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("network %q is not ready on this host yet", name), Details: r.waiting()}
 	}
-	return nil, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q", name), Details: "the conflist's name, or its key \"network\", must be that of a network of the cluster"}
+	return nil, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q", name), Details: "the conflist's name, or its key \"network\" (of weave-ipam without weave-net: \"ipam.network\"), must be that of a network of the cluster"}
 }
 
 // openKernel reads what the kernel and the claim files hold, before anything is
@@ -306,6 +307,10 @@ func (r *Router) openKernel(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.checkDevice(ports); err != nil {
+		return err
+	}
+	ports = slices.DeleteFunc(ports, func(p port) bool { return !concerns(r.replica.State(), p) })
 	if err := r.ipam.Adopt(kernelOf(ports)); err != nil {
 		return err
 	}

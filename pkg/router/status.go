@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func (r *Router) upstreams() []string {
 	if len(r.config.DNSUpstream) != 0 {
 		for _, u := range r.config.DNSUpstream {
 			if _, _, err := net.SplitHostPort(u); err != nil {
-				u = net.JoinHostPort(strings.Trim(u, "[]"), "53")
+				u = net.JoinHostPort(u, "53")
 			}
 			up = append(up, u)
 		}
@@ -74,6 +75,9 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 	}
 	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
 	s.Problems = problems(s, time.Now())
+	if r.link.OnlySelf() {
+		s.Problems = append(s.Problems, onlySelf)
+	}
 	return s, nil
 }
 
@@ -134,13 +138,20 @@ func (r *Router) statusDNS() ctl.DNS {
 	for _, n := range r.table.All() {
 		out.Names = append(out.Names, ctl.NameEntry{Name: n.Name, Network: n.Network, Address: n.Addr, Host: n.Host})
 	}
+	for _, l := range r.dns.Stats().Listeners {
+		if l.Error != "" {
+			out.Errors = append(out.Errors, fmt.Sprintf("network %s at %s: %s", l.Network, l.Addr, l.Error))
+		}
+	}
 	return out
 }
 
 func (r *Router) statusAttachments() []ctl.Attachment {
 	var out []ctl.Attachment
 	for _, c := range r.ipam.Claims() {
-		if c.Hash != ipam.HostKey(c.Network).Hash() {
+		// One read from the kernel before the ledger was known may have turned out to be nobody's here.
+		stray := c.Key.ContainerID == "" && c.Network == "" && r.replica.State().Cluster() != ""
+		if !stray && c.Hash != ipam.HostKey(c.Network).Hash() {
 			out = append(out, describe(c))
 		}
 	}

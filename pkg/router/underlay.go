@@ -1,12 +1,14 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/netdev"
@@ -31,7 +33,9 @@ func sourceAddr(ctx context.Context, peers []string, log *slog.Logger) (netip.Ad
 	return netdev.DefaultSource()
 }
 
-// peerAddrs are where a PEER is, HOST or HOST:PORT. An address is not looked up.
+// peerAddrs are where a PEER is, HOST or HOST:PORT. An address is not looked up. Of
+// a name's, those of IPv4 come first: the tunnels of a cluster are of one family, and
+// a host without PEERs takes that of its default route, IPv4 before IPv6.
 func peerAddrs(ctx context.Context, peer string) ([]netip.Addr, error) {
 	host := strings.TrimSpace(peer)
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -50,5 +54,6 @@ func peerAddrs(ctx context.Context, peer string) ([]netip.Addr, error) {
 	for _, a := range found {
 		out = append(out, a.Unmap())
 	}
+	slices.SortStableFunc(out, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
 	return out, nil
 }

@@ -79,7 +79,7 @@ func TestAFlowMissesWhatIsNotSentBack(t *testing.T) {
 	f.start()
 	all := &flows{all: []*flow{f}, phases: []phase{{"alive", time.Now()}}}
 	f.phases = []int{0}
-	if err := wait(t.Context(), 10*time.Second, "some are answered", func() error {
+	if err := wait(t.Context(), time.Minute, "some are answered", func() error {
 		if _, n := f.count(0); n < 50 {
 			return errLost
 		}
@@ -89,7 +89,7 @@ func TestAFlowMissesWhatIsNotSentBack(t *testing.T) {
 	}
 	all.phase("deaf")
 	f.server.Close() // nobody answers from here on
-	if err := wait(t.Context(), 10*time.Second, "some are not answered", func() error {
+	if err := wait(t.Context(), time.Minute, "some are not answered", func() error {
 		if sent, n := f.count(1); sent-n < 20 {
 			return errLost
 		}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -20,7 +19,7 @@ func TestContainersOfThreeHostsReachEachOtherByAddressAndName(t *testing.T) {
 	}
 	for _, from := range all {
 		for _, to := range all {
-			c.wait(5*time.Second, fmt.Sprintf("%s reaches %s", from.Name(), to.Name()), func() error {
+			c.wait(fmt.Sprintf("%s reaches %s", from.Name(), to.Name()), func() error {
 				if err := c.ping(from, to.result.addr()); err != nil {
 					return err
 				}

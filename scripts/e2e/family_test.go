@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -18,7 +17,7 @@ func TestBothFamiliesOverEitherUnderlay(t *testing.T) {
 				t.Fatalf("result: %+v", a.result)
 			}
 			for _, ip := range b.result.IPs {
-				c.wait(5*time.Second, fmt.Sprintf("a reaches %v", ip.Address), func() error { return c.ping(a, ip.Address.Addr()) })
+				c.wait(fmt.Sprintf("a reaches %v", ip.Address), func() error { return c.ping(a, ip.Address.Addr()) })
 				c.bigPing(a, ip.Address.Addr())
 			}
 		})
@@ -32,7 +31,7 @@ func (c *cluster) bigPing(from *container, to netip.Addr) {
 	if to.Is6() {
 		headers = 40 + 8
 	}
-	if _, err := from.Run("ping", "-M", "do", "-c1", "-W2", "-s", fmt.Sprint(1430-headers), to.String()); err != nil {
+	if _, err := from.Run("ping", "-M", "do", "-c1", "-W20", "-s", fmt.Sprint(1430-headers), to.String()); err != nil {
 		c.t.Errorf("full MTU to %v: %v", to, err)
 	}
 }
@@ -40,7 +39,7 @@ func (c *cluster) bigPing(from *container, to netip.Addr) {
 func TestTrafficThatLeavesTheNetworkIsMasqueraded(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{Outside: true})
 	a := c.add(0, "a")
-	c.wait(5*time.Second, "a reaches what is outside", func() error { return c.ping(a, c.lab.Outside().Addr()) })
+	c.wait("a reaches what is outside", func() error { return c.ping(a, c.lab.Outside().Addr()) })
 }
 
 func TestAContainerReachesNoPortOfTheOverlay(t *testing.T) {

@@ -51,7 +51,7 @@ func TestWeaveIPAMUnderOtherMainPlugins(t *testing.T) {
 				t.Fatalf("after the restart: %+v, had %v", a, r.addr())
 			}
 			c.must(h, del)
-			c.wait(10*time.Second, "the address is free", func() error {
+			c.wait("the address is free", func() error {
 				if a, there := c.attachments(0)["a"]; there {
 					return fmt.Errorf("%+v", a)
 				}

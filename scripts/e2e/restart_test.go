@@ -14,7 +14,7 @@ import (
 func TestNoPacketIsLostWhileRoutersAreDeadOrStart(t *testing.T) {
 	c := newCluster(t, 2, netlab.Options{})
 	a, b := c.add(0, "a"), c.add(1, "b")
-	c.wait(5*time.Second, "a reaches b", func() error { return c.ping(a, b.result.addr()) })
+	c.wait("a reaches b", func() error { return c.ping(a, b.result.addr()) })
 	for _, end := range []struct {
 		name string
 		how  func(*netlab.Daemon) error
@@ -59,15 +59,16 @@ func TestCallsWhileTheRouterIsDown(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("ADD without a router: %v", err)
 	}
-	if took < 1900*time.Millisecond || took > 6*time.Second {
-		t.Errorf("ADD without a router took %v, want about 2 s", took)
+	if took < 1900*time.Millisecond {
+		t.Errorf("ADD without a router took %v, want 2 s", took)
 	}
+	c.promised("ADD without a router", 2*time.Second, took)
 	c.del(a)
 	if err := h.Router().Restart(); err != nil {
 		t.Fatal(err)
 	}
 	c.waitReady(0)
-	c.wait(15*time.Second, "the address is free again", func() error {
+	c.wait("the address is free again", func() error {
 		s, err := c.status(0)
 		if err != nil {
 			return err
@@ -91,15 +92,35 @@ func TestAWaitingAddSurvivesARestart(t *testing.T) {
 	if err := h.Router().Kill(); err != nil {
 		t.Fatal(err)
 	}
+	var err error
+	for i := range 5 { // a busy machine may need longer for the router's start than the plugin waits
+		if err = c.addAcrossStart(fmt.Sprint("a", i)); err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "does not answer") {
+			break
+		}
+		if err := h.Router().Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Error(err)
+}
+
+// addAcrossStart makes an ADD while host 0 has no router, and starts that meanwhile.
+func (c *cluster) addAcrossStart(name string) error {
+	c.t.Helper()
+	ns := c.ns(0, name)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		time.Sleep(500 * time.Millisecond) // well inside the plugin's patience
-		if err := h.Router().Restart(); err != nil {
-			t.Error(err)
+		if err := c.lab.Host(0).Router().Restart(); err != nil {
+			c.t.Error(err)
 		}
 	})
-	c.add(0, "a")
+	_, err := c.tryAdd(ns, "weave")
 	wg.Wait()
+	return err
 }
 
 func TestEverythingForgottenIsReadBackFromTheKernel(t *testing.T) {
@@ -118,8 +139,7 @@ func TestEverythingForgottenIsReadBackFromTheKernel(t *testing.T) {
 	if err := h.Router().Restart(); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
-	c.wait(10*time.Second, "all addresses are known again", func() error {
+	took := c.wait("all addresses are known again", func() error {
 		s, err := c.status(1)
 		if err != nil {
 			return err
@@ -137,7 +157,7 @@ func TestEverythingForgottenIsReadBackFromTheKernel(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("%d addresses known again after %v", many, time.Since(start))
+	c.promised(fmt.Sprintf("%d addresses are known again", many), 2*time.Second, took)
 	c.waitReady(1)
 	for i := range many {
 		got := c.add(1, fmt.Sprintf("new%d", i)).result.addr()

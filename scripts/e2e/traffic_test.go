@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const trafficPort = 7000
@@ -17,7 +19,8 @@ type traffic struct {
 	t        *testing.T
 	from, to *net.UDPConn
 	quit     chan struct{}
-	wg       sync.WaitGroup
+
+	sender, receiver sync.WaitGroup
 
 	mu   sync.Mutex
 	sent uint64
@@ -30,7 +33,9 @@ func (c *cluster) startTraffic(from, to *container) *traffic {
 	f := &traffic{t: c.t, quit: make(chan struct{}), seen: map[uint64]bool{}}
 	dst := net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.result.addr(), trafficPort))
 	err := to.Do(func() (err error) {
-		f.to, err = net.ListenUDP("udp", dst)
+		if f.to, err = net.ListenUDP("udp", dst); err == nil {
+			err = enlarge(f.to)
+		}
 		return err
 	})
 	if err != nil {
@@ -43,9 +48,27 @@ func (c *cluster) startTraffic(from, to *container) *traffic {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	f.wg.Go(f.send)
-	f.wg.Go(f.receive)
+	f.sender.Go(f.send)
+	f.receiver.Go(f.receive)
 	return f
+}
+
+// enlarge makes room for the datagrams of some seconds, should we not come to read
+// them; without the machine's root only as much as it allows.
+func enlarge(c *net.UDPConn) error {
+	const room = 8 << 20
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var forced error
+	err = raw.Control(func(fd uintptr) {
+		forced = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room)
+	})
+	if err == nil && forced != nil {
+		err = c.SetReadBuffer(room)
+	}
+	return err
 }
 
 func (f *traffic) send() {
@@ -89,9 +112,10 @@ func (f *traffic) arrived() int {
 // stop ends the flow and returns how many datagrams were sent and how many of them were lost.
 func (f *traffic) stop() (sent, lost int) {
 	close(f.quit)
-	// What is under way arrives within this, or is lost.
+	f.sender.Wait()
+	// What is under way arrives before there is nothing for so long, or is lost.
 	last, quiet := f.arrived(), time.Now()
-	for time.Since(quiet) < 200*time.Millisecond {
+	for last < int(f.sent) && time.Since(quiet) < 5*time.Second {
 		if n := f.arrived(); n != last {
 			last, quiet = n, time.Now()
 		}
@@ -99,7 +123,7 @@ func (f *traffic) stop() (sent, lost int) {
 	}
 	f.from.Close()
 	f.to.Close()
-	f.wg.Wait()
+	f.receiver.Wait()
 	return int(f.sent), int(f.sent) - len(f.seen)
 }
 

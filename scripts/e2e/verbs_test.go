@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -31,7 +30,7 @@ func (c *cluster) exec(h *netlab.Host, k call) (result, error) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := h.Command(ctx, bin+"/"+conf["type"].(string))
 	cmd.Stdin = strings.NewReader(string(stdin))
@@ -85,7 +84,7 @@ func TestVerbsAsTheSpecificationHasThem(t *testing.T) {
 	t.Run("ADD twice is an error and the first stays", func(t *testing.T) {
 		r := c.must(h, add)
 		c.mustFail(h, add, "eth0")
-		if _, err := ns.Run("ping", "-c1", "-W2", r.IPs[0].Gateway.String()); err != nil {
+		if _, err := ns.Run("ping", "-c1", "-W20", r.IPs[0].Gateway.String()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -124,7 +123,7 @@ func TestVerbsAsTheSpecificationHasThem(t *testing.T) {
 			t.Errorf("both have %v", rx.addr())
 		}
 		c.must(h, call{"DEL", ids[0], x.Path(), "eth0", nil})
-		if _, err := y.Run("ping", "-c1", "-W2", ry.IPs[0].Gateway.String()); err != nil {
+		if _, err := y.Run("ping", "-c1", "-W20", ry.IPs[0].Gateway.String()); err != nil {
 			t.Errorf("the other one is cut off: %v", err)
 		}
 		c.must(h, call{"DEL", ids[1], y.Path(), "eth0", nil})
@@ -142,7 +141,7 @@ func TestVerbsAsTheSpecificationHasThem(t *testing.T) {
 		del1 := del
 		del1.ifname = "eth1"
 		c.must(h, del1)
-		if _, err := ns.Run("ping", "-c1", "-W2", r0.IPs[0].Gateway.String()); err != nil {
+		if _, err := ns.Run("ping", "-c1", "-W20", r0.IPs[0].Gateway.String()); err != nil {
 			t.Errorf("eth0 is cut off: %v", err)
 		}
 		c.must(h, del)
@@ -159,6 +158,22 @@ func TestVerbsAsTheSpecificationHasThem(t *testing.T) {
 		}
 		if out, err := c.cni(h, "del", "weave", ns.Path()); err != nil {
 			t.Error(err, out)
+		}
+	})
+	t.Run("what cannot be is refused with the variable or the key that is wrong", func(t *testing.T) {
+		bad := add
+		bad.ifname = "eth%d"
+		c.mustFail(h, bad, `"code": 4`)
+		bad = add
+		bad.id = strings.Repeat("a", 300)
+		c.mustFail(h, bad, "300 characters, at most 255")
+		if _, err := c.exec(h, bad); err == nil || strings.Contains(err.Error(), "CNI_IFNAME") {
+			t.Errorf("it blames CNI_IFNAME too: %v", err)
+		}
+		for _, bridge := range []string{"eth0", "weave"} {
+			bad = add
+			bad.conf = map[string]any{"type": "simplebridge", "bridge": bridge, "ipam": map[string]any{}}
+			c.mustFail(h, bad, `"code": 7`)
 		}
 	})
 	t.Run("STATUS", func(t *testing.T) {

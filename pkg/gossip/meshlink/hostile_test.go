@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,7 +108,7 @@ func TestHostileConnectionsHinderNobody(t *testing.T) {
 	a, b := c.prepare("a"), c.prepare("b")
 	c.start(a, "1")
 	c.start(b, "1", a)
-	a.says(10*time.Second, "neighbours [b]")
+	a.says("neighbours [b]")
 	before := rss(t, a.cmd.Process.Pid)
 	id, err := identity.Open(t.TempDir(), "stranger", identity.Secret{})
 	if err != nil {
@@ -122,25 +123,26 @@ func TestHostileConnectionsHinderNobody(t *testing.T) {
 	}
 	most := 0
 	measure := func() { most = max(most, rss(t, a.cmd.Process.Pid)-before) }
+	var joins []time.Duration
 	for i := range 5 {
 		time.Sleep(500 * time.Millisecond) // the attack goes on
 		measure()
 		name := fmt.Sprint("late", i)
 		begin := time.Now()
 		late := c.start(c.prepare(name), "1", a)
-		late.says(10*time.Second, "neighbours [a]")
-		took := time.Since(begin)
-		t.Logf("%s joins after %v", name, took)
-		if took > 2*time.Second && !raceDetector {
-			t.Error("too late")
-		}
+		late.says("neighbours [a]")
+		joins = append(joins, time.Since(begin))
 		late.tell("send b")
-		b.says(2*time.Second, "heard "+name+" 1 5 hello")
+		b.says("heard " + name + " 1 5 hello")
 		measure()
 		late.cmd.Process.Kill()
 	}
 	stop()
 	wg.Wait()
+	slices.Sort(joins)
+	if t.Logf("joined after %v", joins); joins[len(joins)/2] > slack*2*time.Second {
+		t.Error("too late")
+	}
 	t.Logf("memory grew by %.1f MiB at most", float64(most)/(1<<20))
 	if most > 16<<20 && !raceDetector {
 		t.Error("more than 16 MiB")
@@ -153,7 +155,21 @@ func TestHostileConnectionsHinderNobody(t *testing.T) {
 func TestHalfOpenConnectionsFromOneAddressHinderNobodyThere(t *testing.T) {
 	c := newCluster(t)
 	a := c.start(c.prepare("a"), "1")
-	a.says(10*time.Second, "peers []")
+	a.says("peers []")
+	var took time.Duration
+	// A half-open connection lives for 5 s: who must wait for its place waits as long
+	// each time, whereas a busy machine is not as late each time.
+	for i := range 3 {
+		if took = joinAmongHalfOpen(c, a, fmt.Sprint("late", i)); took < 2*time.Second {
+			return
+		}
+	}
+	t.Errorf("joins after %v", took)
+}
+
+// joinAmongHalfOpen opens 500 connections from 127.0.0.1, says nothing on them, and
+// measures how long a router takes to join from the same address.
+func joinAmongHalfOpen(c *cluster, a *process, name string) time.Duration {
 	var conns []net.Conn
 	defer func() {
 		for _, conn := range conns {
@@ -164,16 +180,16 @@ func TestHalfOpenConnectionsFromOneAddressHinderNobodyThere(t *testing.T) {
 		conn, err := net.Dial("tcp4", a.addr.String())
 		if err != nil {
 			if time.Sleep(10 * time.Millisecond); !strings.Contains(err.Error(), "refused") {
-				t.Fatal(err)
+				c.t.Fatal(err)
 			}
 			continue
 		}
 		conns = append(conns, conn)
 	}
 	begin := time.Now()
-	late := c.start(c.prepare("late"), "1", a) // from 127.0.0.1 as well
-	late.says(10*time.Second, "neighbours [a]")
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("joins after %v", took)
-	}
+	late := c.start(c.prepare(name), "1", a)
+	late.says("neighbours [a")
+	took := time.Since(begin)
+	c.t.Logf("%s joins after %v", name, took)
+	return took
 }

@@ -140,9 +140,6 @@ func (l *Link) Handle(ch gossip.Channel, h gossip.Handler) {
 // is closed and every goroutine of ours has ended. It fails at once when a port
 // cannot be had. A Link runs once.
 func (l *Link) Run(ctx context.Context) error {
-	if !l.cfg.ID.Secured() {
-		l.cfg.Log.Warn("no cluster secret: gossip is encrypted, but whoever reaches its port is a member (weave secret new)")
-	}
 	if err := l.startMesh(); err != nil {
 		return err
 	}
@@ -204,6 +201,9 @@ func (l *Link) accept(h Hello) error {
 	case m == meshName(l.self), ok && k.name != h.Name && v.reaches(m):
 		return fmt.Errorf("the name %q has the same hash as another host's: give this host another with --name", h.Name)
 	case ok && v.reaches(m) && !slices.Contains(v.neighbours, h.Name) && k.memberID != 0 && k.memberID != h.MemberID:
+		if l.doubts.about(m, lostLately) {
+			return fmt.Errorf("%q was connected a moment ago with another key: this connection is tried again, and taken as soon as all have lost that one", h.Name)
+		}
 		return fmt.Errorf("another host is in the cluster as %q, with another key: "+
 			"give one of the two a name of its own with --name (cloned machines share a machine-id)", h.Name)
 	}
@@ -231,6 +231,9 @@ func (l *Link) Connect(target string) error { return l.carrier.Connect(target) }
 // Forget removes a target and reports whether it was there. A connection that
 // came of it stays.
 func (l *Link) Forget(target string) bool { return l.carrier.Forget(target) }
+
+// OnlySelf reports whether there are targets and all of them lead to this router itself.
+func (l *Link) OnlySelf() bool { return l.carrier.OnlySelf() }
 
 // Recheck asks Accept again about every connected peer, tells every peer our
 // Hello as it is now, and dials at once whoever had refused us.

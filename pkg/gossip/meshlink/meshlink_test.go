@@ -254,8 +254,15 @@ func (p *process) logged(text string) bool {
 	return strings.Contains(p.log.String(), text)
 }
 
-// says waits for a line after those that were waited for before.
-func (p *process) says(d time.Duration, line string) time.Duration {
+// patience bounds waits for what takes a second or two where nothing else runs.
+const patience = time.Minute
+
+// slack is how many times a promise in seconds may be exceeded by a machine that
+// is busy with something else. What is measured is logged.
+const slack = 5
+
+// says waits for a line after those that were waited for before, and tells how long that took.
+func (p *process) says(line string) time.Duration {
 	p.t.Helper()
 	begin := time.Now()
 	for {
@@ -269,10 +276,20 @@ func (p *process) says(d time.Duration, line string) time.Duration {
 			}
 		}
 		p.mu.Unlock()
-		if time.Since(begin) > d {
-			p.t.Fatalf("%s does not say %q within %v", p.name, line, d)
+		if time.Since(begin) > patience {
+			p.t.Fatalf("%s does not say %q within %v", p.name, line, patience)
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// logs waits until the log has a text.
+func (p *process) logs(text string) {
+	p.t.Helper()
+	for begin := time.Now(); !p.logged(text); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > patience {
+			p.t.Fatalf("%s does not log %q within %v", p.name, text, patience)
+		}
 	}
 }
 
@@ -281,37 +298,37 @@ func TestThreeRoutersInAChainReachEachOtherThroughTheMiddle(t *testing.T) {
 	b := c.start(c.prepare("b"), "1")
 	a := c.start(c.prepare("a"), "1", b)
 	z := c.start(c.prepare("z"), "1", b)
-	a.says(10*time.Second, "peers [b z] neighbours [b]")
-	z.says(10*time.Second, "peers [a b] neighbours [b]")
-	b.says(10*time.Second, "peers [a z] neighbours [a z]")
+	a.says("peers [b z] neighbours [b]")
+	z.says("peers [a b] neighbours [b]")
+	b.says("peers [a z] neighbours [a z]")
 
 	a.tell("send z")
-	z.says(5*time.Second, "heard a 1 5 hello")
+	z.says("heard a 1 5 hello")
 	z.tell("send a 262144")
-	a.says(5*time.Second, "heard z 1 262144")
+	a.says("heard z 1 262144")
 	a.tell("send a")
-	a.says(time.Second, "heard a 1 5 hello")
+	a.says("heard a 1 5 hello")
 	a.tell("send nobody")
-	a.says(time.Second, gossip.ErrUnreachable.Error())
+	a.says(gossip.ErrUnreachable.Error())
 	a.tell("send b 262145")
-	a.says(time.Second, gossip.ErrTooLarge.Error())
+	a.says(gossip.ErrTooLarge.Error())
 
 	z.tell("cast news")
-	a.says(5*time.Second, "heard z 2 4 news")
-	b.says(5*time.Second, "heard z 2 4 news")
+	a.says("heard z 2 4 news")
+	b.says("heard z 2 4 news")
 	z.tell("status")
-	z.says(time.Second, "{Name:a Addr: State:relayed")
+	z.says("{Name:a Addr: State:relayed")
 
 	// A handler that panics costs its message only.
 	a.tell("panic z")
 	a.tell("send z")
-	z.says(5*time.Second, "heard a 1 5 hello")
+	z.says("heard a 1 5 hello")
 	z.tell("stats")
-	z.says(time.Second, "stats panics=1 bad=0")
+	z.says("stats panics=1 bad=0")
 
 	b.cmd.Process.Signal(syscall.SIGTERM)
-	b.says(5*time.Second, "ended")
-	a.says(5*time.Second, "peers [] neighbours []")
+	b.says("ended")
+	a.says("peers [] neighbours []")
 }
 
 func TestStoppedPeerIsDroppedAndHindersNobody(t *testing.T) {
@@ -320,8 +337,8 @@ func TestStoppedPeerIsDroppedAndHindersNobody(t *testing.T) {
 	c.start(a, "1")
 	c.start(b, "1", a)
 	c.start(z, "1", a, b)
-	a.says(10*time.Second, "neighbours [b z]")
-	b.says(10*time.Second, "neighbours [a z]")
+	a.says("neighbours [b z]")
+	b.says("neighbours [a z]")
 	z.cmd.Process.Signal(syscall.SIGSTOP)
 	begin := time.Now()
 	var worst time.Duration
@@ -330,18 +347,21 @@ func TestStoppedPeerIsDroppedAndHindersNobody(t *testing.T) {
 		a.tell("cast x 250000")
 		a.tell("send b")
 		sent := time.Now()
-		b.says(10*time.Second, "heard a 1 5 hello")
+		b.says("heard a 1 5 hello")
 		worst = max(worst, time.Since(sent))
 	}
-	dropped := time.Since(begin) + a.says(3*time.Second, "peers [b] neighbours [b]")
+	dropped := time.Since(begin) + a.says("peers [b] neighbours [b]")
 	t.Logf("dropped after %v; worst delay of another %v", dropped, worst)
-	if dropped > 5*time.Second || worst > 2*time.Second {
-		t.Error("too slow")
+	if dropped > slack*5*time.Second {
+		t.Error("dropped too late")
+	}
+	if worst > dropped/2 { // who waits for the stopped one waits until it is dropped
+		t.Error("the other was hindered")
 	}
 	z.cmd.Process.Signal(syscall.SIGCONT)
-	t.Log("back after ", a.says(5*time.Second, "neighbours [b z]"))
+	t.Log("back after ", a.says("neighbours [b z]"))
 	z.tell("send a")
-	a.says(5*time.Second, "heard z 1 5 hello")
+	a.says("heard z 1 5 hello")
 }
 
 func TestKilledRouterComesBackAtOnce(t *testing.T) {
@@ -349,15 +369,20 @@ func TestKilledRouterComesBackAtOnce(t *testing.T) {
 	a, b := c.prepare("a"), c.prepare("b")
 	c.start(a, "1", b)
 	c.start(b, "1", a)
-	a.says(10*time.Second, "neighbours [b]")
+	a.says("neighbours [b]")
+	soonest := patience
 	for range 3 {
 		b.cmd.Process.Kill()
 		b.cmd.Wait()
-		a.says(2*time.Second, "neighbours []")
+		soonest = min(soonest, a.says("neighbours []"))
 		c.start(b, "1", a)
-		t.Log("back after ", a.says(5*time.Second, "neighbours [b]"))
+		t.Log("back after ", a.says("neighbours [b]"))
 		a.tell("send b")
-		b.says(5*time.Second, "heard a 1 5 hello")
+		b.says("heard a 1 5 hello")
+	}
+	// Silence would be noticed after 4 s, each time; a busy machine is not as late each time.
+	if t.Log("noticed after ", soonest); soonest > 2*time.Second {
+		t.Error("its end is not noticed at once")
 	}
 }
 
@@ -365,14 +390,9 @@ func TestOtherClusterIsRefusedInWordsOnBothSides(t *testing.T) {
 	c := newCluster(t)
 	a := c.start(c.prepare("a"), "1")
 	b := c.start(c.prepare("b"), "2", a)
-	b.says(5*time.Second, "peers []")
-	begin := time.Now()
-	for !a.logged("cluster 1 is not ours, 2") || !b.logged("cluster 1 is not ours, 2") {
-		if time.Since(begin) > 5*time.Second {
-			t.Fatal("no words")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	b.says("peers []")
+	a.logs("cluster 1 is not ours, 2")
+	b.logs("cluster 1 is not ours, 2")
 }
 
 func TestTwinThatOthersReachIsRefused(t *testing.T) {
@@ -380,15 +400,10 @@ func TestTwinThatOthersReachIsRefused(t *testing.T) {
 	b := c.start(c.prepare("b"), "1")
 	a := c.start(c.prepare("a"), "1", b)
 	c.start(c.prepare("twin"), "1", b)
-	a.says(10*time.Second, "peers [b twin] neighbours [b]")
+	a.says("peers [b twin] neighbours [b]")
 	second := c.start(c.prepare("twin"), "1", a)
-	begin := time.Now()
-	for !a.logged("with another key") || !second.logged("with another key") {
-		if time.Since(begin) > 10*time.Second {
-			t.Fatal("no words on both sides")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	a.logs("with another key")
+	second.logs("with another key")
 }
 
 func TestPortInUseIsAnErrorInWords(t *testing.T) {

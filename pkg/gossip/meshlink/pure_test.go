@@ -257,12 +257,16 @@ func TestPeerWhoseConnectionBrokeIsNotListedAsRelayedForAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d doubts
 		d.add(1)
-		if !d.about(1) || d.about(2) {
+		if !d.about(1, doubtFor) || d.about(2, doubtFor) {
 			t.Error("doubt about the wrong one")
 		}
 		time.Sleep(doubtFor + time.Millisecond)
+		if d.about(1, doubtFor) || !d.about(1, lostLately) {
+			t.Error("it is forgotten, or doubted, too long")
+		}
+		time.Sleep(lostLately)
 		d.add(2)
-		if d.about(1) || len(d.lost) != 1 {
+		if d.about(1, lostLately) || len(d.lost) != 1 {
 			t.Error("doubts stay")
 		}
 	})
@@ -292,7 +296,7 @@ func TestEachRouterHasOneLineAndTwinsHaveTwo(t *testing.T) {
 	}
 	members := map[gossip.Peer]uint64{"alpha": 1, "gamma": 3, "delta": 4}
 	var got []string
-	for _, l := range merge(lines, []gossip.Peer{"alpha", "delta", "gamma"}, func(p gossip.Peer) uint64 { return members[p] }) {
+	for _, l := range merge(lines, []gossip.Peer{"alpha", "delta", "gamma"}, func(p gossip.Peer) uint64 { return members[p] }, time.Now()) {
 		got = append(got, fmt.Sprint(l.Name, " ", l.State, " ", l.Addr))
 	}
 	want := []string{
@@ -301,5 +305,38 @@ func TestEachRouterHasOneLineAndTwinsHaveTwo(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestOfTwoRefusalsTheLaterReasonIsShown(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, later := range []int{0, 1} {
+		lines := []carrier.Status{
+			{Name: "beta", Member: 2, State: carrier.Refused, Addr: "192.0.2.2:1", Detail: "0", When: now},
+			{Name: "beta", Member: 2, State: carrier.Refused, Addr: "192.0.2.2:2", Detail: "1", When: now},
+		}
+		lines[later].When = now.Add(time.Second)
+		got := merge(lines, nil, func(gossip.Peer) uint64 { return 0 }, now)
+		if len(got) != 1 || got[0].Detail != fmt.Sprint(later) || got[0].Addr != "192.0.2.2:1" {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// A refused call is remembered for minutes: it may be older than that its router went away.
+func TestAnOldRefusedCallHidesNotThatAPeerIsAway(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	nobody := func(gossip.Peer) uint64 { return 0 }
+	for age, want := range map[time.Duration]State{0: Refused, FreshFor: Refused, FreshFor + time.Second: Dialling} {
+		lines := []carrier.Status{
+			{Name: "beta", State: carrier.Dialling, Addr: "192.0.2.2:1"},
+			{Name: "beta", Member: 2, State: carrier.Refused, Addr: "192.0.2.2", Count: 3, Last: now.Add(-age)},
+		}
+		if got := merge(lines, nil, nobody, now); len(got) != 1 || got[0].State != want || (got[0].Count > 0) != (want == Refused) {
+			t.Errorf("%v after the call: %+v, want one line, %s", age, got, want)
+		}
+		if got := merge(lines[1:], []gossip.Peer{"beta"}, nobody, now); len(got) != 1 || got[0].State != Relayed || got[0].Count != 0 || !got[0].Last.IsZero() {
+			t.Errorf("relayed: %+v", got)
+		}
 	}
 }

@@ -24,6 +24,10 @@ type PeerStatus struct {
 	Last  time.Time
 }
 
+// FreshFor is how long a refused call counts as one that goes on. A peer that is
+// refused calls again within 45 s.
+const FreshFor = 90 * time.Second
+
 // State is how things stand with a peer or an address.
 type State string
 
@@ -42,12 +46,13 @@ func (l *Link) Status() []PeerStatus {
 	return merge(l.carrier.Status(), l.view.Load().peers, func(p gossip.Peer) uint64 {
 		k, _ := l.names.get(meshName(p))
 		return k.memberID
-	})
+	}, time.Now())
 }
 
 // merge makes one line a router of what the carrier says and of whom mesh reaches.
-// memberOf tells who bears a name there, 0 for unknown.
-func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.Peer) uint64) []PeerStatus {
+// memberOf tells who bears a name there, 0 for unknown. An old refused call says
+// less than that its router does not answer now.
+func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.Peer) uint64, now time.Time) []PeerStatus {
 	kept := lines[:0:0]
 	index := func(s carrier.Status) int {
 		return slices.IndexFunc(kept, func(k carrier.Status) bool {
@@ -62,8 +67,10 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 		switch {
 		case i < 0:
 			kept = append(kept, s)
-		case kept[i].State == carrier.Dialling && s.State == carrier.Refused:
+		case kept[i].State == carrier.Dialling && s.State == carrier.Refused && (s.Count == 0 || now.Sub(s.Last) <= FreshFor):
 			kept[i] = s // the address that answers says more
+		case kept[i].State == carrier.Refused && s.State == carrier.Refused && s.When.After(kept[i].When):
+			kept[i].Detail, kept[i].Theirs, kept[i].When = s.Detail, s.Theirs, s.When
 		}
 	}
 	for _, p := range reached {
@@ -71,7 +78,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 		if i := index(s); i < 0 {
 			kept = append(kept, s)
 		} else if kept[i].State != carrier.Connected {
-			kept[i].State = s.State
+			kept[i].State, kept[i].Count, kept[i].Last = s.State, 0, time.Time{}
 		}
 	}
 	var out []PeerStatus

@@ -21,6 +21,9 @@ const lookEvery = time.Second
 // mostly the others have lost it too. Messages are sent that way all the same.
 const doubtFor = 1500 * time.Millisecond
 
+// lostLately is how long after that its name in mesh's topology is no proof that it lives.
+const lostLately = 5 * time.Second
+
 // doubts are the peers whose connection with us has just broken.
 type doubts struct {
 	mu   sync.Mutex
@@ -33,15 +36,16 @@ func (d *doubts) add(m mesh.PeerName) {
 	if d.lost == nil {
 		d.lost = map[mesh.PeerName]time.Time{}
 	}
-	maps.DeleteFunc(d.lost, func(_ mesh.PeerName, when time.Time) bool { return time.Since(when) > doubtFor })
+	maps.DeleteFunc(d.lost, func(_ mesh.PeerName, when time.Time) bool { return time.Since(when) > lostLately })
 	d.lost[m] = time.Now()
 }
 
-func (d *doubts) about(m mesh.PeerName) bool {
+// about reports whether the connection with a peer broke within the last while.
+func (d *doubts) about(m mesh.PeerName, while time.Duration) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	when, ok := d.lost[m]
-	return ok && time.Since(when) <= doubtFor
+	return ok && time.Since(when) <= while
 }
 
 // lose is what the carrier calls when a connection broke.
@@ -132,7 +136,7 @@ func (l *Link) look() {
 		v.uid[d.Name] = d.UID
 		k, named := l.names.seen(d.Name, d.UID)
 		direct := hop == d.Name
-		if !named || !direct && l.doubts.about(d.Name) {
+		if !named || !direct && l.doubts.about(d.Name, doubtFor) {
 			continue
 		}
 		v.peers = append(v.peers, k.name)

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +22,19 @@ func open(t *testing.T, path string) *File {
 		t.Fatal(err)
 	}
 	return f
+}
+
+func TestADamagedFileIsRefusedWithWhatToDo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	if err := open(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "identity beside it") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestTheFileHoldsWhatTheMemoryStoreHolds(t *testing.T) {

@@ -10,11 +10,12 @@ import (
 )
 
 func FuzzConfig(f *testing.F) {
-	configtest.Fuzz(f, decode, accepted,
+	configtest.Fuzz(f, decodeAdd, accepted,
 		`{"cniVersion":"1.0.0","name":"n","type":"macvlan","ipam":{"type":"weave-ipam","network":"blue","subnet":"10.32.4.0/24","socket":"/s","routes":[{"dst":"10.0.0.0/8","gw":"10.32.0.1"}]}}`,
 		`{"name":"n","type":"weave-net","network":"blue","ipam":{"type":"weave-ipam"}}`,
 		`{"name":"n","ipam":{"type":"host-local"}}`,
 		`{"name":"n","type":"ptp","ipam":{"type":"weave-ipam","routes":[null,{},{"dst":"0.0.0.0/0"}]}}`,
+		`{"name":"n","type":"bridge","isGateway":"yes","isDefaultGateway":false,"ipam":{"type":"weave-ipam"}}`,
 	)
 }
 

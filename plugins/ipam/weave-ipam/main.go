@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 
@@ -22,6 +23,10 @@ type config struct {
 	cniconf.Conf
 	Network string `json:"network"` // of weave-net, whose configuration this is too
 
+	// Of the main plugin bridge. In another's they may be anything.
+	IsGateway        json.RawMessage `json:"isGateway"`
+	IsDefaultGateway json.RawMessage `json:"isDefaultGateway"`
+
 	asked []string
 }
 
@@ -39,16 +44,41 @@ func decode(c *cniconf.Call) (*config, error) {
 	var err error
 	conf.asked, err = conf.RequestedIPs(c.Args)
 	p.Check(err)
-	conf.checkRoutes(&p)
 	return conf, p.Err()
+}
+
+// decodeAdd also refuses what only ADD does: attachments from before it was refused
+// are still to be checked and collected.
+func decodeAdd(c *cniconf.Call) (*config, error) {
+	conf, err := decode(c)
+	if err != nil {
+		return nil, err
+	}
+	var p cniconf.Problems
+	if !conf.reachesGateway() {
+		conf.checkGateway(&p)
+		conf.checkRoutes(&p)
+	}
+	return conf, p.Err()
+}
+
+// checkGateway refuses what has the plugin bridge make a gateway of its bridge: of
+// a result without one it takes the subnet's first address, which is some other
+// container's.
+func (conf *config) checkGateway(p *cniconf.Problems) {
+	for _, k := range []struct {
+		name  string
+		value json.RawMessage
+	}{{"isGateway", conf.IsGateway}, {"isDefaultGateway", conf.IsDefaultGateway}} {
+		if string(k.value) == "true" {
+			p.Add("%s: weave-ipam gives %.64q no gateway: the network's is on the bridge of weave-net; leave %s out, or use weave-net", k.name, conf.Type, k.name)
+		}
+	}
 }
 
 // checkRoutes refuses a way out that leads nowhere: a default route without a gw
 // goes by the network's gateway, and the main plugin's containers have none.
 func (conf *config) checkRoutes(p *cniconf.Problems) {
-	if conf.reachesGateway() {
-		return
-	}
 	for i, r := range conf.IPAM.Routes {
 		if r == nil || len(r.GW) > 0 {
 			continue
@@ -88,7 +118,7 @@ func (conf *config) decider() ctl.Decider {
 }
 
 func add(ctx context.Context, c *cniconf.Call) error {
-	conf, err := decode(c)
+	conf, err := decodeAdd(c)
 	if err != nil {
 		return err
 	}

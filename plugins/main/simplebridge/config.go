@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
@@ -31,16 +32,33 @@ func decode(c *cniconf.Call) (*config, error) {
 		return nil, err
 	}
 	var p cniconf.Problems
-	if conf.IPAM.Type == cniconf.WeaveIPAM && conf.IsGateway != nil && *conf.IsGateway {
-		p.Add("isGateway: weave-ipam gives no gateway for the bridge of simplebridge: the network's is on the bridge of weave-net; leave isGateway out, or use weave-net")
-	}
 	conf.setDefaults()
 	conf.mac = conf.CheckMain(c, conf.MTU, &p)
 	if err := attachment.ValidIfName(conf.Bridge); err != nil {
 		p.Add("bridge: %v", err)
 	}
+	if routers(conf.Bridge) {
+		p.Add("bridge %q: that is one of the router's, with a network of many hosts on it: use weave-net for that, or another bridge", conf.Bridge)
+	}
 	return conf, p.Err()
 }
+
+// decodeAdd also refuses a bridge that is to be a gateway and gets no address for
+// it. Attachments from before it was refused are still to be checked and collected.
+func decodeAdd(c *cniconf.Call) (*config, error) {
+	conf, err := decode(c)
+	if err != nil {
+		return nil, err
+	}
+	var p cniconf.Problems
+	if conf.IPAM.Type == cniconf.WeaveIPAM && *conf.IsGateway {
+		p.Add("isGateway: weave-ipam gives no gateway for the bridge of simplebridge: the network's is on the bridge of weave-net; leave isGateway out, or use weave-net")
+	}
+	return conf, p.Err()
+}
+
+// routers reports whether a bridge is, by its name, one that the router makes.
+func routers(bridge string) bool { return bridge == "weave" || strings.HasPrefix(bridge, "wv-") }
 
 func (conf *config) setDefaults() {
 	yes, own := true, conf.IPAM.Type != cniconf.WeaveIPAM

@@ -9,16 +9,17 @@ import (
 )
 
 func FuzzConfig(f *testing.F) {
-	configtest.Fuzz(f, decode, accepted,
+	configtest.Fuzz(f, decodeAdd, accepted,
 		`{"cniVersion":"1.0.0","name":"sb","type":"simplebridge","bridge":"br0","ipam":{"type":"host-local","subnet":"10.1.0.0/16"},"mtu":1400,"isGateway":false}`,
 		`{"name":"n","bridge":"a/b"}`,
+		`{"name":"n","bridge":"weave"}`,
 		`{"name":"n","bridge":"","hairpinMode":null}`,
 	)
 }
 
 // accepted: what the rest of ADD relies on.
 func accepted(t *testing.T, conf *config, _ *cniconf.Call) {
-	if attachment.ValidIfName(conf.Bridge) != nil || conf.HairpinMode == nil || conf.IsGateway == nil || conf.MTU < 0 {
+	if attachment.ValidIfName(conf.Bridge) != nil || routers(conf.Bridge) || conf.HairpinMode == nil || conf.IsGateway == nil || conf.MTU < 0 {
 		t.Fatalf("accepted %+v", conf)
 	}
 	if mac := conf.bridgeMAC(attachment.NSID{Dev: 1, Ino: 2}); len(mac) != 6 || mac[0] != 2 {

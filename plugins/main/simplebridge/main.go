@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
@@ -26,7 +27,7 @@ func main() {
 }
 
 func add(ctx context.Context, c *cniconf.Call) error {
-	conf, err := decode(c)
+	conf, err := decodeAdd(c)
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 // ensureBridge makes the bridge, or takes the one that is there with its MAC and
 // its MTU, and gives it the gateways' addresses.
 func (conf *config) ensureBridge(r *current.Result) (cniconf.Link, error) {
-	link := cniconf.Link{Bridge: conf.Bridge, MTU: conf.MTU, Hairpin: *conf.HairpinMode, MAC: conf.mac}
+	link := cniconf.Link{Bridge: conf.Bridge, Local: true, MTU: conf.MTU, Hairpin: *conf.HairpinMode, MAC: conf.mac}
 	own, err := netdev.OpenNS("/proc/thread-self/ns/net")
 	if err != nil {
 		return link, err
@@ -87,7 +88,11 @@ func (conf *config) ensureBridge(r *current.Result) (cniconf.Link, error) {
 		}
 	}
 	link.BridgeMAC, link.MTU = have.MAC.String(), cmp.Or(conf.MTU, have.MTU)
-	return link, netdev.EnsureBridge(want)
+	err = netdev.EnsureBridge(want)
+	if errors.Is(err, netdev.ErrWrongKind) {
+		err = types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("bridge %q: a device of that name is no bridge", conf.Bridge), err.Error())
+	}
+	return link, err
 }
 
 // bridgeMAC is the same for every plugin that makes the bridge at this moment,

@@ -41,7 +41,7 @@ func (c containerd) prepare(h *netlab.Host, resolver string) error {
 	if err != nil {
 		return err
 	}
-	err = d.WaitFor(20*time.Second, "containerd answers", func() error {
+	err = d.WaitFor(time.Minute, "containerd answers", func() error {
 		_, err := ctr(h, "version")
 		return err
 	})
@@ -58,7 +58,7 @@ func (c containerd) serve(h *netlab.Host, name, script string) error {
 	if err != nil {
 		return err
 	}
-	err = d.WaitFor(20*time.Second, name+" runs", func() error {
+	err = d.WaitFor(time.Minute, name+" runs", func() error {
 		out, err := ctr(h, "task", "ls")
 		if err == nil && !strings.Contains(out, "RUNNING") {
 			err = fmt.Errorf("tasks: %s", out)
@@ -83,7 +83,7 @@ func (containerd) remove(h *netlab.Host, name string) error {
 	if _, err := ctr(h, "task", "kill", "-s", "KILL", name); err != nil {
 		return err
 	}
-	return netlab.Wait(10*time.Second, name+" is gone", func() error {
+	return netlab.Wait(time.Minute, name+" is gone", func() error {
 		out, err := ctr(h, "container", "ls", "-q")
 		if err == nil && strings.TrimSpace(out) != "" {
 			err = fmt.Errorf("containers: %s", out)

@@ -52,7 +52,7 @@ type runtime interface {
 const image = "localhost/weave-e2e:1"
 
 // fetchIn bounds how long the server may take to start, and its name to be known.
-const fetchIn = 5 * time.Second
+const fetchIn = 30 * time.Second
 
 func main() {
 	var (
@@ -215,7 +215,7 @@ func fetch(get func(url string) (string, error), where, want string) error {
 
 // nothingLeft looks for interfaces and attachments of containers.
 func nothingLeft(h *netlab.Host, net network) error {
-	return netlab.Wait(5*time.Second, "no attachment is left", func() error {
+	return netlab.Wait(30*time.Second, "no attachment is left", func() error {
 		links, err := h.Run("ip", "-o", "link", "show", "type", "veth")
 		if err != nil {
 			return err

@@ -45,7 +45,7 @@ func (w weave) up(hosts []*netlab.Host) error {
 		}
 	}
 	return each(hosts, func(h *netlab.Host) error {
-		return h.Router().WaitFor(15*time.Second, "weave status says that ADD can be served", func() error {
+		return h.Router().WaitFor(time.Minute, "weave status says that ADD can be served", func() error {
 			_, err := h.Run(w.program(), "status")
 			return err
 		})

@@ -36,8 +36,9 @@ const (
 // does no harm.
 const keepFor = 30 * 24 * time.Hour
 
-// seenStep is how far the time of a host's entry may lag, so that the file is not
-// written for its sake alone.
+// seenStep is what the time of a host's entry is rounded down to, so that the file
+// is not written for its sake alone. All that are reached now have one time, and of
+// more than are kept the same ones stay.
 const seenStep = time.Hour
 
 // Host is where one host was reached.
@@ -111,17 +112,27 @@ func Save(path string, hosts []Host) error {
 }
 
 // Merge is what to keep of the hosts of before and of those that are reached now,
-// the latest first. gone tells who has left the cluster.
+// the latest first, and those of one time by name. gone tells who has left the cluster.
+//
+// None of before was seen later than the latest of now: there the clock was ahead,
+// and must not make those of now too old.
 func Merge(before, now []Host, gone func(Host) bool) []Host {
 	var all []Host
+	var latest time.Time
 	for _, h := range now {
-		i := slices.IndexFunc(before, func(b Host) bool { return b.Name == h.Name })
-		if i >= 0 && before[i].Member == h.Member && slices.Equal(before[i].Addrs, addrsOf(h)) && h.Seen.Sub(before[i].Seen).Abs() < seenStep {
-			h.Seen = before[i].Seen
+		h.Seen = h.Seen.Truncate(seenStep)
+		if h.Seen.After(latest) {
+			latest = h.Seen
 		}
 		all = append(all, h)
 	}
-	return slices.DeleteFunc(tidy(append(all, before...)), gone)
+	for _, h := range before {
+		if len(now) > 0 && h.Seen.After(latest) {
+			h.Seen = latest
+		}
+		all = append(all, h)
+	}
+	return slices.DeleteFunc(tidy(all), gone)
 }
 
 // Equal reports whether two lists need not be told apart on disk.

@@ -123,8 +123,35 @@ func TestHostsAreForgottenThatLeftOrWereNotSeenWhileOthersWere(t *testing.T) {
 	for i := range 10 * MaxHosts {
 		many = append(many, host(fmt.Sprint("h", i), day0.Add(time.Duration(i)*time.Minute), "192.0.2.1:1"))
 	}
-	if got := Merge(before, many, nobody); len(got) != MaxHosts || got[0].Name != "h639" {
+	if got := Merge(before, many, nobody); len(got) != MaxHosts || got[0].Name != "h600" { // of the latest hour, the first by name
 		t.Errorf("of many %d are kept, the first %v", len(got), got[0])
+	}
+}
+
+func TestOfMoreHostsThanAreKeptTheSameStay(t *testing.T) {
+	reached := func(now time.Time) (out []Host) {
+		for i := range 2 * MaxHosts {
+			out = append(out, host(fmt.Sprint("h", i), now, "192.0.2.1:1"))
+		}
+		return out
+	}
+	first := Merge(nil, reached(day0.Add(time.Minute)), nobody)
+	if soon := Merge(first, reached(day0.Add(time.Minute+2*time.Second)), nobody); len(first) != MaxHosts || !Equal(soon, first) {
+		t.Errorf("two seconds later the file changes: %v, then %v", names(first), names(soon))
+	}
+	if late := Merge(first, reached(day0.Add(seenStep)), nobody); Equal(late, first) || names(late) != names(first) {
+		t.Errorf("a step later: %v", late)
+	}
+}
+
+func TestAClockThatRanAheadCostsNoHost(t *testing.T) {
+	before := []Host{host("b", day0.Add(2*keepFor), "192.0.2.2:1"), host("c", day0.Add(2*keepFor), "192.0.2.3:1")}
+	got := Merge(before, []Host{host("b", day0, "192.0.2.2:1")}, nobody)
+	if want := []Host{host("b", day0, "192.0.2.2:1"), host("c", day0, "192.0.2.3:1")}; !Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if got := Merge(before, nil, nobody); !Equal(got, before) {
+		t.Errorf("with nobody to tell the time by: %v", got)
 	}
 }
 

@@ -43,7 +43,8 @@ type book struct {
 	salt string
 
 	mu       sync.Mutex
-	targets  []string // host:port
+	targets  []string        // host:port
+	homes    map[string]bool // targets that lead to ourselves and nowhere else
 	learned  map[gossip.Peer][]netip.AddrPort
 	places   map[netip.AddrPort]*place
 	failed   map[gossip.Peer]time.Time // when no address of a peer answered
@@ -58,6 +59,7 @@ type place struct {
 	sure    time.Time   // when it last answered
 	penalty time.Duration
 	after   time.Time    // do not dial before
+	settled time.Time    // when the last attempt ended
 	err     error        // of the last attempt, nil if it led to a session
 	no      *Refusal     // why one of us refused, when err is that
 	other   *secretError // likewise, when the secrets differ
@@ -73,7 +75,7 @@ type trouble struct {
 func newBook(self gossip.Peer, port uint16) *book {
 	return &book{
 		self: self, port: port, salt: rand.Text(), learned: map[gossip.Peer][]netip.AddrPort{}, places: map[netip.AddrPort]*place{},
-		failed: map[gossip.Peer]time.Time{}, troubles: map[string]trouble{},
+		failed: map[gossip.Peer]time.Time{}, troubles: map[string]trouble{}, homes: map[string]bool{},
 	}
 }
 
@@ -125,6 +127,24 @@ func (b *book) allTargets() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.targets)
+}
+
+// called notes where a target has led, after its addresses were called, and reports
+// whether it has just turned out that every target leads to ourselves.
+func (b *book) called(target string, addrs []netip.AddrPort) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := b.onlySelf()
+	b.homes[target] = len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a netip.AddrPort) bool {
+		p := b.places[a]
+		return p == nil || p.peer != b.self
+	})
+	return !before && b.onlySelf()
+}
+
+// onlySelf reports whether every target leads to ourselves; b.mu is held.
+func (b *book) onlySelf() bool {
+	return len(b.targets) > 0 && !slices.ContainsFunc(b.targets, func(t string) bool { return !b.homes[t] })
 }
 
 // learn replaces what is known of a peer's addresses; none: the peer is forgotten.
@@ -237,8 +257,8 @@ func (b *book) forgetPlace() {
 	}
 }
 
-// settle records what came of dialling an address, and reports whether that is
-// news. peer is who answered, "" if nobody.
+// settle records what came of dialling an address, and ends the claim on it. peer
+// is who answered, "" if nobody; no is the refusal in err, if it is one.
 func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -247,7 +267,7 @@ func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal
 		return
 	}
 	now := time.Now()
-	p.busy, p.err, p.no, p.other, p.after = false, err, nil, nil, time.Time{}
+	p.busy, p.settled, p.err, p.no, p.other, p.after = false, now, err, nil, nil, time.Time{}
 	errors.As(err, &p.other)
 	if no != nil && !no.quiet() {
 		p.no = no

@@ -17,9 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -113,11 +111,7 @@ func New(cfg Config) (*Carrier, error) {
 	return c, nil
 }
 
-// knockPrefix begins every knock, also one that was made with another secret (see
-// identity).
-const knockPrefix = "weave-knock-"
-
-var errOtherSecret = errors.New("it is a weave router with another cluster secret, or without one: compare the secret files of both hosts")
+var errOtherSecret = errors.New("it looks like a weave router with another cluster secret, or without one: compare the secret files of both hosts")
 
 // noteKnock tells the door who has passed the check of the knock.
 func noteKnock(check func(*tls.ClientHelloInfo) (*tls.Config, error)) func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -126,7 +120,7 @@ func noteKnock(check func(*tls.ClientHelloInfo) (*tls.Config, error)) func(*tls.
 		if m, ok := h.Conn.(*meter); ok && err == nil {
 			m.knocked()
 		}
-		if err != nil && slices.ContainsFunc(h.SupportedProtos, func(p string) bool { return strings.HasPrefix(p, knockPrefix) }) {
+		if err != nil && identity.LooksLikeKnock(h.SupportedProtos) {
 			return nil, errOtherSecret
 		}
 		return conf, err
@@ -224,7 +218,7 @@ func (c *Carrier) inbound(ctx context.Context, raw net.Conn, from netip.AddrPort
 func (c *Carrier) carry(ctx context.Context, s *session) {
 	log := c.cfg.Log.With("peer", s.hello.Name, "address", s.addr)
 	c.stats.Sessions.Add(1)
-	c.calls.welcome(s.hello.Name, s.hello.MemberID)
+	c.calls.welcome(s.hello.Name, s.hello.MemberID, s.addr.Addr())
 	log.Info("peer connected", "incarnation", s.hello.Incarnation)
 	c.catchUp(s)
 	err := s.run(ctx)

@@ -161,6 +161,9 @@ func (d *dialler) callTarget(ctx context.Context, target string, wanted func(gos
 	d.found[target] = found{addrs, time.Now()}
 	d.mu.Unlock()
 	d.dialAll(ctx, addrs, wanted)
+	if d.book.called(target, addrs) {
+		d.cfg.Log.Warn("every PEER leads to this host itself: name another host", "peers", d.book.allTargets())
+	}
 }
 
 // callPeer dials a peer at the addresses that its record tells, one soon after

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,6 +208,17 @@ func TestTableDecidesOnceForTwoSides(t *testing.T) {
 	}
 	if r, no := tab.settle(sessionWith("p", 1, 5, true, 0), 8); no != nil || r != old {
 		t.Error("the later decision lost")
+	}
+}
+
+func TestATwinOfAPeerThatHasFallenSilentIsTriedAgain(t *testing.T) {
+	for silent, words := range map[time.Duration]string{0: "a name of its own", lateBeat + time.Second: "is tried again"} {
+		old := sessionWith("p", 1, 5, false, time.Minute)
+		old.heard.Store(int64(time.Minute - silent))
+		tab := &table{live: map[gossip.Peer]*session{"p": old}}
+		if no := tab.refuse(Hello{Name: "p", MemberID: 2}); no == nil || no.Code != conflict || !strings.Contains(no.Words, words) {
+			t.Errorf("silent for %v: %+v, want %q", silent, no, words)
+		}
 	}
 }
 

@@ -35,6 +35,8 @@ func (c refusedCall) same(d refusedCall) bool {
 	return c.name == d.name && c.member == d.member && (c.name != "" || c.addr == d.addr)
 }
 
+func (c refusedCall) old() bool { return time.Since(c.last) > rememberFor }
+
 // refusedCalls remembers the latest of them. Its methods may be called from any
 // goroutine.
 type refusedCalls struct {
@@ -47,6 +49,7 @@ func (r *refusedCalls) note(c refusedCall) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.count, c.last = 1, time.Now()
+	r.list = slices.DeleteFunc(r.list, refusedCall.old)
 	if i := slices.IndexFunc(r.list, c.same); i >= 0 {
 		c.count += r.list[i].count
 		r.list[i] = c
@@ -56,10 +59,9 @@ func (r *refusedCalls) note(c refusedCall) {
 	r.list = append(r.list, c)
 }
 
-// makeRoom forgets what is old and, where there are too many still, who called
-// least often, and of those the one that called longest ago.
+// makeRoom forgets, where there are too many, who called least often, and of those
+// the one that called longest ago.
 func (r *refusedCalls) makeRoom(strangers bool) {
-	r.list = slices.DeleteFunc(r.list, func(c refusedCall) bool { return time.Since(c.last) > rememberFor })
 	n, worst := 0, -1
 	for i, c := range r.list {
 		if (c.name == "") != strangers {
@@ -79,16 +81,23 @@ func (r *refusedCalls) makeRoom(strangers bool) {
 	}
 }
 
-// welcome forgets a member that is refused no more.
-func (r *refusedCalls) welcome(name gossip.Peer, member uint64) {
+// welcome forgets a member that is refused no more, and the stranger at its
+// address: that it was, before its secret was mended. One that is still there
+// behind the same address calls again.
+func (r *refusedCalls) welcome(name gossip.Peer, member uint64, addr netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = slices.DeleteFunc(r.list, func(c refusedCall) bool { return c.name == name && (c.member == member || c.member == 0) })
+	r.list = slices.DeleteFunc(r.list, func(c refusedCall) bool {
+		if c.name == "" {
+			return c.addr == addr
+		}
+		return c.name == name && (c.member == member || c.member == 0)
+	})
 }
 
 // all are those that are not too old.
 func (r *refusedCalls) all() []refusedCall {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(r.list), func(c refusedCall) bool { return time.Since(c.last) > rememberFor })
+	return slices.DeleteFunc(slices.Clone(r.list), refusedCall.old)
 }

@@ -29,7 +29,7 @@ func TestARefusalShowsOnBothSidesUntilItIsMended(t *testing.T) {
 	s := loadSecret(t, secretFile(t))
 	a := start(t, "a", s, inCluster("1111"))
 	b := start(t, "b", s, inCluster("2222"), calls(a.addr))
-	within(t, 5*time.Second, "lines on both sides", func() bool {
+	eventually(t, "lines on both sides", func() bool {
 		return a.shows("b", Refused, "127.", "weave reset") && b.shows("a", Refused, a.addr.String(), "weave reset")
 	})
 	if st := a.Status(); len(st) != 1 || st[0].Count == 0 || time.Since(st[0].Last) > time.Minute || st[0].Member != b.id.MemberID() {
@@ -40,18 +40,18 @@ func TestARefusalShowsOnBothSidesUntilItIsMended(t *testing.T) {
 	}
 	b.cluster.set("1111")
 	b.Recheck()
-	within(t, 2*time.Second, "one line, connected", func() bool {
+	eventually(t, "one line, connected", func() bool {
 		return a.shows("b", Connected, "", "") && len(a.Status()) == 1 && b.shows("a", Connected, "", "") && len(b.Status()) == 1
 	})
 	b.stop()
-	within(t, 5*time.Second, "b is gone, and no old refusal comes back", func() bool { return len(a.Status()) == 0 })
+	eventually(t, "b is gone, and no old refusal comes back", func() bool { return len(a.Status()) == 0 })
 }
 
 func TestAnotherSecretShowsOnBothSides(t *testing.T) {
 	t.Parallel()
 	a := start(t, "a", loadSecret(t, secretFile(t)))
 	b := start(t, "b", loadSecret(t, secretFile(t)), calls(a.addr))
-	within(t, 5*time.Second, "lines on both sides", func() bool {
+	eventually(t, "lines on both sides", func() bool {
 		return a.shows("", Refused, "127.", "another cluster secret") && b.shows("", Refused, a.addr.String(), "is the cluster secret the same")
 	})
 	conn, err := net.Dial("tcp", a.addr.String()) // one that is no router makes no line
@@ -60,7 +60,7 @@ func TestAnotherSecretShowsOnBothSides(t *testing.T) {
 	}
 	fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
 	conn.Close()
-	within(t, 5*time.Second, "the stranger is counted", func() bool { return a.stats.Strangers.Load() > 1 })
+	eventually(t, "the stranger is counted", func() bool { return a.stats.Strangers.Load() > 1 })
 	if st := a.Status(); len(st) != 1 {
 		t.Errorf("status %+v", st)
 	}
@@ -71,10 +71,10 @@ func TestATwinIsShownBesideTheOneThatIsConnected(t *testing.T) {
 	s := loadSecret(t, secretFile(t))
 	a := start(t, "a", s)
 	first := start(t, "twin", s, calls(a.addr))
-	within(t, 5*time.Second, "the first twin", func() bool { return a.has("twin") })
+	eventually(t, "the first twin", func() bool { return a.has("twin") })
 	second := start(t, "twin", s, calls(a.addr, first.addr))
 	const words = "with another key"
-	within(t, 5*time.Second, "both twins at a, refusals at both twins", func() bool {
+	eventually(t, "both twins at a, refusals at both twins", func() bool {
 		return a.shows("twin", Connected, "", "") && a.shows("twin", Refused, "127.", words) &&
 			second.shows("a", Refused, a.addr.String(), words) && second.shows("twin", Refused, first.addr.String(), words) &&
 			first.shows("twin", Refused, "127.", words)
@@ -97,6 +97,59 @@ func TestARefusedAddressIsCalledAgain(t *testing.T) {
 	})
 }
 
+// What made a peer refuse us, or us it, may have ended with our own change.
+func TestARefusedAddressIsCalledAtOnceWhenAllIsForgiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook("a", DefaultPort)
+		addr, nobody := netip.MustParseAddrPort("192.0.2.1:6783"), func(gossip.Peer) bool { return false }
+		b.claim(addr, nobody)
+		no := &Refusal{Code: conflict, Words: "cluster", Peer: "b", Member: 7}
+		b.settle(addr, "b", no, no)
+		if b.claim(addr, nobody) {
+			t.Error("there is no penalty")
+		}
+		b.forgive()
+		if !b.claim(addr, nobody) {
+			t.Error("it is not called again")
+		}
+	})
+}
+
+func TestARefusedLineHasTheLaterReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r refusedCalls
+		r.note(refusedCall{name: "b", member: 7, addr: netip.MustParseAddr("192.0.2.1"), words: "later", theirs: true})
+		for _, older := range []bool{true, false} {
+			lines := []Status{{Name: "b", Member: 7, Addr: "192.0.2.1:6783", State: Refused, Detail: "of the dial", When: time.Now().Add(time.Second)}}
+			if older {
+				lines[0].When = time.Now().Add(-time.Second)
+			}
+			out := r.status(lines)
+			if l := lines[0]; len(out) != 0 || (l.Detail == "later") != older || l.Theirs != older || l.Count != 0 {
+				t.Errorf("older %v: %+v, %+v", older, l, out)
+			}
+		}
+	})
+}
+
+func TestARouterWhoseTargetsAllLeadToItselfSaysSo(t *testing.T) {
+	t.Parallel()
+	s := loadSecret(t, secretFile(t))
+	own, other := loopback(), start(t, "b", s)
+	a := start(t, "a", s, listen(own), calls(own))
+	eventually(t, "it has noticed", a.OnlySelf)
+	if n := strings.Count(a.log.String(), "every PEER leads to this host itself"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if err := a.Connect(other.addr.String()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another host", func() bool { return a.has("b") })
+	if a.OnlySelf() {
+		t.Error("it says so beside another target")
+	}
+}
+
 func TestTheMemoryOfRefusalsIsBoundedAndStrangersPushOutNoMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r refusedCalls
@@ -117,12 +170,16 @@ func TestTheMemoryOfRefusalsIsBoundedAndStrangersPushOutNoMember(t *testing.T) {
 		if n := len(r.all()); n != maxCallers+maxStrangers || found["often"+addr.String()] != 1001 || found["192.0.2.9"] != 1000 {
 			t.Errorf("%d remembered: %v", n, found)
 		}
-		r.welcome("often", 1)
-		if n := len(r.all()); n != maxCallers+maxStrangers-1 {
+		r.welcome("often", 1, addr)
+		if n := len(r.all()); n != maxCallers+maxStrangers-2 { // also the stranger that it was at its address
 			t.Errorf("%d remembered after a welcome", n)
 		}
 		if time.Sleep(rememberFor + time.Second); len(r.all()) != 0 {
 			t.Errorf("after %v: %v", rememberFor, r.all())
+		}
+		r.note(refusedCall{addr: netip.MustParseAddr("192.0.2.9")})
+		if all := r.all(); len(r.list) != 1 || len(all) != 1 || all[0].count != 1 {
+			t.Errorf("old calls are kept, or counted: %v", r.list)
 		}
 	})
 }

@@ -36,6 +36,7 @@ type session struct {
 	addr    netip.AddrPort // of the peer
 	seq     uint64         // the number of the decision for it
 	since   time.Time
+	heard   atomic.Int64 // when a frame last came, in nanoseconds from since
 
 	hooks hooks
 	again chan struct{} // cap 1: tell the peer our Hello once more
@@ -82,6 +83,9 @@ func (s *session) close(reason error) {
 	}
 	s.shutInner()
 }
+
+// quiet is how long the peer has said nothing: more than a beat, and it may be gone.
+func (s *session) quiet() time.Duration { return time.Since(s.since) - time.Duration(s.heard.Load()) }
 
 // isClosed reports whether close was called.
 func (s *session) isClosed() bool {
@@ -243,6 +247,7 @@ func (s *session) inward(inner net.Conn) error {
 		if err != nil {
 			return err
 		}
+		s.heard.Store(int64(time.Since(s.since)))
 		if err := s.take(inner, k, body); err != nil {
 			return err
 		}

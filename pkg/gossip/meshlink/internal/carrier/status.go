@@ -26,9 +26,10 @@ type Status struct {
 	Member uint64      // 0 where it is not known
 	Addr   string      // where we reach it; "" if it called us, without a port if it was refused then
 	State  State
-	Detail string // why not connected, in words
-	Theirs bool   // of a refused one: it refuses us
-	Hello  Hello  // of a connected peer, as it last said
+	Detail string    // why not connected, in words
+	Theirs bool      // of a refused one: it refuses us
+	Hello  Hello     // of a connected peer, as it last said
+	When   time.Time // of a refused one: when that was said
 
 	// Of a router that called us and was refused: how often, and when last.
 	Count uint64
@@ -52,20 +53,24 @@ func (c *Carrier) Status() []Status {
 	return append(out, c.calls.status(out)...)
 }
 
-// status lists the refused calls of those that have no line yet.
+// status lists the refused calls of those that have no line yet. Of one that has, as
+// one who refuses or is refused, the line gets the later reason.
 func (r *refusedCalls) status(lines []Status) (out []Status) {
 	for _, c := range r.all() {
-		shown := slices.ContainsFunc(lines, func(l Status) bool {
+		i := slices.IndexFunc(lines, func(l Status) bool {
 			if c.name == "" {
 				a, err := netip.ParseAddrPort(l.Addr)
 				return err == nil && a.Addr() == c.addr && l.State == Refused
 			}
 			return l.Name == c.name && l.Member == c.member
 		})
-		if !shown {
+		switch {
+		case i < 0:
 			out = append(out, Status{
-				Name: c.name, Member: c.member, Addr: c.addr.String(), State: Refused, Detail: c.words, Theirs: c.theirs, Count: c.count, Last: c.last,
+				Name: c.name, Member: c.member, Addr: c.addr.String(), State: Refused, Detail: c.words, Theirs: c.theirs, When: c.last, Count: c.count, Last: c.last,
 			})
+		case lines[i].State == Refused && c.last.After(lines[i].When):
+			lines[i].Detail, lines[i].Theirs, lines[i].When = c.words, c.theirs, c.last
 		}
 	}
 	slices.SortFunc(out, byNameAndAddr)
@@ -95,10 +100,10 @@ func (b *book) status(live map[gossip.Peer]uint64) []Status {
 			continue
 		}
 		if p.no != nil {
-			line.State, line.Member, line.Theirs = Refused, p.no.Member, p.no.Remote
+			line.State, line.Member, line.Theirs, line.When = Refused, p.no.Member, p.no.Remote, p.settled
 		}
 		if p.other != nil {
-			line.State, line.Theirs = Refused, p.other.theirs
+			line.State, line.Theirs, line.When = Refused, p.other.theirs, p.settled
 		}
 		if p.err != nil {
 			line.Detail = plain(p.err.Error())
@@ -128,6 +133,13 @@ func (c *Carrier) Learn(p gossip.Peer, addrs []netip.AddrPort) {
 	if c.book.learn(p, addrs) {
 		c.dialSoon()
 	}
+}
+
+// OnlySelf reports whether there are targets and all of them lead to this router itself.
+func (c *Carrier) OnlySelf() bool {
+	c.book.mu.Lock()
+	defer c.book.mu.Unlock()
+	return c.book.onlySelf()
 }
 
 // Connect adds a target, host[:port], that is dialled from now on.

@@ -29,6 +29,9 @@ type table struct {
 // simultaneous dial: a peer that dials us then has lost it.
 const settled = greetWithin
 
+// lateBeat is a silence in which a peer that lives would have been heard.
+const lateBeat = beatEvery * 3 / 2
+
 // refuse reports why a session with this peer cannot be, judged by those that
 // are. Both sides ask it.
 func (t *table) refuse(h Hello) *Refusal {
@@ -42,6 +45,9 @@ func (t *table) refuse(h Hello) *Refusal {
 		return &Refusal{Code: full, Words: fmt.Sprintf("this router has %d peers already", maxPeers)}
 	case old == nil:
 		return nil
+	case old.hello.MemberID != h.MemberID && old.quiet() > lateBeat:
+		return &Refusal{Code: conflict, Words: fmt.Sprintf("%q was connected a moment ago with another key and has fallen silent: "+
+			"this connection is tried again, and taken as soon as that one has ended", h.Name)}
 	case old.hello.MemberID != h.MemberID:
 		return &Refusal{Code: conflict, Words: fmt.Sprintf("another host is connected as %q, with another key: "+
 			"give one of the two a name of its own with --name (cloned machines share a machine-id)", h.Name)}
