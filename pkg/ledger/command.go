@@ -1,0 +1,122 @@
+package ledger
+
+import (
+	"net/netip"
+
+	"github.com/weave-cni/weave-cni/pkg/addr"
+)
+
+// Command is one entry of the log: exactly one of the pointers is set.
+//
+// From and Seq make it happen exactly once: the state remembers the last command
+// of each member and its result, answers a repetition with that result and
+// refuses an older one. So a member has one command under way at a time, and its
+// Seq only ever grows. From 0 claims no author: nothing is remembered.
+type Command struct {
+	From MemberID `cbor:"1,keyasint,omitempty"`
+	Seq  uint64   `cbor:"2,keyasint,omitempty"`
+
+	Found      *Found      `cbor:"10,keyasint,omitempty"`
+	Join       *Join       `cbor:"11,keyasint,omitempty"`
+	Leave      *Leave      `cbor:"12,keyasint,omitempty"`
+	Take       *Take       `cbor:"13,keyasint,omitempty"`
+	TakeAddr   *TakeAddr   `cbor:"14,keyasint,omitempty"`
+	Give       *Give       `cbor:"15,keyasint,omitempty"`
+	AddNetwork *AddNetwork `cbor:"16,keyasint,omitempty"`
+	DelNetwork *DelNetwork `cbor:"17,keyasint,omitempty"`
+}
+
+// Found makes the cluster: its id, and its default network. First of all commands.
+type Found struct {
+	Cluster string  `cbor:"1,keyasint"` // random, 1 to MaxName bytes
+	Network Network `cbor:"2,keyasint"`
+}
+
+// Join makes a host a member. A live member of the same name and another id is
+// thereby replaced. Joining again is no error.
+type Join struct {
+	Member Member `cbor:"1,keyasint"` // ID and Name
+}
+
+// Leave says that the member has stopped using every address of its blocks. They go to the pool.
+type Leave struct {
+	ID MemberID `cbor:"1,keyasint"`
+}
+
+// Take asks for about Want addresses of a subnet from its pool. The answer is
+// power-of-two blocks aligned on their size: Want rounded up to a power of two,
+// but at most a fair part of the pool (one of members+1 parts, rounded down, at
+// least one address); in several pieces only where the pool has no single one.
+// Less than Want is a success: ask again for more, the parts shrink with the pool.
+//
+// Early says that nobody waits for the addresses: then a member that already
+// holds its share of the subnet is refused (CodeShare) rather than served, so
+// that hosts that provide for later do not drain a small subnet between them.
+// Without Early a pool that has anything gives at least one address.
+type Take struct {
+	ID      MemberID     `cbor:"1,keyasint"`
+	Network string       `cbor:"2,keyasint"` // name
+	Subnet  netip.Prefix `cbor:"3,keyasint"` // one of the network's
+	Want    uint64       `cbor:"4,keyasint"` // addresses, at least 1
+	Early   bool         `cbor:"5,keyasint,omitempty"`
+}
+
+// TakeAddr asks for one address. From the pool, or one's own already: granted. Another's: CodeTaken.
+type TakeAddr struct {
+	ID      MemberID   `cbor:"1,keyasint"`
+	Network string     `cbor:"2,keyasint"`
+	Addr    netip.Addr `cbor:"3,keyasint"`
+}
+
+// Give returns ranges to the pool. The owner has stopped using them, durably,
+// before it says so. All of them are the member's own, or none is given.
+type Give struct {
+	ID      MemberID     `cbor:"1,keyasint"`
+	Network string       `cbor:"2,keyasint"`
+	Ranges  []addr.Range `cbor:"3,keyasint"` // at most 4096
+}
+
+// AddNetwork defines a network. Besides the subnets that Network names, the
+// machine chooses one for each Choice, so that two hosts that create networks at
+// once never choose the same.
+type AddNetwork struct {
+	Network Network  `cbor:"1,keyasint"`
+	Choose  []Choice `cbor:"2,keyasint,omitempty"`
+}
+
+// Choice asks for the first subnet of length Bits inside From that overlaps no network.
+type Choice struct {
+	From netip.Prefix `cbor:"1,keyasint"`
+	Bits int          `cbor:"2,keyasint"`
+}
+
+// DelNetwork removes a network of which nobody owns a block any more.
+type DelNetwork struct {
+	Name string `cbor:"1,keyasint"`
+}
+
+// kinds counts the things that a command says.
+func (c Command) kinds() (n int) {
+	for _, set := range []bool{c.Found != nil, c.Join != nil, c.Leave != nil, c.Take != nil,
+		c.TakeAddr != nil, c.Give != nil, c.AddNetwork != nil, c.DelNetwork != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// author is the member in whose name a command acts, 0 when it is in nobody's.
+func (c Command) author() MemberID {
+	switch {
+	case c.Leave != nil:
+		return c.Leave.ID
+	case c.Take != nil:
+		return c.Take.ID
+	case c.TakeAddr != nil:
+		return c.TakeAddr.ID
+	case c.Give != nil:
+		return c.Give.ID
+	}
+	return 0
+}
