@@ -12,6 +12,10 @@ import (
 // of each member and its result, answers a repetition with that result and
 // refuses an older one. So a member has one command under way at a time, and its
 // Seq only ever grows. From 0 claims no author: nothing is remembered.
+//
+// Of the command itself a digest is remembered. Another one under the number of
+// the last is refused: it comes from a copy of that member's state directory, and
+// would else be told that what the other had asked for was done for it.
 type Command struct {
 	From MemberID `cbor:"1,keyasint,omitempty"`
 	Seq  uint64   `cbor:"2,keyasint,omitempty"`
@@ -24,6 +28,7 @@ type Command struct {
 	Give       *Give       `cbor:"15,keyasint,omitempty"`
 	AddNetwork *AddNetwork `cbor:"16,keyasint,omitempty"`
 	DelNetwork *DelNetwork `cbor:"17,keyasint,omitempty"`
+	Retire     *Retire     `cbor:"18,keyasint,omitempty"`
 }
 
 // Found makes the cluster: its id, and its default network. First of all commands.
@@ -32,14 +37,25 @@ type Found struct {
 	Network Network `cbor:"2,keyasint"`
 }
 
-// Join makes a host a member. A live member of the same name and another id is
-// thereby replaced. Joining again is no error.
+// Join makes a host a member. The members of the same name, and another id, that
+// have not left are followed by it: where its Place proves that they have ended
+// (Place.Succeeds) they leave and all their blocks are the newcomer's, by this one
+// entry; else the live one is replaced, and keeps its blocks.
+//
+// Joining again is no error. A member that does so itself (From) says thereby
+// where it runs now.
 type Join struct {
-	Member Member `cbor:"1,keyasint"` // ID and Name
+	Member Member `cbor:"1,keyasint"` // ID, Name and Place
 }
 
 // Leave says that the member has stopped using every address of its blocks. They go to the pool.
 type Leave struct {
+	ID MemberID `cbor:"1,keyasint"`
+}
+
+// Retire is the operator's word, through any member, that a host is destroyed: it
+// has left, and its blocks are in the pool. Said again it changes nothing.
+type Retire struct {
 	ID MemberID `cbor:"1,keyasint"`
 }
 
@@ -52,7 +68,8 @@ type Leave struct {
 // Early says that nobody waits for the addresses: then a member that already
 // holds its share of the subnet is refused (CodeShare) rather than served, so
 // that hosts that provide for later do not drain a small subnet between them.
-// Without Early a pool that has anything gives at least one address.
+// Without Early a pool that has anything gives at least one address. A pool that
+// has nothing notes the Need.
 type Take struct {
 	ID      MemberID     `cbor:"1,keyasint"`
 	Network string       `cbor:"2,keyasint"` // name
@@ -61,7 +78,8 @@ type Take struct {
 	Early   bool         `cbor:"5,keyasint,omitempty"`
 }
 
-// TakeAddr asks for one address. From the pool, or one's own already: granted. Another's: CodeTaken.
+// TakeAddr asks for one address. From the pool, or one's own already: granted. Another's: CodeTaken, and
+// the Need is noted.
 type TakeAddr struct {
 	ID      MemberID   `cbor:"1,keyasint"`
 	Network string     `cbor:"2,keyasint"`
@@ -98,7 +116,7 @@ type DelNetwork struct {
 // kinds counts the things that a command says.
 func (c Command) kinds() (n int) {
 	for _, set := range []bool{c.Found != nil, c.Join != nil, c.Leave != nil, c.Take != nil,
-		c.TakeAddr != nil, c.Give != nil, c.AddNetwork != nil, c.DelNetwork != nil} {
+		c.TakeAddr != nil, c.Give != nil, c.AddNetwork != nil, c.DelNetwork != nil, c.Retire != nil} {
 		if set {
 			n++
 		}
@@ -109,6 +127,8 @@ func (c Command) kinds() (n int) {
 // author is the member in whose name a command acts, 0 when it is in nobody's.
 func (c Command) author() MemberID {
 	switch {
+	case c.Join != nil:
+		return c.Join.Member.ID
 	case c.Leave != nil:
 		return c.Leave.ID
 	case c.Take != nil:

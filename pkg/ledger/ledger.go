@@ -38,6 +38,36 @@ type Member struct {
 
 	// Since is the index of the entry by which it joined. Apply sets it.
 	Since uint64 `cbor:"5,keyasint,omitempty"`
+
+	// Place is where it runs, as it said last.
+	Place Place `cbor:"6,keyasint,omitzero"`
+
+	// Retired: Left by the operator's word that the host is destroyed.
+	Retired bool `cbor:"7,keyasint,omitempty"`
+}
+
+// Place says where a router runs. The parts are opaque, 1 to MaxName letters,
+// digits, '_', '.', '-' each, or empty where it could not be found out; only
+// equality counts.
+type Place struct {
+	Machine string `cbor:"1,keyasint,omitempty"` // the same as long as the machine is
+	Boot    string `cbor:"2,keyasint,omitempty"` // another after each reboot
+	NetNS   string `cbor:"3,keyasint,omitempty"` // the network namespace, unique within the boot
+}
+
+// Succeeds reports whether a router that starts at p proves that the one that
+// joined at old has ended: a machine runs one boot at a time, and in one network
+// namespace there is one router, which holds a lock.
+func (p Place) Succeeds(old Place) bool {
+	if p.Machine == "" || p.Machine != old.Machine || p.Boot == "" || old.Boot == "" {
+		return false
+	}
+	return p.Boot != old.Boot || p.NetNS != "" && p.NetNS == old.NetNS
+}
+
+func (p Place) valid() bool {
+	ok := func(t string) bool { return t == "" || validText(t) }
+	return ok(p.Machine) && ok(p.Boot) && ok(p.NetNS)
 }
 
 // Live reports whether the member may ask for blocks and have a vote.
@@ -68,7 +98,12 @@ const (
 	maxBlocks   = 50000  // owned ranges of one subnet; a decoder takes 65536
 	maxAll      = 120000 // owned ranges of all: a snapshot has an upper size
 	maxVNI      = 1<<24 - 1
-	maxMTU      = 65535
+
+	// MaxNeeds is how many addresses, and in how many subnets, one member may
+	// need at a time; maxNeeds is of all. The oldest make room.
+	MaxNeeds = 16
+	maxNeeds = 4096
+	maxMTU   = 65535
 )
 
 // Code says how a command ended. The zero Code is success.
@@ -83,7 +118,7 @@ const (
 	CodeEmpty    Code = 4 // the pool has nothing left
 	CodeShare    Code = 5 // Early: the member holds its share already
 	CodeGone     Code = 6 // the member has left or was replaced
-	CodeStale    Code = 7 // an older command than the member's last, or an entry applied before
+	CodeStale    Code = 7 // an older command than the member's last, or another under its number, or an entry applied before
 	CodeTooMany  Code = 8 // a limit of this package
 	CodeOccupied Code = 9 // the network still has owners of blocks
 )

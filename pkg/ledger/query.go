@@ -96,6 +96,10 @@ func (s *State) Pool(network string, subnet netip.Prefix) uint64 {
 	return sp.blocks.free(sp.whole)
 }
 
+// Needs are what members asked for in vain and still lack, the oldest first. The
+// slice is the caller's.
+func (s *State) Needs() []Need { return slices.Clone(s.needs) }
+
 // Last is the member's last command that was applied, by its Seq, and how it
 // ended; Seq 0 when none is remembered.
 func (s *State) Last(id MemberID) (seq uint64, res Result) {

@@ -16,6 +16,7 @@ type State struct {
 	members  []Member   // by ID
 	networks []*network // by name
 	recalls  []Recall   // by member: its last command and how it ended
+	needs    []Need     // by age
 }
 
 type network struct {
@@ -33,6 +34,7 @@ type Recall struct {
 	ID     MemberID `cbor:"1,keyasint"`
 	Seq    uint64   `cbor:"2,keyasint"`
 	Result Result   `cbor:"3,keyasint"`
+	Digest uint64   `cbor:"4,keyasint"` // of the command
 }
 
 // New is the state before the first entry.
@@ -57,16 +59,31 @@ func (s *State) Apply(index uint64, c Command) Result {
 	if c.From == 0 {
 		return s.apply(c)
 	}
-	i, known := s.findRecall(c.From)
-	if known && c.Seq == s.recalls[i].Seq {
-		return s.recalls[i].Result
-	}
-	if known && c.Seq < s.recalls[i].Seq {
-		return refuse(CodeStale, "command %d of this host is older than its last one, %d", c.Seq, s.recalls[i].Seq)
+	if res, before := s.Answer(c); before {
+		return res
 	}
 	res := s.apply(c)
 	s.remember(c, res)
 	return res
+}
+
+// Answer is what a member is told of a command whose number is not above that of
+// its last; before is false when the number is, so that nothing is known of it.
+// CodeStale, said of the command that a member has under way, proves that somebody
+// else used its identity: a member's own numbers grow.
+func (s *State) Answer(c Command) (res Result, before bool) {
+	i, known := s.findRecall(c.From)
+	if !known || c.From == 0 || c.Seq > s.recalls[i].Seq {
+		return Result{}, false
+	}
+	switch last := s.recalls[i]; {
+	case c.Seq < last.Seq:
+		return refuse(CodeStale, "command %d of this host is older than its last one, %d", c.Seq, last.Seq), true
+	case c.digest() != last.Digest:
+		return refuse(CodeStale, "command %d of this host was another one before: two copies of its state directory are in use", c.Seq), true
+	default:
+		return last.Result, true
+	}
 }
 
 // remember keeps the result of a member's command; of nobody else's, so that the
@@ -77,11 +94,12 @@ func (s *State) remember(c Command, res Result) {
 	}
 	i, known := s.findRecall(c.From)
 	s.recalls = slices.Clone(s.recalls)
+	r := Recall{c.From, c.Seq, res, c.digest()}
 	if known {
-		s.recalls[i] = Recall{c.From, c.Seq, res}
+		s.recalls[i] = r
 		return
 	}
-	s.recalls = slices.Insert(s.recalls, i, Recall{c.From, c.Seq, res})
+	s.recalls = slices.Insert(s.recalls, i, r)
 }
 
 func (s *State) apply(c Command) Result {
@@ -100,11 +118,19 @@ func (s *State) apply(c Command) Result {
 	if author := c.author(); c.From != 0 && author != 0 && author != c.From {
 		return refuse(CodeInvalid, "host %s speaks for host %s", s.nameOf(c.From), s.nameOf(author))
 	}
+	res := s.carryOut(c)
+	s.settleNeeds(c, res)
+	return res
+}
+
+func (s *State) carryOut(c Command) Result {
 	switch {
 	case c.Join != nil:
-		return s.join(c.Join.Member)
+		return s.join(c.Join.Member, c.From)
 	case c.Leave != nil:
-		return s.leave(c.Leave.ID)
+		return s.leave(c.Leave.ID, false)
+	case c.Retire != nil:
+		return s.leave(c.Retire.ID, true)
 	case c.Take != nil:
 		return s.take(*c.Take)
 	case c.TakeAddr != nil:

@@ -17,11 +17,12 @@ func (s *State) take(t Take) Result {
 	}
 	sp, parts := s.networks[i].spaces[j], s.liveMembers()+1
 	pool := sp.blocks.free(sp.whole)
+	held := sp.blocks.held(t.ID)
+	if t.Early && held > 0 && held >= sp.whole.Size()/parts {
+		return refuse(CodeShare, "host %s holds its share of %s in network %s already, %d addresses", s.nameOf(t.ID), t.Subnet, t.Network, held)
+	}
 	if pool == 0 {
 		return refuse(CodeEmpty, "every address of %s in network %s belongs to a host", t.Subnet, t.Network)
-	}
-	if held := sp.blocks.held(t.ID); t.Early && held > 0 && held >= sp.whole.Size()/parts {
-		return refuse(CodeShare, "host %s holds its share of %s in network %s already, %d addresses", s.nameOf(t.ID), t.Subnet, t.Network, held)
 	}
 	if s.crumbled(sp) {
 		return refuse(CodeTooMany, "the addresses are in more pieces than there may be")
