@@ -51,6 +51,9 @@ func (c Command) digest() uint64 {
 	return uint64(d)
 }
 
+// Same reports whether two commands are one: of one author and number, saying the same.
+func (c Command) Same(o Command) bool { return c.digest() == o.digest() }
+
 type digester uint64
 
 func (d *digester) byte(b byte) { *d = (*d ^ digester(b)) * 0x100000001b3 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -18,6 +19,9 @@ func (s *State) Cluster() string { return s.cluster }
 // Members are all members, also those that left or were replaced, by ID. The
 // slice is the caller's.
 func (s *State) Members() []Member { return slices.Clone(s.members) }
+
+// AllMembers yields what Members lists, without a copy.
+func (s *State) AllMembers() iter.Seq[Member] { return slices.Values(s.members) }
 
 // Member finds a member by its id.
 func (s *State) Member(id MemberID) (Member, bool) {

@@ -263,7 +263,7 @@ func TestAnIdentityWithoutItsLedgerIsToldSo(t *testing.T) {
 	h.kill()
 	h.store, h.found = new(MemStore), nil
 	h.start()
-	w.until("it says so", 100, func() bool { return strings.Contains(h.core.Status().Waiting, "lost its copy of the ledger") })
+	w.until("it says so", 100, func() bool { return strings.Contains(h.core.Status().Waiting, "its copy of the ledger is gone") })
 	w.leader().taken(16) // the others go on
 	l := w.leader()
 	l.kill() // one voter is left, and one that must not vote
@@ -368,7 +368,7 @@ func TestRandomSchedules(t *testing.T) {
 func schedule(t testing.TB, seed uint64) {
 	n := []int{1, 2, 3, 3, 4, 5, 5, 7}[seed%8]
 	w := newWorld(t, seed, n)
-	w.cut = 10 + seed%40
+	w.cut, w.unvouched = 10+seed%40, seed/8%2 == 1
 	w.fabric.Set(gossiptest.Faults{Loss: 0.1 * w.rng.Float64(), Repeat: 0.2 * w.rng.Float64(), Reorder: 0.4 * w.rng.Float64()})
 	w.tickSkew = 0.1 * w.rng.Float64()
 	w.hosts[0].start()
@@ -377,7 +377,7 @@ func schedule(t testing.TB, seed uint64) {
 		w.step()
 	}
 	w.mend()
-	w.until("all agree after the healing", 400, func() bool { return w.leader() != nil && w.agreed() })
+	w.until("all agree after the healing", 400, func() bool { return w.leader() != nil && w.agreed() && w.ready() })
 	for _, h := range w.hosts {
 		h.taken(1)
 	}

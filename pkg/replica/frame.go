@@ -18,23 +18,33 @@ import (
 type frame struct {
 	Cluster string          `cbor:"1,keyasint,omitempty"` // the sender's, "" while it is in none
 	From    ledger.MemberID `cbor:"2,keyasint"`
-	To      ledger.MemberID `cbor:"3,keyasint,omitempty"` // 0 only in kindJoin
+	To      ledger.MemberID `cbor:"3,keyasint,omitempty"` // 0 only in kindJoin and kindCheck
 	Kind    uint8           `cbor:"4,keyasint"`
 	Hops    uint8           `cbor:"5,keyasint,omitempty"` // how often it was handed on
+	Life    Life            `cbor:"6,keyasint,omitempty"` // the sender's
+	Trial   bool            `cbor:"7,keyasint,omitempty"` // the sender is on trial: its life is not yet known to be the member's last
 
 	Raft    *message        `cbor:"10,keyasint,omitempty"`
 	Part    *part           `cbor:"11,keyasint,omitempty"` // with Raft: a piece of its snapshot's data
 	Command *ledger.Command `cbor:"12,keyasint,omitempty"`
 	Member  *ledger.Member  `cbor:"13,keyasint,omitempty"`
 	Words   string          `cbor:"14,keyasint,omitempty"`
+	About   Life            `cbor:"15,keyasint,omitempty"` // which life of the receiver it answers
+	Check   *check          `cbor:"16,keyasint,omitempty"`
+	Answer  *answer         `cbor:"17,keyasint,omitempty"`
 }
 
 const (
 	kindRaft    = 1 // Raft, and Part for a snapshot
 	kindPropose = 2 // Command: please append it
 	kindJoin    = 3 // Member asks to be one
-	kindRefused = 4 // Words: why the receiver may not join
-	kindGone    = 5 // Words: why the receiver is a member no longer
+
+	// These a member on trial sends too.
+	kindRefused   = 4 // Words: why the receiver may not join, or has to wait
+	kindGone      = 5 // Words, About: why the receiver is a member no longer
+	kindCheck     = 6 // Check: what is known against the sender?
+	kindAnswer    = 7 // Answer, About: nothing
+	kindObjection = 8 // Words, About: this; only who is on trial heeds it
 )
 
 // message is what we use of a raft message. Context is left out on purpose: it
@@ -89,7 +99,7 @@ func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
 	if err := codec.Decode(b, f); err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
-	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin {
+	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin && f.Kind != kindCheck {
 		return nil, fmt.Errorf("%w: from %x to %x", errFrame, f.From, f.To)
 	}
 	if len(f.Cluster) > ledger.MaxName || len(f.Words) > maxWords || f.Hops > maxHops {
@@ -102,10 +112,16 @@ func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
 	case kindPropose:
 		err = checkCommand(f.Command)
 	case kindJoin:
-		if f.Member == nil || !validID(f.Member.ID) || f.Member.Name == "" || len(f.Member.Name) > ledger.MaxName {
-			err = errors.New("no member")
+		err = checkMember(f.Member)
+	case kindCheck:
+		if err = errors.New("no question"); f.Check != nil {
+			err = checkMember(&f.Check.Member)
 		}
-	case kindRefused, kindGone:
+	case kindAnswer:
+		if err = errors.New("no answer"); f.Answer != nil && max(f.Answer.Index, f.Answer.Term) < maxNumber {
+			err = f.Answer.Conf.check()
+		}
+	case kindRefused, kindGone, kindObjection:
 	default:
 		err = fmt.Errorf("kind %d", f.Kind)
 	}
@@ -117,6 +133,13 @@ func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
 
 // validID rejects the ids that raft keeps for itself.
 func validID(id ledger.MemberID) bool { return id != 0 && id < math.MaxUint64-1 }
+
+func checkMember(m *ledger.Member) error {
+	if m == nil || !validID(m.ID) || m.Name == "" || len(m.Name) > ledger.MaxName {
+		return errors.New("no member")
+	}
+	return nil
+}
 
 // checkCommand lets through only what a member may ask for: raft's own business
 // and founding are not for asking.
@@ -296,6 +319,11 @@ func (c Conf) after(s step) (after Conf, ok bool) {
 
 func (c Conf) has(id uint64) bool {
 	return slices.Contains(c.Voters, id) || slices.Contains(c.Learners, id)
+}
+
+// sole reports whether that member decides alone.
+func (c Conf) sole(id ledger.MemberID) bool {
+	return len(c.Voters) == 1 && len(c.Outgoing) == 0 && c.Voters[0] == uint64(id)
 }
 
 func (c Conf) proto() *raftpb.ConfState {

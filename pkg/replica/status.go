@@ -15,6 +15,8 @@ type Status struct {
 	Leader   string   // name of the leader, "" when none is known
 	Voters   []string // names, sorted
 	Members  int      // of the ledger, live ones
+	Ready    bool     // see Core.Ready
+	Spent    string   // see Core.Spent
 	Waiting  string   // one sentence: what it waits for and what to do; "" when nothing
 	Lost     uint64   // messages dropped because too many waited
 	Counters Counters
@@ -22,7 +24,7 @@ type Status struct {
 
 // Status describes the present.
 func (c *Core) Status() Status {
-	s := Status{Index: c.state.Index(), Waiting: c.waiting(), Counters: c.counters}
+	s := Status{Index: c.state.Index(), Ready: c.Ready(), Spent: c.Spent(), Waiting: c.waiting(), Counters: c.counters}
 	if c.leaderHeard() {
 		s.Leader = c.display(uint64(c.lead))
 	}
@@ -30,7 +32,7 @@ func (c *Core) Status() Status {
 		s.Voters = append(s.Voters, c.display(id))
 	}
 	slices.Sort(s.Voters)
-	for _, m := range c.state.Members() {
+	for m := range c.state.AllMembers() {
 		if m.Live() {
 			s.Members++
 		}
@@ -51,10 +53,10 @@ func (c *Core) waiting() string {
 	switch why := c.spent(); {
 	case why != "":
 		return why + ": stop this router, remove its state directory and start it again"
+	case c.trial != nil:
+		return c.asking()
 	case !c.member():
 		return c.waitingToJoin()
-	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
-		return "the state directory is older than what this host has promised the others: remove it and start the router again"
 	case c.leading && !c.quorumThere():
 		return c.noMajority()
 	case !c.leaderHeard():
@@ -68,8 +70,6 @@ func (c *Core) waitingToJoin() string {
 	switch {
 	case refused:
 		return "the cluster does not let this host join: " + c.join.refused
-	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
-		return "the cluster knows this host's identity but its copy of the ledger is gone: remove the state directory and start the router again"
 	case len(c.peers) == 0:
 		return "waits to join a cluster, but no other host can be reached: check the peers' names and that their gossip port (TCP, 6783 unless changed) is open"
 	case c.cluster == "" && c.join.asked == "":
