@@ -1,0 +1,383 @@
+package simtest
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/addr"
+	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/replica"
+)
+
+const minute = time.Minute
+
+// rates are chances per tick, unless said otherwise.
+type rates struct {
+	add, del   float64
+	wanted     float64 // of an ADD: that it asks for one address
+	byFile     float64 // of an ADD: that it is another main plugin's
+	plugin     float64 // of an ADD: that its plugin is killed on the way; twice
+	vanish     float64 // a container's veth goes without a word
+	kill       float64 // a router ends
+	killLeader float64
+	start      float64 // per machine that is down
+	cut        float64 // one direction of one link
+	isolate    float64
+	split      float64
+	heal       float64
+	stall      float64 // a router does not get to run for a while
+	clock      float64 // a machine's clock jumps ahead
+	reboot     float64
+	loseState  float64
+	loseRun    float64
+	backup     float64
+	restore    float64
+	clone      float64
+	destroy    float64
+	leave      float64
+	join       float64 // a new machine
+	allReboot  float64
+	allRestart float64
+}
+
+// act does what the rates say, once.
+func (w *World) act() {
+	r := &w.rate
+	for range 1 + int(r.add) {
+		if w.chance(r.add) {
+			w.add()
+		}
+	}
+	if w.chance(r.del) {
+		w.del()
+	}
+	for _, m := range w.machines {
+		if m.proc == nil && !m.dead && (m.startAt > 0 && w.tick >= m.startAt || m.startAt == 0 && w.chance(r.start)) {
+			m.start()
+		}
+	}
+	if w.frozen() {
+		return
+	}
+	w.actOnNetwork(r)
+	w.actOnMachines(r)
+}
+
+func (w *World) actOnNetwork(r *rates) {
+	n := len(w.machines)
+	if w.chance(r.cut) {
+		if a, b := w.intn(n), w.intn(n); a != b {
+			w.tracef("%v no longer reaches %v", w.machines[a], w.machines[b])
+			w.net.cut[a][b] = true
+			w.connections()
+		}
+	}
+	if w.chance(r.isolate) {
+		i := w.intn(n)
+		w.tracef("%v is cut off", w.machines[i])
+		w.net.isolate(i)
+	}
+	if w.chance(r.split) {
+		side := uint(w.rng.Uint64()) & (1<<n - 1)
+		w.tracef("split %0*b", n, side)
+		w.net.split(side)
+	}
+	if w.chance(r.heal) {
+		w.tracef("links are mended")
+		w.net.cut = [maxMachines][maxMachines]bool{}
+		w.connections()
+	}
+}
+
+func (w *World) actOnMachines(r *rates) {
+	m := pick(w, w.machines)
+	if m.dead {
+		return
+	}
+	switch {
+	case w.chance(r.kill):
+		w.tracef("%v is killed", m)
+		m.kill()
+	case w.chance(r.killLeader):
+		for _, x := range w.up() {
+			if x.proc.core != nil && x.proc.core.Leading() {
+				w.tracef("%v, which leads, is killed", x)
+				x.kill()
+			}
+		}
+	case w.chance(r.stall):
+		m.stalled = 1 + w.intn(30)
+		w.tracef("%v stalls for %d ticks", m, m.stalled)
+	case w.chance(r.clock):
+		m.skew += time.Duration(w.intn(100)) * time.Second
+	case w.chance(r.reboot):
+		m.reboot()
+	case w.chance(r.loseState):
+		m.loseState()
+	case w.chance(r.loseRun):
+		m.loseRun()
+	case w.chance(r.backup):
+		w.tracef("a copy is made of %v's state directory", m)
+		s := m.state.copy()
+		m.backup = &s
+	case w.chance(r.restore):
+		m.restore()
+	case w.chance(r.clone):
+		w.clone(m)
+	case w.chance(r.destroy):
+		w.destroy(m)
+	case w.chance(r.leave):
+		m.leave()
+	case w.chance(r.join):
+		w.join()
+	case w.chance(r.allReboot):
+		for _, x := range w.machines {
+			if !x.dead {
+				x.reboot()
+			}
+		}
+	case w.chance(r.allRestart):
+		for _, x := range w.machines {
+			x.kill()
+		}
+	}
+}
+
+// any is the address that nobody asks for.
+func (w *World) any() netip.Addr { return netip.Addr{} }
+
+func (w *World) add() {
+	up := w.up()
+	if len(up) == 0 {
+		return
+	}
+	m := pick(w, up)
+	if len(m.proc.adds) > 3 || m.proc.core == nil || m.state.leaving || m.stalled > 0 {
+		return
+	}
+	wanted := w.any()
+	if w.chance(w.rate.wanted) {
+		i := w.intn(len(w.spaces))
+		wanted, _ = addr.Add(w.spaces[i].first, 1+uint64(w.intn(w.size(i)-2)))
+	}
+	byFile := w.chance(w.rate.byFile)
+	m.do(func(r *router) { r.add(wanted, byFile, nil) })
+}
+
+func (w *World) del() {
+	m := pick(w, w.machines)
+	if len(m.containers) == 0 {
+		return
+	}
+	c := pick(w, m.containers)
+	switch {
+	case c.byFile && m.proc == nil || m.stalled > 0:
+	case !c.byFile && w.chance(w.rate.vanish):
+		w.tracef("%v: container %d vanishes", m, c.n)
+		m.stop(c)
+	default:
+		m.del(c)
+	}
+}
+
+// loseState empties the state directory, while the router is down or under its feet: then
+// it ends, since the next write fails.
+func (m *machine) loseState() {
+	if m.w.scenario.bootstrap && !m.w.mayForget(m) {
+		return
+	}
+	m.kill()
+	m.w.tracef("%v loses its state directory", m)
+	old := m.state
+	m.state = stateDir{}
+	if m.w.mistake == VoteAfterForgetting {
+		m.state = stateDir{id: old.id, hardware: old.hardware}
+		m.state.ledger.Owner, m.state.ledger.Generation = old.id, old.ledger.Generation
+		m.run.witness.Saves = 0
+	}
+}
+
+// loseRun empties the run directory. What other main plugins attached is known from it
+// alone, so a machine that has such containers does not lose it.
+func (m *machine) loseRun() {
+	for _, c := range m.containers {
+		if c.byFile {
+			return
+		}
+	}
+	m.kill()
+	m.w.tracef("%v loses its run directory", m)
+	m.run.reset()
+}
+
+// restore puts an old copy of the state directory back; see the package's assumptions.
+func (m *machine) restore() {
+	if m.backup == nil {
+		return
+	}
+	seen := m.run.witness.Boot == m.bootID() && m.run.witness.Member == uint64(m.backup.id)
+	how := m.w.intn(3)
+	if (!seen || how > 0) && !m.w.othersKnowBetter(m) {
+		return
+	}
+	m.kill()
+	switch how {
+	case 1:
+		m.loseRun()
+	case 2:
+		m.reboot()
+	}
+	m.w.tracef("%v has its state directory put back from a copy (life %d)", m, m.backup.ledger.Generation)
+	m.state = m.backup.copy()
+	if !seen || how > 0 {
+		m.w.net.cut = [maxMachines][maxMachines]bool{}
+		m.frozen = m.w.tick + 200
+		m.startAt = m.w.tick + 1
+		m.w.connections()
+	}
+}
+
+// frozen: a machine with an old copy must be able to ask those who know better.
+func (w *World) frozen() bool {
+	for _, m := range w.machines {
+		if m.frozen > w.tick && (m.proc == nil || !m.proc.ready && m.proc.id == m.state.id) {
+			return true
+		}
+		m.frozen = 0
+	}
+	return false
+}
+
+// othersKnowBetter: all others run and have heard a life of that member that is later
+// than any that the copy can begin, or know that the member is no more.
+func (w *World) othersKnowBetter(m *machine) bool {
+	n := 0
+	for _, o := range w.machines {
+		if o == m || o.dead {
+			continue
+		}
+		if o.proc == nil || o.proc.core == nil || o.stalled > 0 || o.name == m.name {
+			return false
+		}
+		who, known := o.proc.state.Member(m.backup.id)
+		if !(known && !who.Live()) && o.proc.heard[m.backup.id] <= m.backup.ledger.Generation {
+			return false
+		}
+		n++
+	}
+	return n >= 2
+}
+
+// mayForget: a minority of those that found together may, and not the one that the others
+// wait for.
+func (w *World) mayForget(m *machine) bool {
+	if w.forgot >= (len(w.machines)-1)/2 {
+		return false
+	}
+	for _, o := range w.machines {
+		for _, v := range []*ledger.MemberID{founder(o.state.decided), founder(o.state.founding.Value)} {
+			if v != nil && *v == m.state.id {
+				return false
+			}
+		}
+	}
+	w.forgot++
+	return true
+}
+
+// clone starts a copy of a machine, on other hardware.
+func (w *World) clone(m *machine) {
+	if len(w.machines) >= maxMachines || slices.ContainsFunc(w.machines, func(o *machine) bool { return o != m && o.name == m.name }) {
+		return
+	}
+	c := w.addMachine(m.name)
+	c.state, c.flags = m.state.copy(), m.flags
+	if m.backup != nil && w.chance(0.5) {
+		c.state = m.backup.copy()
+	}
+	w.tracef("%v is cloned", m)
+	if w.chance(0.7) {
+		side := uint(w.rng.Uint64())&(1<<len(w.machines)-1) | 1<<m.at
+		w.net.split(side &^ (1 << c.at))
+	}
+	c.start()
+}
+
+// destroy ends a machine for good, and has it retired by one, or by two at once.
+func (w *World) destroy(m *machine) {
+	left := 0
+	for _, o := range w.machines {
+		if o.proc != nil && o.proc.core != nil && o != m {
+			left++
+		}
+	}
+	if left < 2 || w.destroyed >= w.scenario.mayDestroy {
+		return
+	}
+	w.destroyed++
+	id := m.state.id
+	m.destroy()
+	if w.scenario.twins {
+		return // settled in the end
+	}
+	w.retire = append(w.retire, id)
+	if w.chance(0.3) && len(w.machines) < maxMachines {
+		w.addMachine(m.name) // new hardware under the old name
+	}
+}
+
+// retiring has the destroyed retired: whoever is asked proposes it, until it is so.
+func (w *World) retiring() {
+	for _, id := range w.retire {
+		for _, m := range w.up() {
+			r := m.proc
+			if r.core == nil || !r.ready {
+				continue
+			}
+			who, ok := r.state.Member(id)
+			if !ok || who.Left || r.retires == id || !w.chance(0.1) {
+				continue
+			}
+			r.retires = id
+			m.do(func(r *router) {
+				r.propose(ledger.Command{Retire: &ledger.Retire{ID: id}}, func(replica.Done) { r.retires = 0 })
+			})
+		}
+	}
+}
+
+// leave is `weave reset`: it stops allocating, durably, then gives everything back.
+func (m *machine) leave() {
+	r := m.proc
+	if r == nil || r.core == nil || len(m.containers) > 0 || len(r.adds) > 0 || len(r.alloc.Claims()) > 0 || !r.ready || m.state.leaving || m.stalled > 0 {
+		return
+	}
+	live := 0
+	for _, o := range r.state.Members() {
+		if o.Live() {
+			live++
+		}
+	}
+	if live < 3 {
+		return
+	}
+	m.do(func(r *router) {
+		r.w.tracef("%v leaves", m)
+		m.persist()
+		m.state.leaving = true
+		m.saved()
+		r.show(r.state)
+		r.leave()
+	})
+}
+
+// join is a machine that was never there.
+func (w *World) join() {
+	if len(w.machines) >= w.scenario.mayGrow {
+		return
+	}
+	w.addMachine(gossip.Peer(fmt.Sprintf("%c", 'a'+len(w.machines)))).start()
+}
