@@ -66,8 +66,10 @@ type Retire struct {
 // Less than Want is a success: ask again for more, the parts shrink with the pool.
 //
 // Early says that nobody waits for the addresses: then a member that already
-// holds its share of the subnet is refused (CodeShare) rather than served, so
-// that hosts that provide for later do not drain a small subnet between them.
+// holds its share of the subnet, or who would get of a pool with less than one
+// address for each member, is refused (CodeShare) rather than served, so that
+// hosts that provide for later do not drain a small subnet between them, nor
+// take what was given back for somebody who waits.
 // Without Early a pool that has anything gives at least one address. A pool that
 // has nothing notes the Need.
 type Take struct {

@@ -21,6 +21,9 @@ func (s *State) take(t Take) Result {
 	if t.Early && held > 0 && held >= sp.whole.Size()/parts {
 		return refuse(CodeShare, "host %s holds its share of %s in network %s already, %d addresses", s.nameOf(t.ID), t.Subnet, t.Network, held)
 	}
+	if t.Early && pool < parts {
+		return refuse(CodeShare, "the last %d addresses of %s in network %s are for hosts that have a container waiting", pool, t.Subnet, t.Network)
+	}
 	if pool == 0 {
 		return refuse(CodeEmpty, "every address of %s in network %s belongs to a host", t.Subnet, t.Network)
 	}
