@@ -71,7 +71,7 @@ func (s *State) loadNeeds(needs []Need) error {
 		id  MemberID
 		one bool
 	}
-	count, seen, met := make(map[kin]int), make(map[Need]bool, len(needs)), s.met()
+	count, seen := make(map[kin]int), make(map[Need]bool, len(needs))
 	for _, n := range needs {
 		key := n
 		key.Want = 0
@@ -80,7 +80,7 @@ func (s *State) loadNeeds(needs []Need) error {
 			return fmt.Errorf("member %x needs too much", n.Member)
 		}
 		seen[key] = true
-		if met(n) || !s.wellFormed(n) {
+		if !s.reasoned(n) || !s.wellFormed(n) {
 			return fmt.Errorf("member %x needs %d of %s %s without a reason", n.Member, n.Want, n.Subnet, n.Addr)
 		}
 	}

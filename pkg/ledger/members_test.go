@@ -132,7 +132,7 @@ func TestARetiredHostsBlocksAreInThePoolOnce(t *testing.T) {
 	}
 }
 
-func TestANeedLastsAsLongAsItsReason(t *testing.T) {
+func TestWhatComesBackGoesToThoseInNeed(t *testing.T) {
 	sub := netip.MustParsePrefix("10.0.0.0/28")
 	s := founded(t, 2, "10.0.0.0/28")
 	for s.Pool("weave", sub) > 0 {
@@ -151,17 +151,23 @@ func TestANeedLastsAsLongAsItsReason(t *testing.T) {
 	one := netip.MustParseAddr("10.0.0.4")
 	s.do(Command{Give: &Give{ID: 1, Network: "weave", Ranges: []addr.Range{{First: one, Last: one}}}})
 	if got := s.Needs(); !reflect.DeepEqual(got, want[1:]) {
-		t.Fatalf("the pool has something, still needed: %+v", got)
+		t.Fatalf("something came back, still needed: %+v", got)
 	}
-	if r := take(8); r.Code != OK {
-		t.Fatalf("%+v", r)
+	if owner, _ := s.Owner("weave", one); owner != 2 {
+		t.Errorf("%s came back and belongs to %d", one, owner)
 	}
 	if take(8); len(s.Needs()) != 2 {
 		t.Errorf("the need of more is not noted: %+v", s.Needs())
 	}
+	if r := s.do(Command{Take: &Take{ID: 2, Network: "weave", Subnet: sub, Want: 1, Early: true}}); r.Code == OK || len(s.Needs()) != 2 {
+		t.Errorf("who asks early is noted: %+v, %+v", r, s.Needs())
+	}
 	s.do(Command{Retire: &Retire{1}})
 	if got := s.Needs(); len(got) != 0 {
 		t.Errorf("all is free, still needed: %+v", got)
+	}
+	if owner, _ := s.Owner("weave", netip.MustParseAddr("10.0.0.9")); owner != 2 {
+		t.Errorf("the address that was asked for belongs to %d", owner)
 	}
 }
 

@@ -6,11 +6,10 @@ import (
 )
 
 // Need is what a member asked for in vain and others may have to spare: addresses
-// of a subnet whose pool is empty, or one address that another owns. It lasts as
-// long as its reason: until the pool has something again, or the address is no
-// longer another's; so nobody gives for a need that was met, nor twice for one
-// whose asker is gone. Who still lacks something when the ledger has moved asks
-// again, which notes it again.
+// of a subnet whose pool is empty, or one address that another owns. Whatever comes
+// back to the pool goes to those in need first, in the same entry, in the order in
+// which they asked: nobody who asks for later can be quicker. So a need lasts as long
+// as its reason.
 type Need struct {
 	Member  MemberID     `cbor:"1,keyasint"`
 	Network string       `cbor:"2,keyasint"` // name
@@ -23,11 +22,12 @@ func (n Need) same(o Need) bool {
 	return n.Member == o.Member && n.Network == o.Network && n.Subnet == o.Subnet && n.Addr == o.Addr
 }
 
-// settleNeeds notes the need that a command left, and drops those that it met.
-// Only what returns blocks, moves them or ends a member or a network can meet any.
+// settleNeeds notes the need that a command left, or meets what it made possible.
+// Only what returns blocks, moves them or ends a member or a network does. Who asks
+// early has no need yet.
 func (s *State) settleNeeds(c Command, res Result) {
 	switch {
-	case res.Code == CodeEmpty && c.Take != nil:
+	case res.Code == CodeEmpty && c.Take != nil && !c.Take.Early:
 		t := c.Take
 		s.noteNeed(Need{Member: t.ID, Network: t.Network, Subnet: t.Subnet, Want: t.Want})
 	case res.Code == CodeTaken && c.TakeAddr != nil:
@@ -35,7 +35,7 @@ func (s *State) settleNeeds(c Command, res Result) {
 		n, _, j := s.spaceOf(t.Network, t.Addr)
 		s.noteNeed(Need{Member: t.ID, Network: t.Network, Subnet: n.Subnets[j], Addr: t.Addr})
 	case res.Code == OK && (c.Give != nil || c.Leave != nil || c.Retire != nil || c.Join != nil || c.DelNetwork != nil):
-		s.pruneNeeds()
+		s.meetNeeds()
 	}
 }
 
@@ -65,36 +65,47 @@ func (s *State) noteNeed(need Need) {
 	s.needs = append(needs, need)
 }
 
-func (s *State) pruneNeeds() {
-	met := s.met()
-	if i := slices.IndexFunc(s.needs, met); i < 0 {
-		return
+// meetNeeds grants what the pool has, single addresses first: another's grant may
+// take them. What has no reason any more is dropped.
+func (s *State) meetNeeds() {
+	for _, single := range []bool{true, false} {
+		var left []Need
+		for _, n := range s.needs {
+			if n.Addr.IsValid() != single || !s.meet(n) {
+				left = append(left, n)
+			}
+		}
+		s.needs = left
 	}
-	s.needs = slices.DeleteFunc(slices.Clone(s.needs), met)
 }
 
-// met tells of a need whether its reason is no more. It looks at each subnet once.
-func (s *State) met() func(Need) bool {
-	type subnet struct {
-		network string
-		prefix  netip.Prefix
+// meet reports whether a need is no more, granting what it can.
+func (s *State) meet(n Need) bool {
+	if s.reasoned(n) {
+		return false
 	}
-	hasAny := make(map[subnet]bool)
-	return func(n Need) bool {
-		if m, ok := s.Member(n.Member); !ok || !m.Live() {
-			return true
-		}
-		if n.Addr.IsValid() {
-			owner, owned := s.Owner(n.Network, n.Addr)
-			return !owned || owner == n.Member
-		}
-		key := subnet{n.Network, n.Subnet}
-		any, known := hasAny[key]
-		if !known {
-			sp, ok := s.space(n.Network, n.Subnet)
-			any = !ok || !sp.blocks.full(sp.whole)
-			hasAny[key] = any
-		}
-		return any
+	if _, _, res := s.locate(n.Member, n.Network, n.Subnet); res.Code != OK {
+		return true
 	}
+	if n.Addr.IsValid() {
+		s.takeAddr(TakeAddr{n.Member, n.Network, n.Addr})
+	} else {
+		s.take(Take{ID: n.Member, Network: n.Network, Subnet: n.Subnet, Want: n.Want})
+	}
+	return true
+}
+
+// reasoned reports whether what is needed cannot be had from the pool: the address
+// is another's, or there is none.
+func (s *State) reasoned(n Need) bool {
+	i, j, res := s.locate(n.Member, n.Network, n.Subnet)
+	if res.Code != OK {
+		return false
+	}
+	if n.Addr.IsValid() {
+		owner, owned := s.Owner(n.Network, n.Addr)
+		return owned && owner != n.Member
+	}
+	sp := s.networks[i].spaces[j]
+	return sp.blocks.full(sp.whole)
 }

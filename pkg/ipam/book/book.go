@@ -8,6 +8,7 @@
 package book
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -369,6 +370,31 @@ func (b *Book) Use(network string, prefix netip.Prefix, foreign bool) (u Use) {
 	}
 	return u
 }
+
+// Spare gives up to want addresses of a subnet that are owned and free and do not
+// rest, in few ranges, the largest first and each from its end, where allocation comes last.
+func (b *Book) Spare(network string, prefix netip.Prefix, want uint64, now time.Duration) (out []addr.Range) {
+	s := b.space(network, prefix)
+	if s == nil {
+		return nil
+	}
+	free := s.free(b, now)
+	slices.SortStableFunc(free, func(x, y addr.Range) int { return cmp.Compare(y.Size(), x.Size()) })
+	for _, r := range free {
+		if want == 0 || len(out) == maxSpare {
+			break
+		}
+		if size := r.Size(); size > want {
+			r.First, _ = addr.Add(r.First, size-want)
+			r.Last, _ = addr.Add(r.First, want-1) // a large range has more than Size says
+		}
+		out, want = append(out, r), want-r.Size()
+	}
+	return out
+}
+
+// maxSpare bounds the ranges of one Spare.
+const maxSpare = 64
 
 // Foreign lists the addresses of a subnet that are held here but not owned, in order.
 func (b *Book) Foreign(network string, prefix netip.Prefix) (out []netip.Addr) {

@@ -1,7 +1,6 @@
-package ipam
+package allot
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,57 +12,32 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
-// order is what somebody wants, checked as far as it can be without a ledger.
-type order struct {
+// Order is what somebody wants, checked as far as it can be without a ledger.
+type Order struct {
 	claim     Claim          // what it becomes, but for the addresses
 	has       []netip.Prefix // HostAddr: what the bridge has already
 	requested []netip.Addr   // distinct
 	within    netip.Prefix   // valid: a subnet to choose from
 	host      bool           // HostAddr
-	restless  bool           // an address that still rests will do: there is nothing else
+	// Restless: an address that still rests will do, there is nothing else. Denied:
+	// what other hosts own was asked for, and they had their time.
+	Restless, Denied bool
 }
 
-// lack is why an order could not be filled yet: a proposal would help, or only
-// time (a nil command).
-type lack struct {
-	command *ledger.Command
-	key     string // equal for proposals of which one is enough
-	why     string
+// Lack is why an order could not be filled yet: a proposal would help, or only
+// time (a nil Command).
+type Lack struct {
+	Command *ledger.Command
+	Key     string // equal for proposals of which one is enough
+	Why     string
 
-	chosen  bool // the command is for an address that nobody named: if it is taken, another will do
-	instead bool // without it there still is an address that rests
+	Chosen  bool // the command is for an address that nobody named: if it is taken, another will do
+	Instead bool // without it there still is an address that rests
+	Begs    bool // other hosts must give something up: a while after the command the order is denied
 }
 
-// Allocate reserves addresses for an attachment and answers with them, each with its
-// network's length: one of each family of the network, or exactly the requested ones.
-// The same key gets the same again. Errors are *ctl.Error:
-//
-//	CodeInvalidConfig  no such network; an address outside it, or one that nobody may have
-//	CodeAddressTaken   a requested address is somebody's
-//	CodeNetworkFull    with the numbers
-//	CodeTryAgain       not within 5 s, or ctx; with what it waits for
-func (a *Allocator) Allocate(ctx context.Context, in ctl.AllocateRequest) ([]netip.Prefix, error) {
-	o, err := parse(in)
-	if err != nil {
-		return nil, err
-	}
-	return a.fill(ctx, o)
-}
-
-// HostAddr is the host's own addresses on a network's bridge, one of each family or
-// more, IPv4 first: those that it has been claimed before or, if they are in the
-// network, those that the bridge has; else new ones. One that the ledger gave to another
-// host is not kept: this host may have had it of a cluster of its own.
-func (a *Allocator) HostAddr(ctx context.Context, network string, has []netip.Prefix) ([]netip.Prefix, error) {
-	k := HostKey(network)
-	return a.fill(ctx, order{
-		claim: Claim{Hash: k.Hash(), Key: k, Network: network, Decider: ctl.DecidedByClaim, State: book.Attached},
-		has:   has,
-		host:  true,
-	})
-}
-
-func parse(in ctl.AllocateRequest) (o order, err error) {
+// ParseAllocate checks a request as far as it can be without a ledger.
+func ParseAllocate(in ctl.AllocateRequest) (o Order, err error) {
 	if err := in.Key.Validate(); err != nil {
 		return o, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 	}
@@ -94,6 +68,17 @@ func parse(in ctl.AllocateRequest) (o order, err error) {
 	return o, nil
 }
 
+// HostOrder is the order of a host for its own addresses on a network's bridge, which
+// has some already, or none.
+func HostOrder(network string, has []netip.Prefix) Order {
+	k := HostKey(network)
+	return Order{
+		claim: Claim{Hash: k.Hash(), Key: k, Network: network, Decider: ctl.DecidedByClaim, State: book.Attached},
+		has:   has,
+		host:  true,
+	}
+}
+
 func parseAddr(text string) (netip.Addr, error) {
 	addr, _, _ := strings.Cut(strings.TrimSpace(text), "/")
 	if p, err := netip.ParsePrefix(strings.TrimSpace(text)); err == nil {
@@ -108,63 +93,9 @@ func parseAddr(text string) (netip.Addr, error) {
 	return got.Unmap(), nil
 }
 
-// fill tries, proposes or waits, and tries again.
-func (a *Allocator) fill(ctx context.Context, o order) ([]netip.Prefix, error) {
-	ctx, cancel := context.WithTimeout(ctx, allocateWithin)
-	defer cancel()
-	patience, cancel := context.WithTimeout(ctx, restWithin)
-	defer cancel()
-	for {
-		changed := a.config.Ledger.Changed()
-		got, l, err := a.try(o)
-		if err != nil || l == nil {
-			return got, err
-		}
-		switch {
-		case l.instead:
-			err = a.ask(patience, *l)
-			o.restless = err != nil || patience.Err() != nil
-			continue
-		case l.command != nil:
-			err = a.ask(ctx, *l)
-		default:
-			err = wait(ctx, changed)
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		var coded *ctl.Error
-		if errors.As(err, &coded) {
-			return nil, coded
-		}
-		if err != nil {
-			return nil, &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("no address on network %q yet", o.claim.Network), Details: because(l.why, err)}
-		}
-	}
-}
-
-func wait(ctx context.Context, changed <-chan struct{}) error {
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// because joins what was waited for with how the waiting ended, if that tells anything.
-func because(why string, err error) string {
-	if errors.Is(err, context.DeadlineExceeded) && err.Error() == context.DeadlineExceeded.Error() {
-		return why
-	}
-	return why + ": " + err.Error()
-}
-
-// try fills the order from what is here, or says what is lacking.
-func (a *Allocator) try(o order) ([]netip.Prefix, *lack, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.sync()
+// Try fills an order from what is here, or says what is lacking: one of the three.
+// A filled one is on file. Errors are *ctl.Error.
+func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 	old, known := a.book.Claim(o.claim.Hash)
 	if known && o.has == nil && !(o.host && a.unready() == nil) {
 		if got, err := a.again(o, old); got != nil || err != nil {
@@ -180,7 +111,7 @@ func (a *Allocator) try(o order) ([]netip.Prefix, *lack, error) {
 	}
 	a.inUse[network.Name] = true
 	var addrs []netip.Prefix
-	var l *lack
+	var l *Lack
 	var err error
 	switch {
 	case len(o.requested) > 0:
@@ -198,21 +129,20 @@ func (a *Allocator) try(o order) ([]netip.Prefix, *lack, error) {
 }
 
 // enter makes the claim.
-func (a *Allocator) enter(o order, addrs []netip.Prefix) ([]netip.Prefix, *lack, error) {
+func (a *Core) enter(o Order, addrs []netip.Prefix) ([]netip.Prefix, *Lack, error) {
 	c := o.claim
-	c.Addrs, c.BootID, c.Since = addrs, a.config.BootID, a.now()
+	c.Addrs, c.BootID, c.Since = addrs, a.config.BootID, a.config.Now()
 	if c.State == book.Reserved {
 		c.Deadline = c.Since + book.ReserveFor
 	}
 	if err := a.save(c); err != nil {
 		return nil, nil, err
 	}
-	a.look()
 	return addrs, nil, nil
 }
 
 // again answers a key that holds addresses already; nil when it holds none.
-func (a *Allocator) again(o order, c Claim) ([]netip.Prefix, error) {
+func (a *Core) again(o Order, c Claim) ([]netip.Prefix, error) {
 	for _, addr := range o.requested {
 		if !c.Holds(addr) {
 			return nil, ctl.Errorf(ctl.CodeInvalidConfig, "container %s, interface %s holds %v on network %s already, so it cannot get %s: detach it first", c.Key.ContainerID, c.Key.IfName, c.Addrs, c.Key.Network, addr)
@@ -222,27 +152,29 @@ func (a *Allocator) again(o order, c Claim) ([]netip.Prefix, error) {
 		return c.Addrs, nil
 	}
 	c.Key, c.Network, c.NetNS, c.Decider, c.BootID = o.claim.Key, o.claim.Network, o.claim.NetNS, o.claim.Decider, a.config.BootID
-	c.Deadline = a.now() + book.ReserveFor // an ADD is under way again
+	c.Deadline = a.config.Now() + book.ReserveFor // an ADD is under way again
 	return c.Addrs, a.save(c)
 }
 
 // unready says why nothing can be given by this host yet; nil when it can.
-func (a *Allocator) unready() *lack {
+func (a *Core) unready() *Lack {
 	if a.synced.Cluster() == "" {
-		return &lack{why: "the ledger of the cluster has not been learnt yet: `weave status ipam` says what it waits for"}
+		return &Lack{Why: "the ledger of the cluster has not been learnt yet: `weave status ipam` says what it waits for"}
 	}
 	m, ok := a.synced.Member(a.config.Self)
 	switch {
 	case !ok:
-		return &lack{why: "this host is not a member of the cluster yet"}
+		return &Lack{Why: "this host is not a member of the cluster yet"}
 	case !m.Live():
-		return &lack{why: fmt.Sprintf("this host was retired from the cluster as %q: stop its router, remove its state directory and start it again", m.Name)}
+		return &Lack{Why: fmt.Sprintf("this host was retired from the cluster as %q: its router joins again under a new identity", m.Name)}
+	case !a.ready:
+		return &Lack{Why: "this host's copy of the ledger may be an old one, a majority of the voters has to confirm it first: `weave status ipam` says which are missing"}
 	}
 	return nil
 }
 
 // theRequested finds out, of each requested address, whether it can be given.
-func (a *Allocator) theRequested(o order, n ledger.Network) (out []netip.Prefix, l *lack, err error) {
+func (a *Core) theRequested(o Order, n ledger.Network) (out []netip.Prefix, l *Lack, err error) {
 	for _, addr := range o.requested {
 		subnet, ok := a.book.SubnetOf(n.Name, addr)
 		holder := a.book.Holder(addr)
@@ -256,8 +188,12 @@ func (a *Allocator) theRequested(o order, n ledger.Network) (out []netip.Prefix,
 			return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "address %s is the first or the last of %s, which nobody may have", addr, subnet)
 		case holder != "" && holder != o.claim.Hash:
 			return nil, nil, a.taken(addr, holder)
+		case owned && owner != a.config.Self && o.Denied:
+			return nil, nil, ctl.Errorf(ctl.CodeAddressTaken, "address %s is in a block of host %s, which did not give it up", addr, a.hostName(owner))
 		case owned && owner != a.config.Self:
-			return nil, nil, ctl.Errorf(ctl.CodeAddressTaken, "address %s is in a block of host %s", addr, a.hostName(owner))
+			return nil, a.beg(a.lackAddr(n.Name, addr)), nil
+		case owned && !a.book.Owns(addr):
+			return nil, &Lack{Why: fmt.Sprintf("address %s is being given back to the pool", addr)}, nil
 		case !owned:
 			return nil, a.lackAddr(n.Name, addr), nil
 		}
@@ -266,15 +202,15 @@ func (a *Allocator) theRequested(o order, n ledger.Network) (out []netip.Prefix,
 	return out, nil, nil
 }
 
-func (a *Allocator) lackAddr(network string, addr netip.Addr) *lack {
-	return &lack{
-		command: &ledger.Command{TakeAddr: &ledger.TakeAddr{ID: a.config.Self, Network: network, Addr: addr}},
-		key:     network + " " + addr.String(),
-		why:     fmt.Sprintf("the ledger must give address %s to this host first", addr),
+func (a *Core) lackAddr(network string, addr netip.Addr) *Lack {
+	return &Lack{
+		Command: &ledger.Command{TakeAddr: &ledger.TakeAddr{ID: a.config.Self, Network: network, Addr: addr}},
+		Key:     network + " " + addr.String(),
+		Why:     fmt.Sprintf("the ledger must give address %s to this host first", addr),
 	}
 }
 
-func (a *Allocator) taken(addr netip.Addr, holder string) error {
+func (a *Core) taken(addr netip.Addr, holder string) error {
 	c, _ := a.book.Claim(holder)
 	who := fmt.Sprintf("container %s, interface %s, network %s", c.Key.ContainerID, c.Key.IfName, c.Key.Network)
 	switch {
@@ -287,7 +223,7 @@ func (a *Allocator) taken(addr netip.Addr, holder string) error {
 }
 
 // keep is what a bridge was claimed before or has, and may keep.
-func (a *Allocator) keep(o order, n ledger.Network, old Claim) []netip.Prefix {
+func (a *Core) keep(o Order, n ledger.Network, old Claim) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range append(slices.Clone(o.has), old.Addrs...) {
 		subnet, ok := a.book.SubnetOf(n.Name, p.Addr())
@@ -305,7 +241,7 @@ func (a *Allocator) keep(o order, n ledger.Network, old Claim) []netip.Prefix {
 
 // anothers reports whether the ledger gave an address to another host, and to which. A
 // member of this host's name is what this host was before it lost its state.
-func (a *Allocator) anothers(network string, addr netip.Addr) (owner string, is bool) {
+func (a *Core) anothers(network string, addr netip.Addr) (owner string, is bool) {
 	id, owned := a.synced.Owner(network, addr)
 	if !owned || id == a.config.Self {
 		return "", false
@@ -315,7 +251,7 @@ func (a *Allocator) anothers(network string, addr netip.Addr) (owner string, is 
 }
 
 // oneOfEach adds an address of each family that the network has and kept has not.
-func (a *Allocator) oneOfEach(o order, n ledger.Network, kept []netip.Prefix) ([]netip.Prefix, *lack, error) {
+func (a *Core) oneOfEach(o Order, n ledger.Network, kept []netip.Prefix) ([]netip.Prefix, *Lack, error) {
 	if o.within.IsValid() && !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Bits() <= o.within.Bits() && p.Contains(o.within.Addr()) }) {
 		return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s is not in network %q, which has %v", o.within, n.Name, n.Subnets)
 	}
@@ -335,10 +271,10 @@ func (a *Allocator) oneOfEach(o order, n ledger.Network, kept []netip.Prefix) ([
 		}
 		p, ok := a.book.Pick(o.claim.Hash, n.Name, is4, within)
 		if !ok {
-			l, err := a.lackBlock(n, is4, within)
+			l, err := a.lackBlock(o, n, is4, within)
 			return nil, l, err
 		}
-		if !o.restless && a.book.Rests(p.Addr(), o.claim.Hash, a.now()) {
+		if !o.Restless && a.book.Rests(p.Addr(), o.claim.Hash, a.config.Now()) {
 			if l := a.lackRested(n, is4, within); l != nil {
 				return nil, l, nil
 			}
@@ -348,23 +284,7 @@ func (a *Allocator) oneOfEach(o order, n ledger.Network, kept []netip.Prefix) ([
 	return out, nil, nil
 }
 
-// sync brings the book up to the ledger, if that has moved.
-func (a *Allocator) sync() {
-	s := a.config.Ledger.State()
-	if s == a.synced {
-		return
-	}
-	a.synced, a.checkForeign = s, true
-	var subnets []book.Subnet
-	for _, n := range s.Networks() {
-		for _, p := range n.Subnets {
-			subnets = append(subnets, book.Subnet{Network: n.Name, Prefix: p, Own: s.Owned(n.Name, p, a.config.Self)})
-		}
-	}
-	a.book.Sync(subnets)
-}
-
-func (a *Allocator) hostName(id ledger.MemberID) string {
+func (a *Core) hostName(id ledger.MemberID) string {
 	if m, ok := a.synced.Member(id); ok {
 		return m.Name
 	}
