@@ -53,6 +53,7 @@ var onlys = []only{
 	{module + "/pkg/control", []string{"pkg/router"}, "only the wiring serves the socket"},
 	{module + "/pkg/gossip/meshlink", []string{"pkg/router"}, "parts know the contract of gossip, the wiring alone knows the carrier"},
 	{module + "/pkg/gossip/gossiptest", []string{"pkg/simtest"}, "it is for tests"},
+	{module + "/pkg/cniconf/configtest", []string{}, "it is for tests"},
 	{module + "/pkg/netlab", []string{"scripts/..."}, "it is for tests, the demo and the benchmarks"},
 }
 

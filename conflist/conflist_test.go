@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	types "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
 
@@ -74,6 +77,39 @@ func install(t *testing.T, h *netlab.Host, bin, file string) *libcni.NetworkConf
 		t.Fatal(err)
 	}
 	return list
+}
+
+// reads are the capabilities that each of our plugins does something with. One
+// that is declared and not read promises a user what does not happen.
+var reads = map[string][]string{"weave-net": {"ips", "mac"}, "simplebridge": {"ips", "mac"}, "weavedns": {"aliases"}}
+
+func TestTheListsDeclareTheCapabilitiesThatOurPluginsRead(t *testing.T) {
+	var known []string
+	for f := range reflect.TypeFor[cniconf.RuntimeConfig]().Fields() {
+		known = append(known, f.Tag.Get("json"))
+	}
+	files, err := filepath.Glob("*.conflist")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no lists: %v", err)
+	}
+	for _, file := range files {
+		list, err := libcni.NetworkConfFromFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range list.Plugins {
+			want, ours := reads[p.Network.Type]
+			have := slices.Sorted(maps.Keys(p.Network.Capabilities))
+			if ours && !slices.Equal(have, want) {
+				t.Errorf("%s: %s declares %v, it reads %v", file, p.Network.Type, have, want)
+			}
+			for _, c := range want {
+				if !slices.Contains(known, c) {
+					t.Errorf("pkg/cniconf reads no %q", c)
+				}
+			}
+		}
+	}
 }
 
 func needsRouter(list *libcni.NetworkConfigList) bool {

@@ -84,8 +84,9 @@ func hold(n *netNS, enter func() error, made chan<- error, ended chan<- struct{}
 	defer close(ended)
 	err := enter()
 	n.path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+	jobs := n.jobs // end forgets it
 	made <- err
-	for job := range n.jobs {
+	for job := range jobs {
 		job()
 	}
 }
@@ -488,9 +489,10 @@ func build(dir string) error {
 	if err := cmd.Run(); err != nil {
 		return err
 	}
-	err := os.Symlink("/usr/lib/cni/host-local", filepath.Join(dir, "host-local"))
-	if err != nil {
-		return err
+	for _, reference := range []string{"host-local", "ptp"} {
+		if err := os.Symlink("/usr/lib/cni/"+reference, filepath.Join(dir, reference)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

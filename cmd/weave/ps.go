@@ -49,6 +49,24 @@ func (a *app) showAttachments(all []ctl.Attachment) {
 		})
 	}
 	table(a.out, rows)
+	if n := kernelOnly(all); n > 0 {
+		verb := "are"
+		if n == 1 {
+			verb = "is"
+		}
+		fmt.Fprintf(a.out, "\n%s %s known from the kernel only: container ids are unknown until DEL and ADD give them back,\n"+
+			"names until then or until another host's router comes that remembers them\n", count(n, "attachment"), verb)
+	}
+}
+
+// kernelOnly counts the attachments whose claim files were lost.
+func kernelOnly(all []ctl.Attachment) (n int) {
+	for _, t := range all {
+		if t.Key.ContainerID == "" {
+			n++
+		}
+	}
+	return n
 }
 
 func (a *app) report() *cobra.Command {

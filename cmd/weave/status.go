@@ -81,6 +81,9 @@ func (a *app) showSummary(s ctl.Status) {
 	} else {
 		fmt.Fprintln(a.out, a.paint.in(red, "not ready")+"  "+s.Error.Error())
 	}
+	for _, p := range s.Problems {
+		fmt.Fprintln(a.out, a.paint.in(amber, "problem")+"  "+p)
+	}
 	fmt.Fprintln(a.out)
 	rows := [][]string{{"peers", a.peersLine(s.Peers)}}
 	for _, u := range s.IPAM.Subnets {
@@ -115,13 +118,14 @@ func (a *app) peersLine(peers []ctl.Peer) string {
 	var up int
 	var down []string
 	for _, p := range peers {
-		if p.State == "connected" || p.State == "relayed" {
+		switch {
+		case p.State == "connected" || p.State == "relayed":
 			up++
-		} else {
+		case p.Count == 0: // the others called us and were refused: a problem, no peer
 			down = append(down, peerName(p)+" "+p.State)
 		}
 	}
-	line := fmt.Sprintf("%d of %d connected", up, len(peers))
+	line := fmt.Sprintf("%d of %d connected", up, up+len(down))
 	if len(down) > 3 {
 		down = append(down[:3], "…")
 	}
@@ -188,9 +192,21 @@ func (a *app) showPeers(s ctl.Status) {
 		if colour == "" {
 			colour = plain
 		}
-		rows = append(rows, []string{orDash(p.Name), a.paint.in(colour, p.State), orDash(p.Address), p.Detail})
+		rows = append(rows, []string{orDash(p.Name), a.paint.in(colour, p.State), orDash(p.Address), p.Detail + a.often(p)})
 	}
 	table(a.out, rows)
+}
+
+// often is how often a peer was refused when it called, and when last.
+func (a *app) often(p ctl.Peer) string {
+	if p.Count == 0 {
+		return ""
+	}
+	times := "once"
+	if p.Count > 1 {
+		times = number(p.Count) + " times"
+	}
+	return fmt.Sprintf(" (%s, last %s ago)", times, span(max(a.now().Sub(p.Last), 0)))
 }
 
 func (a *app) showIPAM(s ctl.Status) {

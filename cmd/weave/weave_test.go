@@ -52,7 +52,7 @@ func router(t *testing.T, s ctl.Status) string {
 func weave(t *testing.T, colour bool, env map[string]string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	a := &app{out: &stdout, paint: palette(colour), now: time.Now}
+	a := &app{out: &stdout, paint: palette(colour), now: func() time.Time { return noon }}
 	code = a.run(t.Context(), args, func(k string) string { return env[k] }, &stderr)
 	return code, stdout.String(), stderr.String()
 }
@@ -83,6 +83,9 @@ func prefixes(s ...string) (ps []netip.Prefix) {
 
 func block(prefix string) addr.Range { return addr.RangeOf(netip.MustParsePrefix(prefix)) }
 
+// noon is now in these tests.
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
 // busy is a host in the middle of its life.
 func busy() ctl.Status {
 	key := attachment.Key{Network: "weave", ContainerID: "3f1d7a22c9b04e5d8f6a", IfName: "eth0"}
@@ -93,7 +96,10 @@ func busy() ctl.Status {
 			{Name: "gamma", Address: "10.9.0.3:6783", State: "dialling", Detail: "no heartbeat for 4 s"},
 			{Address: "10.9.0.4:6783", State: "dialling", Detail: "connection refused"},
 			{Name: "delta", State: "relayed"},
+			{Name: "alpha", Address: "10.9.0.6", State: "refused", Detail: "we refuse alpha: another host is called so", Count: 1234, Last: noon.Add(-3 * time.Second)},
+			{Name: "zeta", Address: "10.9.0.7:6783", State: "refused", Detail: "zeta refuses us: other cluster", RefusesUs: true},
 		},
+		Problems: []string{"1 peer refuses us: zeta; see `weave status peers`", "2 of 5 peers unreachable: gamma, 10.9.0.4:6783"},
 		IPAM: ctl.IPAM{Index: 42, Leader: "beta", Voters: []string{"alpha", "beta", "gamma"}, Subnets: []ctl.SubnetUse{{
 			Network: "weave", Subnet: netip.MustParsePrefix("10.32.0.0/12"), Pool: 1044480,
 			Hosts: []ctl.HostUse{

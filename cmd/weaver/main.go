@@ -93,7 +93,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as \"weave secret new\" prints it; without one anybody may join")
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
-	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names (default: those of /etc/resolv.conf)")
+	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names, as IP or IP:port (default: those of /etc/resolv.conf)")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -137,10 +137,24 @@ func (f *flags) parse(peers []string) (router.Config, error) {
 		}
 		c.Ranges = append(c.Ranges, p)
 	}
+	errs = append(errs, checkUpstreams(c.DNSUpstream)...)
 	if len(errs) == 0 {
 		errs = append(errs, c.Validate())
 	}
 	return c, errors.Join(errs...)
+}
+
+// checkUpstreams takes addresses only: who would look up the name of a resolver?
+func checkUpstreams(upstreams []string) (errs []error) {
+	for _, u := range upstreams {
+		if _, err := netip.ParseAddr(u); err == nil {
+			continue
+		}
+		if ap, err := netip.ParseAddrPort(u); err != nil || ap.Port() == 0 {
+			errs = append(errs, fmt.Errorf("--dns-upstream: %q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u))
+		}
+	}
+	return errs
 }
 
 func logger(level string) (*slog.Logger, error) {

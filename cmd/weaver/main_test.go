@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +66,33 @@ func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 	}
 	t.Setenv("WEAVE_MTU", "many")
 	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), "WEAVE_MTU") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUpstreamIsAnAddress(t *testing.T) {
+	good := []string{"192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:5353", "fe80::1%eth0", "[fe80::1%eth0]:53"}
+	got, err := parse(t, "--dns-upstream", strings.Join(good, ","))
+	if err != nil || !slices.Equal(got.DNSUpstream, good) {
+		t.Errorf("got %v, %v", got.DNSUpstream, err)
+	}
+	if got, err := parse(t, "--dns-upstream", ""); err != nil || len(got.DNSUpstream) != 0 {
+		t.Errorf("got %v, %v", got.DNSUpstream, err)
+	}
+	for _, bad := range []string{
+		"dns.example.com", "dns.example.com:53", "192.0.2", "192.0.2.1:", "192.0.2.1:domain", "192.0.2.1:65536", "192.0.2.1:0",
+		"192.0.2.1/24", " 192.0.2.1", "[2001:db8::1]", "[192.0.2.1]:53", "udp://192.0.2.1",
+	} {
+		_, err := parse(t, "--dns-upstream", "192.0.2.1,"+bad)
+		if want := fmt.Sprintf("--dns-upstream: %q", bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+	if _, err := parse(t, "--dns-upstream", "192.0.2.1,,192.0.2.2"); err == nil || !strings.Contains(err.Error(), `""`) {
+		t.Errorf("got %v", err)
+	}
+	t.Setenv("WEAVE_DNS_UPSTREAM", "one,two")
+	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), `"one"`) || !strings.Contains(err.Error(), `"two"`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -20,11 +20,23 @@ import (
 
 // What the two main plugins do alike: addresses from the IPAM plugin, the veth, its check.
 
-// NamesFree makes sure that neither the container nor the host has an interface
-// of the attachment's names yet. It comes before the IPAM plugin is asked: what
-// that plugin then holds under the attachment's key is this ADD's, and may be
-// taken back.
-func (c *Call) NamesFree() error {
+// Alone makes this call the only ADD of its attachment until release, and makes
+// sure that neither the container nor the host has an interface of its names yet.
+// So what is under the attachment's key from then on is this call's, and may be
+// taken back. It comes before the IPAM plugin is asked.
+func (c *Call) Alone() (release func(), err error) {
+	held, err := netdev.Hold(c.Key.Veth())
+	if err != nil {
+		return nil, Errorf(types.ErrTryAgainLater, "container %s, interface %s: %v", c.Key.ContainerID, c.Key.IfName, err)
+	}
+	if err := c.namesFree(); err != nil {
+		held.Release()
+		return nil, err
+	}
+	return held.Release, nil
+}
+
+func (c *Call) namesFree() error {
 	inside, host, err := c.namesTaken()
 	switch {
 	case err != nil:

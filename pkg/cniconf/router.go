@@ -136,13 +136,3 @@ func (c *Conf) Collect(ctx context.Context, r *Router) error {
 		Inhabited: slices.Collect(maps.Keys(inhabited)), Held: slices.Collect(maps.Keys(held)),
 	}, nil)
 }
-
-// DropClaim deletes an attachment's claim file, which the router, not being
-// there, cannot: so that the one started next does not find it.
-func (r *Router) DropClaim(k attachment.Key) error {
-	err := os.Remove(filepath.Join(filepath.Dir(r.socket), "claims", k.Hash()))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
@@ -139,28 +138,5 @@ func TestASilentRouterIsNotGone(t *testing.T) {
 	defer cancel()
 	if err := NewImpatientRouter(socket).Call(ctx, "/x", ctl.KeyRequest{}, nil); Coded(err).Code != ctl.CodeTryAgain || Gone(err) {
 		t.Errorf("got %v, gone %v", err, Gone(err))
-	}
-}
-
-func TestAClaimIsDroppedOnceAndOnlyThatOne(t *testing.T) {
-	dir := t.TempDir()
-	a, b := attachment.Key{Network: "n", ContainerID: "a", IfName: "e"}, attachment.Key{Network: "n", ContainerID: "b", IfName: "e"}
-	for _, k := range []attachment.Key{a, b} {
-		if err := os.MkdirAll(filepath.Join(dir, "claims"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "claims", k.Hash()), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := NewImpatientRouter(filepath.Join(dir, "s"))
-	for range 2 {
-		if err := r.DropClaim(a); err != nil {
-			t.Error(err)
-		}
-	}
-	left, err := os.ReadDir(filepath.Join(dir, "claims"))
-	if err != nil || len(left) != 1 || left[0].Name() != b.Hash() {
-		t.Errorf("got %v, %v", left, err)
 	}
 }

@@ -187,7 +187,8 @@ type Status struct {
 	Secured bool          `json:"secured"` // false: no cluster secret, anybody may join
 	Uptime  time.Duration `json:"uptime"`
 
-	Error       *Error       `json:"error,omitempty"` // why ADD cannot be served; nil when it can
+	Error       *Error       `json:"error,omitempty"`    // why ADD cannot be served; nil when it can
+	Problems    []string     `json:"problems,omitempty"` // what is wrong besides, a sentence each
 	Peers       []Peer       `json:"peers"`
 	IPAM        IPAM         `json:"ipam"`
 	Networks    []NetStatus  `json:"networks"`
@@ -199,9 +200,13 @@ type Status struct {
 // Peer is another router as this one sees it.
 type Peer struct {
 	Name    string `json:"name"`
-	Address string `json:"address"`          // where its gossip is reached; "" if it dialled us
+	Address string `json:"address"`          // where its gossip is reached; "" if it dialled us, without a port if it was refused when it did
 	State   string `json:"state"`            // "connected", "relayed", "dialling", "refused"
 	Detail  string `json:"detail,omitempty"` // the last error, in words
+
+	RefusesUs bool      `json:"refuses_us,omitempty"` // of a refused one: it refuses us, not we it
+	Count     uint64    `json:"count,omitempty"`      // of one that was refused when it dialled us: how often
+	Last      time.Time `json:"last,omitzero"`        // and when last
 }
 
 // IPAM is the state of addresses.

@@ -37,7 +37,7 @@ type (
 // HostKey is under which key a host holds its own address on a network's bridge.
 func HostKey(network string) attachment.Key { return allot.HostKey(network) }
 
-// Config is what New needs. Now may be nil.
+// Config is what New needs. Linked and Now may be nil.
 type Config struct {
 	Self   ledger.MemberID
 	Ledger Ledger
@@ -45,6 +45,10 @@ type Config struct {
 	Offers Offers // ipam/offers does it, in the state directory
 	BootID string // "" when it is not known: then no claim file is dropped for being of another boot
 	Log    *slog.Logger
+
+	// Linked looks whether the host has the veth of an attachment, by its name and
+	// Key.Hash; nil: Release believes its caller.
+	Linked func(veth, hash string) (bool, error)
 
 	// Now is a monotonic clock; nil: time since New.
 	Now func() time.Duration
@@ -103,10 +107,31 @@ func (a *Allocator) Detached(k attachment.Key) error {
 	return nil
 }
 
-// Release ends a claim; one that is not there is no error.
-func (a *Allocator) Release(k attachment.Key) error { return a.ReleaseHash(k.Hash()) }
+// Release ends a claim; one that is not there is no error. A claim that the veth
+// decides does not end while that is there: CodeTryAgain. Whoever asks is late, or
+// has not deleted it; the address is free when the veth has gone.
+func (a *Allocator) Release(k attachment.Key) error {
+	hash := k.Hash()
+	if c, ok := a.Claim(hash); ok && c.Decider == ctl.DecidedByVeth && a.config.Linked != nil {
+		if err := a.unlinked(c); err != nil {
+			return err
+		}
+	}
+	return a.ReleaseHash(hash)
+}
 
-// ReleaseHash does it by Key.Hash.
+// unlinked is nil when the claim's veth is not there.
+func (a *Allocator) unlinked(c Claim) error {
+	switch there, err := a.config.Linked(c.Veth(), c.Hash); {
+	case err != nil:
+		return &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("cannot tell whether %s is still there", c.Veth()), Details: err.Error()}
+	case there:
+		return &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("%v stays in use: %s is still there", c.Addrs, c.Veth()), Details: "the address is free when that has gone"}
+	}
+	return nil
+}
+
+// ReleaseHash ends a claim by Key.Hash, for a caller that has deleted its veth.
 func (a *Allocator) ReleaseHash(hash string) error {
 	defer a.mu.Unlock()
 	a.locked().Release(hash)

@@ -96,9 +96,10 @@ func (l *theLedger) join(t testing.TB, i int) {
 // host is an allocator on its own directory.
 type host struct {
 	*ipam.Allocator
-	t   testing.TB
-	dir string
-	now time.Duration
+	t     testing.TB
+	dir   string
+	now   time.Duration
+	links map[string]error // of claims whose veth the kernel has, by hash; not nil: that cannot be read
 }
 
 func start(t testing.TB, l ipam.Ledger, id int, dir string, kernel ...ipam.Kernel) *host {
@@ -113,10 +114,11 @@ func startLogging(t testing.TB, l ipam.Ledger, id int, dir string, log io.Writer
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { files.Close() })
-	h := &host{t: t, dir: dir}
+	h := &host{t: t, dir: dir, links: map[string]error{}}
 	h.Allocator, err = ipam.New(ipam.Config{
 		Self: ledger.MemberID(id), Ledger: l, Claims: files, BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
-		Now: func() time.Duration { return h.now },
+		Now:    func() time.Duration { return h.now },
+		Linked: func(_, hash string) (bool, error) { err, there := h.links[hash]; return there, err },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -707,6 +709,47 @@ func TestADetachedAttachmentIsNotLiveAndABorrowedOneIsForgotten(t *testing.T) {
 	}
 	if _, ok := h.Claim(key(2).Hash()); ok {
 		t.Error("the borrowed one is still there")
+	}
+}
+
+// TestAReleaseTakesNoAddressWhoseVethIsThere: the release may come from a call that
+// was broken off, long after another one of the same attachment has succeeded.
+func TestAReleaseTakesNoAddressWhoseVethIsThere(t *testing.T) {
+	l := newLedger()
+	l.found(t, 1, "10.32.0.0/12")
+	h := start(t, l, 1, t.TempDir())
+	for i := 1; i <= 3; i++ {
+		in := request(i)
+		if i == 3 {
+			in.Decider = ctl.DecidedByClaim // its link says nothing
+		}
+		addrs := h.give(in)
+		if i == 1 {
+			h.commit(i, addrs) // 2 has its veth already, too
+		}
+		h.links[key(i).Hash()] = nil
+	}
+	for _, err := range []error{nil, errors.New("the kernel cannot be read")} {
+		for i := 1; i <= 2; i++ {
+			h.links[key(i).Hash()] = err
+			var e *ctl.Error
+			if got := h.Release(key(i)); !errors.As(got, &e) || !strings.Contains(e.Error(), key(i).Veth()) {
+				t.Errorf("c%d: got %v", i, got)
+			}
+			if _, ok := h.Claim(key(i).Hash()); !ok {
+				t.Errorf("c%d: its address is free, and its veth there", i)
+			}
+		}
+	}
+	clear(h.links)
+	h.links[key(3).Hash()] = nil
+	for i := range 4 { // 0 has never been there
+		if err := h.Release(key(i)); err != nil {
+			t.Errorf("c%d: %v", i, err)
+		}
+	}
+	if left := h.Claims(); len(left) != 0 {
+		t.Errorf("left: %+v", left)
 	}
 }
 

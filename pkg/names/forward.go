@@ -32,11 +32,19 @@ var (
 	errNotUsable  = errors.New("the upstream resolver could not answer")
 )
 
+// dialer opens connections to upstreams, as *net.Dialer does.
+type dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// forwarder puts queries to upstreams.
+type forwarder struct{ dialer }
+
 // exchange asks the upstreams in turn until one has an answer, at most for
 // forwardBudget, and returns it in a form that fits q. A single upstream is asked
 // twice. Each question goes out under a fresh random id and from a fresh port;
 // an answer that does not fit is not looked at further, and the right one awaited.
-func exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPort) ([]byte, error) {
+func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPort) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardBudget)
 	defer cancel()
 	if len(upstreams) == 1 {
@@ -46,7 +54,7 @@ func exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPor
 	err := errNoUpstream
 	for i, up := range upstreams {
 		var answer []byte
-		if answer, err = attempt(ctx, q, tcp, up, len(upstreams)-i); err == nil {
+		if answer, err = f.attempt(ctx, q, tcp, up, len(upstreams)-i); err == nil {
 			return q.adopt(answer), nil
 		}
 		if ctx.Err() != nil {
@@ -57,7 +65,7 @@ func exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPor
 }
 
 // attempt puts the question to one upstream, for its share of what is left of the time.
-func attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left int) ([]byte, error) {
+func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left int) ([]byte, error) {
 	end, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
 	defer cancel()
@@ -67,12 +75,12 @@ func attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left in
 	}
 	var answer []byte
 	if !tcp {
-		if answer, err = askUDP(ctx, ask, q, up); err == nil && truncated(answer) {
+		if answer, err = f.askUDP(ctx, ask, q, up); err == nil && truncated(answer) {
 			tcp = true
 		}
 	}
 	if tcp {
-		if whole, tcpErr := askTCP(ctx, ask, q, up); tcpErr == nil {
+		if whole, tcpErr := f.askTCP(ctx, ask, q, up); tcpErr == nil {
 			answer, err = whole, nil
 		} else if answer == nil {
 			err = tcpErr
@@ -108,8 +116,8 @@ func (q *query) upstreamQuery() ([]byte, error) {
 func truncated(b []byte) bool { return b[2]&(flagTC>>8) != 0 }
 
 // dialled opens a connection that lives no longer than ctx.
-func dialled(ctx context.Context, network string, up netip.AddrPort) (net.Conn, func(), error) {
-	c, err := (&net.Dialer{}).DialContext(ctx, network, up.String())
+func (f forwarder) dialled(ctx context.Context, network string, up netip.AddrPort) (net.Conn, func(), error) {
+	c, err := f.DialContext(ctx, network, up.String())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -117,8 +125,8 @@ func dialled(ctx context.Context, network string, up netip.AddrPort) (net.Conn, 
 	return c, func() { stop(); c.Close() }, nil
 }
 
-func askUDP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
-	c, hangUp, err := dialled(ctx, "udp", up)
+func (f forwarder) askUDP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
+	c, hangUp, err := f.dialled(ctx, "udp", up)
 	if err != nil {
 		return nil, err
 	}
@@ -143,8 +151,8 @@ func askUDP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byt
 	}
 }
 
-func askTCP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
-	c, hangUp, err := dialled(ctx, "tcp", up)
+func (f forwarder) askTCP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
+	c, hangUp, err := f.dialled(ctx, "tcp", up)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@ package names
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -12,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 const inside = "NAMES_TEST_INSIDE_A_NAMESPACE"
@@ -111,7 +116,7 @@ func TestDigUnderstandsEveryAnswer(t *testing.T) {
 		{"+tcp example.com A", `A\s+198.51.100.7`},
 	} {
 		for _, server := range []string{"@10.48.0.1", "@fd00:1::1"} {
-			out := shell(t, "dig +tries=1 +time=3 "+server+" "+c.args)
+			out := shell(t, "dig +tries=1 +time=30 "+server+" "+c.args)
 			if ok := regexp.MustCompile(`(?s)` + c.want).MatchString(out); !ok || strings.Contains(out, "Warning") || strings.Contains(out, "malformed") {
 				t.Errorf("dig %s %s: want %s in\n%s", server, c.args, c.want, out)
 			}
@@ -126,8 +131,37 @@ func TestDigUnderstandsEveryAnswer(t *testing.T) {
 
 	// The bridge goes and comes back with the same address: the sockets serve again.
 	shell(t, "ip link del weave && ip link add weave type bridge && ip addr add 10.48.0.1/20 dev weave && ip link set weave up")
-	if out := shell(t, "dig +tries=3 +time=1 @10.48.0.1 web.weave.local +short"); !strings.Contains(out, "10.48.0.") {
+	if out := shell(t, "dig +tries=3 +time=10 @10.48.0.1 web.weave.local +short"); !strings.Contains(out, "10.48.0.") {
 		t.Errorf("after the bridge's return:\n%s", out)
+	}
+}
+
+func TestAnAddressThatDoesNotResolveHoldsUpNobodysAnswers(t *testing.T) {
+	if elsewhere(t, "test") {
+		return
+	}
+	serveOnBridge(t, testTable())
+	// For as long as the test lasts, the kernel looks for the address and keeps the answers.
+	shell(t, "echo 3600000 > /proc/sys/net/ipv4/neigh/weave/retrans_time_ms")
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var bad error
+		err := c.Control(func(fd uintptr) { bad = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1) })
+		return errors.Join(err, bad)
+	}}
+	c, err := lc.ListenPacket(t.Context(), "udp4", "10.48.0.200:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	wire, _ := question("web.", dns.TypeA).Pack()
+	for range 2000 {
+		if _, err := c.WriteTo(wire, &net.UDPAddr{IP: net.IPv4(10, 48, 0, 1), Port: 53}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resolve(t, "10.48.0.1:53", "web.")
+	if out := shell(t, "ip neigh show 10.48.0.200"); !strings.Contains(out, "INCOMPLETE") {
+		t.Errorf("the address was not looked for all the time: %s", out)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 type Config struct {
 	Domain    string          // of the cluster, such as "weave.local"
 	Table     *Table          // what is answered from; the caller fills it
-	Upstreams func() []string // host:port of the resolvers for all other names, asked for at each query; nil: none
+	Upstreams func() []string // host:port of the resolvers for all other names, asked for at each such query (see ResolvConf); nil: none
 	Port      uint16          // 0: 53
 	Log       *slog.Logger
 }
@@ -39,14 +40,15 @@ const retryEvery = time.Second
 
 // Server answers DNS queries by UDP and TCP. Its methods may be called from any goroutine.
 type Server struct {
-	cfg      Config
-	port     uint16
-	resolver resolver
-	counters counters
-	slots    slots
-	tcp      tcpLimits
-	zones    atomic.Pointer[[]netip.Prefix] // of all listeners
-	own      atomic.Pointer[[]netip.Addr]   // of all listeners: never asked as upstreams
+	cfg       Config
+	port      uint16
+	resolver  resolver
+	forwarder forwarder
+	counters  counters
+	slots     slots
+	tcp       tcpLimits
+	zones     atomic.Pointer[[]netip.Prefix] // of all listeners
+	own       atomic.Pointer[[]netip.Addr]   // of all listeners: never asked as upstreams
 
 	mu      sync.Mutex
 	ctx     context.Context // Run's; nil while it does not run
@@ -58,7 +60,7 @@ type Server struct {
 // New makes a server that serves nothing yet.
 func New(c Config) *Server {
 	s := &Server{
-		cfg: c, port: cmp.Or(c.Port, 53), resolver: newResolver(c.Domain, c.Table),
+		cfg: c, port: cmp.Or(c.Port, 53), resolver: newResolver(c.Domain, c.Table), forwarder: forwarder{&net.Dialer{}},
 		want: map[netip.Addr]Listener{}, sockets: map[netip.Addr]*socketPair{},
 	}
 	s.zones.Store(&[]netip.Prefix{})
@@ -186,7 +188,7 @@ func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []
 
 // forward has others answer; the answer is never empty.
 func (s *Server) forward(ctx context.Context, q *query, tcp bool) []byte {
-	answer, err := exchange(ctx, q, tcp, s.upstreams())
+	answer, err := s.forwarder.exchange(ctx, q, tcp, s.upstreams())
 	if err != nil {
 		s.counters.count(failed)
 		s.cfg.Log.Debug("names: nobody answered", "name", q.name, "type", q.qtype, "err", err)

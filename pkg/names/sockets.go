@@ -11,9 +11,11 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -29,6 +31,15 @@ const (
 	// readersPerSocket is how many goroutines read one UDP socket, on a machine
 	// with that many processors.
 	readersPerSocket = 4
+	// udpBuffer is what each UDP socket asks the kernel for, in bytes, to receive
+	// and to send. The kernel grants twice as much and charges some 800 bytes for a
+	// small datagram: room for 5000. Its default of 208 KiB is full after 250:
+	//   - received: one container's burst, before a reader has been woken, loses
+	//     everybody's queries, and each resolver waits seconds before it asks again;
+	//   - sent: the kernel holds up to 208 KiB of answers to an address that it cannot
+	//     resolve for 3 s, and who writes to a full socket waits. A container that went,
+	//     or made its address up, would hold the readers.
+	udpBuffer = 2 << 20
 	// errorPause keeps a socket that only fails from burning a processor.
 	errorPause = 50 * time.Millisecond
 )
@@ -55,19 +66,19 @@ func (p *socketPair) close() {
 // open binds what is not bound yet and starts its goroutines. s.mu is held.
 func (s *Server) open(ctx context.Context, p *socketPair, a netip.Addr) error {
 	at := netip.AddrPortFrom(a, s.port)
-	var lc net.ListenConfig
 	if p.udp == nil {
-		c, err := lc.ListenPacket(ctx, "udp", at.String())
+		udp, err := listenUDP(ctx, at)
 		if err != nil {
 			return err
 		}
-		udp, run := c.(*net.UDPConn), s.ctx
+		run := s.ctx
 		p.udp = udp
 		for range min(readersPerSocket, runtime.GOMAXPROCS(0)) {
 			s.work.Go(func() { s.serveUDP(run, p, udp) })
 		}
 	}
 	if p.tcp == nil {
+		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", at.String())
 		if err != nil {
 			return err
@@ -80,8 +91,34 @@ func (s *Server) open(ctx context.Context, p *socketPair, a netip.Addr) error {
 	return nil
 }
 
+func listenUDP(ctx context.Context, at netip.AddrPort) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			enlarge(int(fd), unix.SO_RCVBUF, unix.SO_RCVBUFFORCE)
+			enlarge(int(fd), unix.SO_SNDBUF, unix.SO_SNDBUFFORCE)
+		})
+	}}
+	c, err := lc.ListenPacket(ctx, "udp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+// enlarge sets a buffer to udpBuffer: whatever the host's limit, by the router's
+// privilege, or else as far as that limit. A small buffer serves too, so that no
+// failure counts; one that is larger already stays.
+func enlarge(fd, buffer, force int) {
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, buffer); err == nil && n >= 2*udpBuffer {
+		return
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, udpBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, buffer, udpBuffer)
+	}
+}
+
 // serveUDP answers one datagram after the other. What others have to answer
-// leaves it, within the bounds of slots.
+// leaves it, within the bounds of slots: a reader waits for no upstream.
 func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
 	in, out := make([]byte, maxQuery+1), make([]byte, 0, maxUDP)
 	for {

@@ -27,6 +27,23 @@ func Detach(host, hash string) error {
 	return c.detach(Named{host, hash})
 }
 
+// Attached reports whether the host has an attachment's link: what Detach would delete.
+func Attached(host, hash string) (bool, error) {
+	c, err := dial()
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	l, err := c.link(host)
+	if err == nil {
+		err = l.belongsTo(hash)
+	}
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotOurs) {
+		return false, nil
+	}
+	return err == nil, wrap("look for "+host, err)
+}
+
 func (c *conn) detach(n Named) error {
 	l, err := c.link(n.Name)
 	if errors.Is(err, ErrNotFound) {

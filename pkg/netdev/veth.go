@@ -46,7 +46,7 @@ type Veth struct {
 //
 // On an error everything that was made is gone again. ErrExists: one of the two
 // names is taken, or (with Lock) the MAC, and what has it was not touched;
-// ErrNotFound: no such bridge; ErrBridgeFull. Two calls for one Host at a time are the caller's to prevent.
+// ErrNotFound: no such bridge; ErrBridgeFull. Two calls for one Host at a time are the caller's to prevent: by Hold.
 func Attach(v Veth) error {
 	if err := v.attach(); err != nil {
 		return fmt.Errorf("attach %q to bridge %q as %q: %w", v.IfName, v.Bridge, v.Host, err)
@@ -120,7 +120,8 @@ func checkMAC(mac net.HardwareAddr) error {
 }
 
 // namesFree matters for more than a good message: were the host's name taken, the
-// alias, which is set by name, would go to that other link.
+// alias, which is set by name, would go to that other link. Hold keeps whoever
+// makes such links from taking it after this look.
 func (v Veth) namesFree(host, inside *conn) error {
 	for _, n := range []struct {
 		c    *conn

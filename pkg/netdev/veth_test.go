@@ -299,6 +299,23 @@ func TestDetachDeletesOnlyItsOwn(t *testing.T) {
 	h.must("ip link show stranger")
 }
 
+func TestAttachedIsWhatDetachWouldDelete(t *testing.T) {
+	h, c := newBridge(t), newSpace(t)
+	v, bare := vethFor(5, c.NS, "10.32.0.5/12"), vethFor(6, nil)
+	h.in(func() error { return Attach(v) })
+	h.must("ip link add " + bare.Host + " type veth peer name x")
+	other := attachment.Key{Network: "weave", ContainerID: "other", IfName: "eth0"}.Hash()
+	for n, want := range map[Named]bool{{v.Host, hashOf(v)}: true, {bare.Host, hashOf(bare)}: true, {v.Host, other}: false, {"weave", hashOf(v)}: false, {"none", other}: false} {
+		h.in(func() error {
+			got, err := Attached(n.Name, n.Hash)
+			if got != want || err != nil {
+				t.Errorf("%v: got %v, %v", n, got, err)
+			}
+			return nil
+		})
+	}
+}
+
 func TestDetachTakesALinkWhoseAliasWasNeverSet(t *testing.T) {
 	h := newBridge(t)
 	v := vethFor(5, nil)

@@ -68,8 +68,11 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 }
 
 func (r *Router) apiRelease(_ context.Context, in ctl.KeyRequest) (nothing, error) {
+	if err := r.ipam.Release(in.Key); err != nil {
+		return nothing{}, err
+	}
 	r.withdraw(in.Key.Hash())
-	return nothing{}, r.ipam.Release(in.Key)
+	return nothing{}, nil
 }
 
 func (r *Router) apiReserved(_ context.Context, in ctl.ReservedRequest) (nothing, error) {

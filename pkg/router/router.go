@@ -30,11 +30,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/control"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
+	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/knownhosts"
 	"github.com/weave-cni/weave-cni/pkg/hostfw"
 	"github.com/weave-cni/weave-cni/pkg/identity"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
@@ -72,10 +72,13 @@ type Router struct {
 	reaper   *reaper.Reaper
 	codec    wire.Codec
 
+	resolvConf *names.ResolvConf // the host's own
+
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
 
-	inherited map[string]bool // by network; settle's alone
+	inherited map[string]bool   // by network; settle's alone
+	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
 
 	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
 	firewalled bool       // they were applied once
@@ -94,34 +97,21 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	unlock, err := lock(c.RunDir)
+	unlock, err := lock(ctx, c.RunDir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	release, err := lockNetwork(ctx, c.RunDir, log)
+	if err != nil {
+		return err
+	}
+	defer release()
 	r, err := open(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	return r.run(ctx)
-}
-
-// lock makes sure that one router runs on a run directory. The kernel lets go of
-// the lock when the process ends, however it ends.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make run directory: %w", err)
-	}
-	path := filepath.Join(dir, "weaver.lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another weaver runs on %s (%s is locked)", dir, path)
-	}
-	return func() { f.Close() }, nil
 }
 
 // open makes all parts and reads the kernel. Nothing runs yet and nothing on the
@@ -130,7 +120,8 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 	r := &Router{
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
-		forward: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		resolvConf: names.NewResolvConf(hostResolvConf),
+		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{
@@ -167,10 +158,10 @@ func (r *Router) openIdentity(context.Context) error {
 }
 
 // openUnderlay finds the address at which other hosts reach this one.
-func (r *Router) openUnderlay(context.Context) error {
+func (r *Router) openUnderlay(ctx context.Context) error {
 	a, err := r.config.Advertise, error(nil)
 	if !a.IsValid() {
-		a, err = sourceAddr(r.config.Peers)
+		a, err = sourceAddr(ctx, r.config.Peers, r.log)
 	}
 	if err != nil {
 		return fmt.Errorf("find the address at which other hosts reach this one (give --advertise): %w", err)
@@ -195,22 +186,10 @@ func overhead(vtep netip.Addr) int {
 	return 40 + 8 + 8 + 14
 }
 
-func sourceAddr(peers []string) (netip.Addr, error) {
-	for _, p := range peers {
-		host := p
-		if ap, err := netip.ParseAddrPort(p); err == nil {
-			host = ap.Addr().String()
-		}
-		if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-			return netdev.LocalAddrFor(a)
-		}
-	}
-	return netdev.DefaultSource()
-}
-
 func (r *Router) openLedger(context.Context) error {
 	path := filepath.Join(r.config.StateDir, "ledger.db")
 	_, missing := os.Stat(path)
+	r.loadKnown()
 	found, err := r.founding(missing != nil)
 	if err != nil {
 		return err
@@ -224,6 +203,7 @@ func (r *Router) openLedger(context.Context) error {
 		MeshPort: r.config.MeshPort,
 		Targets:  r.config.Peers,
 		Port:     r.config.Port,
+		VXLAN:    r.config.VXLANPort,
 		Hello:    r.hello,
 		Accept:   r.accept,
 		Log:      r.log.With("part", "gossip"),
@@ -231,6 +211,7 @@ func (r *Router) openLedger(context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.recall()
 	r.replica, err = replica.New(replica.Config{
 		Self:  ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name())},
 		Net:   r.link,
@@ -242,9 +223,10 @@ func (r *Router) openLedger(context.Context) error {
 }
 
 // founding is the command that founds a cluster, nil on a host that joins one or
-// has state: it goes on where it was.
+// has state: it goes on where it was. One that knows other hosts of before has lost
+// a part of its state and joins them again.
 func (r *Router) founding(stateless bool) (*ledger.Command, error) {
-	if len(r.config.Peers) != 0 || !stateless {
+	if len(r.config.Peers)+len(r.known) != 0 || !stateless {
 		return nil, nil
 	}
 	if err := errors.Join(r.checkNoCluster(), r.checkRanges(r.config.Ranges, DefaultBridge)); err != nil {
@@ -307,11 +289,15 @@ func (r *Router) openRecords(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := files.Announce(r.config.socket()); err != nil {
+		return err
+	}
 	r.ipam, err = ipam.New(ipam.Config{
 		Self:   ledger.MemberID(r.id.MemberID()),
 		Ledger: r.replica,
 		Claims: files,
 		BootID: bootID(),
+		Linked: netdev.Attached,
 		Log:    r.log.With("part", "ipam"),
 	})
 	return err
@@ -353,6 +339,7 @@ func (r *Router) run(ctx context.Context) error {
 		"presence": r.watchPresence,
 		"beat":     r.beat,
 		"guard":    r.watchFirewall,
+		"remember": r.remember,
 	} {
 		g.Go(func() error {
 			err := part(inner)

@@ -17,6 +17,9 @@ import (
 
 const hostResolvConf = "/etc/resolv.conf"
 
+// pathVXLAN is the one way that there is for packets to another host.
+const pathVXLAN = "vxlan"
+
 func (r *Router) openDNS() {
 	r.dns = names.New(names.Config{
 		Domain: r.config.DNSDomain, Table: r.table, Upstreams: r.upstreams, Log: r.log.With("part", "dns"),
@@ -38,7 +41,7 @@ func (r *Router) upstreams() []string {
 			up = append(up, u)
 		}
 	} else {
-		up = names.HostUpstreams(hostResolvConf)
+		up = r.resolvConf.Upstreams()
 	}
 	var own []string
 	for _, n := range r.standing() {
@@ -70,13 +73,31 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		s.Networks = append(s.Networks, ctl.NetStatus{Network: n.describe(), VNI: n.VNI, Subnets: n.Subnets, Device: deviceName(n.Network)})
 	}
 	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
+	s.Problems = problems(s, time.Now())
 	return s, nil
 }
 
 func (r *Router) statusPeers() []ctl.Peer {
 	var out []ctl.Peer
 	for _, p := range r.link.Status() {
-		out = append(out, ctl.Peer{Name: string(p.Name), Address: p.Addr, State: string(p.State), Detail: p.Detail})
+		out = append(out, ctl.Peer{
+			Name: string(p.Name), Address: p.Addr, State: string(p.State), Detail: p.Detail, RefusesUs: p.Theirs, Count: p.Count, Last: p.Last,
+		})
+	}
+	return append(out, silent(out, r.absentMembers())...)
+}
+
+// absentMembers are the other members of the cluster that gossip does not reach.
+func (r *Router) absentMembers() []string {
+	reached := map[string]bool{string(r.id.Name()): true}
+	for _, p := range r.link.Peers() {
+		reached[string(p)] = true
+	}
+	var out []string
+	for _, m := range r.replica.State().Members() {
+		if m.Live() && !reached[m.Name] {
+			out = append(out, m.Name)
+		}
 	}
 	return out
 }
@@ -87,7 +108,7 @@ func (r *Router) statusOverlay() []ctl.Remote {
 		count := map[gossip.Peer]*ctl.Remote{}
 		hosts := r.view.Hosts()
 		for h, rec := range hosts {
-			path := "vxlan"
+			path := pathVXLAN
 			if rec.VTEP.Is4() != r.vtep.Is4() {
 				path = "none: it is reached by the other address family"
 			}

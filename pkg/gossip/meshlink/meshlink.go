@@ -49,7 +49,8 @@ type Config struct {
 	MeshPort uint16            // on loopback: mesh's own, and of the aliases in 127.64.0.0/10
 	Targets  []string          // host[:port], looked up again at each attempt
 	Port     uint16            // of targets that name none; 0: DefaultPort
-	Hello    func() Hello      // what we say of ourselves now; the link fills in all but Cluster. nil: no cluster known. Called from any goroutine
+	VXLAN    uint16            // UDP port of our overlay, for our Hello; 0: we do not say
+	Hello    func() Hello      // what we say of ourselves now; the link takes Cluster of it. nil: no cluster known. Called from any goroutine
 	Accept   func(Hello) error // its error is what both sides log; nil: everybody. Called from any goroutine, must not block
 	Log      *slog.Logger
 }
@@ -117,7 +118,7 @@ func New(cfg Config) (*Link, error) {
 	l.view.Store(&view{})
 	var err error
 	l.carrier, err = carrier.New(carrier.Config{
-		ID: cfg.ID, Listen: cfg.Listen, Targets: cfg.Targets, Port: cfg.Port, Cluster: func() string { return cfg.Hello().Cluster }, Accept: l.accept,
+		ID: cfg.ID, Listen: cfg.Listen, Targets: cfg.Targets, Port: cfg.Port, VXLAN: cfg.VXLAN, Cluster: func() string { return cfg.Hello().Cluster }, Accept: l.accept,
 		Inner: &loops{port: cfg.MeshPort, call: l.call, forget: l.forget}, Lost: l.lose, Log: cfg.Log,
 	})
 	if err != nil {

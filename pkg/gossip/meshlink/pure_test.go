@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/weaveworks/mesh"
 
 	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/internal/carrier"
 	"github.com/weave-cni/weave-cni/pkg/identity"
 )
 
@@ -274,5 +276,30 @@ func TestMeshLogIsRateLimited(t *testing.T) {
 	}
 	if n := strings.Count(b.String(), "\n"); n > 2*meshLines || n == 0 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+func TestEachRouterHasOneLineAndTwinsHaveTwo(t *testing.T) {
+	lines := []carrier.Status{
+		{Name: "alpha", Member: 1, State: carrier.Connected, Addr: "192.0.2.1:1"},
+		{Name: "beta", State: carrier.Dialling, Addr: "192.0.2.2:1"},
+		{Name: "beta", Member: 2, State: carrier.Refused, Addr: "192.0.2.2:2", Detail: "why"},
+		{Name: "beta", State: carrier.Dialling, Addr: "192.0.2.2:3"},
+		{Name: "gamma", State: carrier.Dialling, Addr: "192.0.2.3:1"},
+		{Name: "alpha", Member: 9, State: carrier.Refused, Addr: "192.0.2.9", Detail: "twin", Count: 3},
+		{Name: "delta", Member: 8, State: carrier.Refused, Addr: "192.0.2.8", Detail: "twin of one that is relayed"},
+		{State: carrier.Dialling, Addr: "192.0.2.4:1"}, {State: carrier.Dialling, Addr: "192.0.2.5:1"},
+	}
+	members := map[gossip.Peer]uint64{"alpha": 1, "gamma": 3, "delta": 4}
+	var got []string
+	for _, l := range merge(lines, []gossip.Peer{"alpha", "delta", "gamma"}, func(p gossip.Peer) uint64 { return members[p] }) {
+		got = append(got, fmt.Sprint(l.Name, " ", l.State, " ", l.Addr))
+	}
+	want := []string{
+		" dialling 192.0.2.4:1", " dialling 192.0.2.5:1", "alpha connected 192.0.2.1:1", "alpha refused 192.0.2.9",
+		"beta refused 192.0.2.2:2", "delta relayed ", "delta refused 192.0.2.8", "gamma relayed 192.0.2.3:1",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }

@@ -3,42 +3,80 @@ package meshlink
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/internal/carrier"
 )
 
-// PeerStatus is one line about a peer, or about an address where none has
-// answered yet.
+// PeerStatus is one line about a peer, about an address where none has answered
+// yet, or about a router that called us and was refused.
 type PeerStatus struct {
 	Name   gossip.Peer // "" as long as nobody has answered there
-	Addr   string      // where we reach it; "" if it called us, or others reach it for us
-	State  string      // "connected", "relayed", "dialling" or "refused"
-	Detail string      // why not connected, in words
-	Hello  Hello       // of a connected peer, as it last said
+	Addr   string      // where we reach it; "" if it called us, or others reach it for us; without a port if it was refused when it called
+	State  State
+	Detail string // why not connected, in words
+	Theirs bool   // of a refused one: it refuses us
+	Hello  Hello  // of a connected peer, as it last said
+
+	// Of a router that called us and was refused: how often, and when last.
+	Count uint64
+	Last  time.Time
 }
 
-// relayed is the state of a peer that others reach for us.
-const relayed = "relayed"
+// State is how things stand with a peer or an address.
+type State string
+
+// The states. Relayed is a peer that others reach for us.
+const (
+	Connected = State(carrier.Connected)
+	Relayed   = State("relayed")
+	Dialling  = State(carrier.Dialling)
+	Refused   = State(carrier.Refused)
+)
 
 // Status lists every peer and every address that is being dialled, by name. A
-// peer that is relayed and dialled has the one line that says both.
+// peer that is relayed and dialled has the one line that says both. Two routers of
+// one name have a line each.
 func (l *Link) Status() []PeerStatus {
-	var out []PeerStatus
-	line := map[gossip.Peer]int{}
-	for _, s := range l.carrier.Status() {
-		if _, there := line[s.Name]; there && s.Name != "" {
-			continue // another address of the same peer
-		}
-		line[s.Name] = len(out)
-		out = append(out, PeerStatus{s.Name, s.Addr, string(s.State), s.Detail, s.Hello})
+	return merge(l.carrier.Status(), l.view.Load().peers, func(p gossip.Peer) uint64 {
+		k, _ := l.names.get(meshName(p))
+		return k.memberID
+	})
+}
+
+// merge makes one line a router of what the carrier says and of whom mesh reaches.
+// memberOf tells who bears a name there, 0 for unknown.
+func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.Peer) uint64) []PeerStatus {
+	kept := lines[:0:0]
+	index := func(s carrier.Status) int {
+		return slices.IndexFunc(kept, func(k carrier.Status) bool {
+			return k.Name == s.Name && (k.Member == s.Member || k.Member == 0 || s.Member == 0)
+		})
 	}
-	for _, p := range l.view.Load().peers {
-		if i, there := line[p]; !there {
-			out = append(out, PeerStatus{Name: p, State: relayed})
-		} else if out[i].State != string(carrier.Connected) {
-			out[i].State = relayed
+	for _, s := range lines {
+		i := -1
+		if s.Name != "" {
+			i = index(s)
 		}
+		switch {
+		case i < 0:
+			kept = append(kept, s)
+		case kept[i].State == carrier.Dialling && s.State == carrier.Refused:
+			kept[i] = s // the address that answers says more
+		}
+	}
+	for _, p := range reached {
+		s := carrier.Status{Name: p, Member: memberOf(p), State: carrier.State(Relayed)}
+		if i := index(s); i < 0 {
+			kept = append(kept, s)
+		} else if kept[i].State != carrier.Connected {
+			kept[i].State = s.State
+		}
+	}
+	var out []PeerStatus
+	for _, s := range kept {
+		out = append(out, PeerStatus{s.Name, s.Addr, State(s.State), s.Detail, s.Theirs, s.Hello, s.Count, s.Last})
 	}
 	slices.SortFunc(out, func(a, b PeerStatus) int {
 		return strings.Compare(string(a.Name)+" "+a.Addr, string(b.Name)+" "+b.Addr)

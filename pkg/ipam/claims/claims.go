@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
@@ -45,6 +46,44 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("open claims: %w", err)
 	}
 	return &Dir{root}, nil
+}
+
+// SuffixLink is what Announce adds to a socket's path.
+const SuffixLink = ".claims"
+
+// Announce says beside the router's socket where the claims are, by a link
+// SOCKET.claims: a plugin knows the socket only, and when no router is behind it
+// has to find the file of a claim that ends. Where the two have one directory no
+// link is needed, and one of before goes. Call it before the socket answers.
+func (d *Dir) Announce(socket string) error {
+	if err := d.announce(socket); err != nil {
+		return fmt.Errorf("announce the claims beside %s: %w", socket, err)
+	}
+	return nil
+}
+
+func (d *Dir) announce(socket string) error {
+	path, err := filepath.Abs(d.root.Name())
+	if err != nil {
+		return err
+	}
+	link := socket + SuffixLink
+	if path == filepath.Join(filepath.Dir(socket), "claims") {
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(link + suffixTemp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(path, link+suffixTemp); err != nil {
+		return err
+	}
+	return os.Rename(link+suffixTemp, link)
 }
 
 // Close ends the use of the directory.

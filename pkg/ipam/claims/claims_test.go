@@ -86,6 +86,38 @@ func TestAnEndedClaimRestsUntilItIsDropped(t *testing.T) {
 	}
 }
 
+func TestTheClaimsAreAnnouncedBesideASocketThatIsElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	run, elsewhere := filepath.Join(dir, "run"), filepath.Join(dir, "made", "on", "demand", "weave.sock")
+	d := open(t, filepath.Join(run, "claims"))
+	link := elsewhere + SuffixLink
+	for range 2 { // the second replaces what is there
+		if err := d.Announce(elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(link); to != filepath.Join(run, "claims") || err != nil {
+			t.Errorf("the link leads to %q, %v", to, err)
+		}
+	}
+	beside := filepath.Join(run, "weave.sock")
+	if err := os.Symlink("/nowhere", beside+SuffixLink); err != nil { // of a router with another run directory
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.Announce(beside); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Lstat(beside + SuffixLink); err == nil {
+		t.Error("the old link leads plugins astray")
+	}
+	for _, dir := range []string{run, filepath.Dir(elsewhere)} {
+		if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
 func TestBadFilesArePassedOverAndReported(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
@@ -40,7 +39,24 @@ func decode(c *cniconf.Call) (*config, error) {
 	var err error
 	conf.asked, err = conf.RequestedIPs(c.Args)
 	p.Check(err)
+	conf.checkRoutes(&p)
 	return conf, p.Err()
+}
+
+// checkRoutes refuses a way out that leads nowhere: a default route without a gw
+// goes by the network's gateway, and the main plugin's containers have none.
+func (conf *config) checkRoutes(p *cniconf.Problems) {
+	if conf.reachesGateway() {
+		return
+	}
+	for i, r := range conf.IPAM.Routes {
+		if r == nil || len(r.GW) > 0 {
+			continue
+		}
+		if ones, bits := r.Dst.Mask.Size(); ones == 0 && bits > 0 {
+			p.Add("ipam.routes[%d]: %s has no gw, and weave-ipam gives %.64q no gateway: the network's is on the bridge of weave-net; add a gw that these containers reach, or use weave-net", i, &r.Dst, conf.Type)
+		}
+	}
 }
 
 // network is the ledger's name of the network: the section's, else that which
@@ -55,6 +71,12 @@ func (conf *config) network() string {
 		return conf.Name
 	}
 }
+
+// reachesGateway reports whether the network's gateway, which is an address of its
+// bridge, is one for the containers of the main plugin: weave-net puts them on that
+// bridge, and ptp puts the gateway's address on its own end of each link. On any
+// other bridge nobody answers there.
+func (conf *config) reachesGateway() bool { return conf.Type == "weave-net" || conf.Type == "ptp" }
 
 // decider says what proves that an address is in use. Our own main plugins leave
 // a record in the kernel; of any other nothing is known but the claim.
@@ -88,17 +110,21 @@ func add(ctx context.Context, c *cniconf.Call) error {
 			fmt.Fprintf(os.Stderr, "take back the addresses of %s: %v\n", c.Key.ContainerID, err)
 		}
 	})
-	if err := c.Print(result(got, conf.IPAM.Routes)); err != nil {
+	if err := c.Print(conf.result(got)); err != nil {
 		return err
 	}
 	undo.Keep()
 	return nil
 }
 
-func result(got ctl.AllocateReply, routes []*types.Route) *current.Result {
-	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: routes}
+func (conf *config) result(got ctl.AllocateReply) *current.Result {
+	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: conf.IPAM.Routes}
 	for _, a := range got.Addresses {
-		r.IPs = append(r.IPs, &current.IPConfig{Address: cniconf.IPNet(a.Address), Gateway: a.Gateway.AsSlice()})
+		ip := &current.IPConfig{Address: cniconf.IPNet(a.Address)}
+		if conf.reachesGateway() {
+			ip.Gateway = a.Gateway.AsSlice()
+		}
+		r.IPs = append(r.IPs, ip)
 	}
 	return r
 }
@@ -124,12 +150,11 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if !cniconf.Gone(err) {
 		return err
 	}
-	router := cniconf.NewRouter(socket)
-	if err := router.DropClaim(c.Key); err != nil {
-		return fmt.Errorf("release the addresses of %s without a router: %w", c.Key.ContainerID, err)
+	if err := dropClaim(socket, c.Key); err != nil {
+		return err
 	}
 	// A router that was just starting may have read the claim before it went.
-	err = router.Call(ctx, ctl.PathRelease, ctl.KeyRequest{Key: c.Key}, nil)
+	err = cniconf.NewRouter(socket).Call(ctx, ctl.PathRelease, ctl.KeyRequest{Key: c.Key}, nil)
 	if cniconf.Gone(err) {
 		return nil
 	}

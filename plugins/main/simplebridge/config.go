@@ -30,8 +30,11 @@ func decode(c *cniconf.Call) (*config, error) {
 	if err := cniconf.Decode(c.Stdin, conf); err != nil {
 		return nil, err
 	}
-	conf.setDefaults()
 	var p cniconf.Problems
+	if conf.IPAM.Type == cniconf.WeaveIPAM && conf.IsGateway != nil && *conf.IsGateway {
+		p.Add("isGateway: weave-ipam gives no gateway for the bridge of simplebridge: the network's is on the bridge of weave-net; leave isGateway out, or use weave-net")
+	}
+	conf.setDefaults()
 	conf.mac = conf.CheckMain(c, conf.MTU, &p)
 	if err := attachment.ValidIfName(conf.Bridge); err != nil {
 		p.Add("bridge: %v", err)
@@ -40,12 +43,12 @@ func decode(c *cniconf.Call) (*config, error) {
 }
 
 func (conf *config) setDefaults() {
-	yes := true
+	yes, own := true, conf.IPAM.Type != cniconf.WeaveIPAM
 	if conf.Bridge == "" {
 		conf.Bridge = defaultBridge
 	}
 	if conf.IsGateway == nil {
-		conf.IsGateway = &yes
+		conf.IsGateway = &own
 	}
 	if conf.HairpinMode == nil {
 		conf.HairpinMode = &yes

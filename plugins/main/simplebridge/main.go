@@ -30,9 +30,11 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.NamesFree(); err != nil {
+	release, err := c.Alone()
+	if err != nil {
 		return err
 	}
+	defer release()
 
 	var undo cniconf.Undo
 	defer undo.Run()

@@ -19,9 +19,11 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.NamesFree(); err != nil {
+	release, err := c.Alone()
+	if err != nil {
 		return err
 	}
+	defer release()
 	router := cniconf.NewRouter(conf.Socket)
 	network, err := conf.askNetwork(ctx, router)
 	if err != nil {

@@ -2,6 +2,7 @@ package carrier
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	mrand "math/rand/v2"
@@ -56,10 +57,11 @@ type place struct {
 	peer    gossip.Peer // who was there when it last answered, "" if none did
 	sure    time.Time   // when it last answered
 	penalty time.Duration
-	after   time.Time // do not dial before
-	err     error     // of the last attempt, nil if it led to a session
-	refused bool      // err is a *Refusal
-	cuts    int       // attempts in a row that were cut off without a word
+	after   time.Time    // do not dial before
+	err     error        // of the last attempt, nil if it led to a session
+	no      *Refusal     // why one of us refused, when err is that
+	other   *secretError // likewise, when the secrets differ
+	cuts    int          // attempts in a row that were cut off without a word
 }
 
 // trouble is a reason that was logged.
@@ -204,9 +206,10 @@ func (b *book) claim(a netip.AddrPort, wanted func(gossip.Peer) bool) bool {
 	return true
 }
 
-// idle reports that an address leads to a peer that nobody wants to call.
+// idle reports that an address leads to a peer that nobody wants to call. One that
+// refuses is called again all the same, after its penalty: it may have been mended.
 func (p *place) idle(now time.Time, wanted func(gossip.Peer) bool) bool {
-	return p.peer != "" && now.Sub(p.sure) < sureFor && !wanted(p.peer)
+	return p.no == nil && p.peer != "" && now.Sub(p.sure) < sureFor && !wanted(p.peer)
 }
 
 // allIdle reports whether none of some addresses is worth a look.
@@ -244,12 +247,16 @@ func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal
 		return
 	}
 	now := time.Now()
-	p.busy, p.err, p.refused, p.after = false, err, no != nil && !no.quiet(), time.Time{}
+	p.busy, p.err, p.no, p.other, p.after = false, err, nil, nil, time.Time{}
+	errors.As(err, &p.other)
+	if no != nil && !no.quiet() {
+		p.no = no
+	}
 	if peer != "" {
 		p.peer, p.sure, p.cuts = peer, now, 0
 	}
 	switch {
-	case p.refused:
+	case p.no != nil:
 		p.after = now.Add(p.penalty/2 + mrand.N(p.penalty))
 		p.penalty = min(2*p.penalty, maxPenalty)
 	case no != nil:

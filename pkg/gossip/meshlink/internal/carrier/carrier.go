@@ -17,7 +17,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -42,14 +44,15 @@ type Inner interface {
 	Open(ctx context.Context, peer gossip.Peer, dialled bool) (net.Conn, error)
 }
 
-// Config says who we are and whom we talk to. All fields but Targets and Port are
-// needed.
+// Config says who we are and whom we talk to. All fields but Targets, Port and VXLAN
+// are needed.
 type Config struct {
 	ID      *identity.Identity
 	Listen  []netip.AddrPort
 	Targets []string          // host[:port], to be resolved at each attempt
 	Port    uint16            // of targets that name none; 0: DefaultPort
 	Cluster func() string     // our cluster's id now, "" as long as it is not known
+	VXLAN   uint16            // UDP port of our overlay, for our Hello; 0: we do not say
 	Accept  func(Hello) error // its error goes to both sides' logs; called from many goroutines
 	Inner   Inner
 	Lost    func(gossip.Peer) // a session has ended and no other has taken its place; must not block
@@ -86,6 +89,7 @@ type Carrier struct {
 	tracked sync.WaitGroup // every goroutine below Run
 	wake    chan struct{}  // cap 1: dial now
 	turned  turnedAway
+	calls   refusedCalls
 	bound   chan struct{} // closed when Run listens
 }
 
@@ -109,12 +113,21 @@ func New(cfg Config) (*Carrier, error) {
 	return c, nil
 }
 
+// knockPrefix begins every knock, also one that was made with another secret (see
+// identity).
+const knockPrefix = "weave-knock-"
+
+var errOtherSecret = errors.New("it is a weave router with another cluster secret, or without one: compare the secret files of both hosts")
+
 // noteKnock tells the door who has passed the check of the knock.
 func noteKnock(check func(*tls.ClientHelloInfo) (*tls.Config, error)) func(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		conf, err := check(h)
 		if m, ok := h.Conn.(*meter); ok && err == nil {
 			m.knocked()
+		}
+		if err != nil && slices.ContainsFunc(h.SupportedProtos, func(p string) bool { return strings.HasPrefix(p, knockPrefix) }) {
+			return nil, errOtherSecret
 		}
 		return conf, err
 	}
@@ -126,7 +139,8 @@ func (c *Carrier) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer c.tracked.Wait()
 	defer stop()
-	lns, err := c.listen(ctx)
+	lc := net.ListenConfig{KeepAlive: -1, Control: tune}
+	lns, err := c.listen(func(network, addr string) (net.Listener, error) { return lc.Listen(ctx, network, addr) })
 	if err != nil {
 		return err
 	}
@@ -141,14 +155,13 @@ func (c *Carrier) Run(ctx context.Context) error {
 
 // listen binds all addresses or none. The unspecified IPv6 address is passed over
 // on a host without IPv6.
-func (c *Carrier) listen(ctx context.Context) (lns []net.Listener, err error) {
-	lc := net.ListenConfig{KeepAlive: -1, Control: tune}
+func (c *Carrier) listen(bind func(network, addr string) (net.Listener, error)) (lns []net.Listener, err error) {
 	for _, a := range c.cfg.Listen {
 		network := "tcp4"
 		if a.Addr().Is6() && !a.Addr().Is4In6() {
 			network = "tcp6"
 		}
-		ln, err := lc.Listen(ctx, network, a.String())
+		ln, err := bind(network, a.String())
 		if err != nil && network == "tcp6" && a.Addr().IsUnspecified() && errors.Is(err, syscall.EAFNOSUPPORT) {
 			c.cfg.Log.Info("no gossip over IPv6: this host has none")
 			continue
@@ -211,6 +224,7 @@ func (c *Carrier) inbound(ctx context.Context, raw net.Conn, from netip.AddrPort
 func (c *Carrier) carry(ctx context.Context, s *session) {
 	log := c.cfg.Log.With("peer", s.hello.Name, "address", s.addr)
 	c.stats.Sessions.Add(1)
+	c.calls.welcome(s.hello.Name, s.hello.MemberID)
 	log.Info("peer connected", "incarnation", s.hello.Incarnation)
 	c.catchUp(s)
 	err := s.run(ctx)
@@ -243,8 +257,12 @@ func (c *Carrier) lament(from netip.AddrPort, err error) {
 	case !errors.As(err, &no):
 		c.stats.Strangers.Add(1)
 		c.turned.note(from, err)
+		if errors.Is(err, errOtherSecret) {
+			c.calls.note(refusedCall{addr: from.Addr(), words: "we refuse it: " + err.Error()})
+		}
 	case !no.quiet():
 		c.stats.Refused.Add(1)
+		c.calls.note(refusedCall{name: no.Peer, member: no.Member, addr: from.Addr(), theirs: no.Remote, words: plain(no.Error())})
 		if c.book.newTrouble(from.Addr().String()+string(no.Peer), no.Words) {
 			c.cfg.Log.Warn("no connection with a peer that called", "peer", no.Peer, "address", from, "reason", no)
 		}
@@ -272,7 +290,7 @@ func (c *Carrier) Stats() *Stats { return &c.stats }
 // Self is our own Hello as it is now.
 func (c *Carrier) Self() Hello {
 	id := c.cfg.ID
-	return Hello{Version, oldest, id.Name(), id.Incarnation(), id.MemberID(), c.cfg.Cluster()}
+	return Hello{Version, oldest, id.Name(), id.Incarnation(), id.MemberID(), c.cfg.Cluster(), c.cfg.VXLAN}
 }
 
 // meter fails a read beyond the bytes that are left, until it is opened.

@@ -261,12 +261,22 @@ func inWords(err error) error {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Errorf("it does not hold our cluster's secret: %w", err)
+		return &secretError{"it does not hold our cluster's secret", false, err}
 	case strings.Contains(err.Error(), "remote error: tls:"):
-		return fmt.Errorf("it turns us away: is the cluster secret the same on both hosts? (%w)", err)
+		return &secretError{"it turns us away: is the cluster secret the same on both hosts?", true, err}
 	}
 	return err
 }
+
+// secretError is the end of a TLS handshake between two secrets.
+type secretError struct {
+	words  string
+	theirs bool // they noticed
+	err    error
+}
+
+func (e *secretError) Error() string { return fmt.Sprintf("%s (%v)", e.words, e.err) }
+func (e *secretError) Unwrap() error { return e.err }
 
 // lookUp gives all addresses of a target, afresh.
 func lookUp(ctx context.Context, target string) ([]netip.AddrPort, error) {

@@ -110,7 +110,7 @@ func (s *session) seqOf() uint64 { return s.seq }
 // the peer; nil: the peer has spoken and hears no more.
 func (c *Carrier) conclude(s, replaced *session, no *Refusal, say func() uint64) error {
 	if no != nil {
-		no.Peer = s.hello.Name
+		no.Peer, no.Member = s.hello.Name, s.hello.MemberID
 		if say == nil {
 			return no
 		}
@@ -134,7 +134,9 @@ var errReplaced = errors.New("replaced by a newer connection with the same peer"
 
 // judge reports why we will not talk with this peer at all.
 func (c *Carrier) judge(h Hello) *Refusal {
-	no := func(code code, words string) *Refusal { return &Refusal{Code: code, Words: words, Peer: h.Name} }
+	no := func(code code, words string) *Refusal {
+		return &Refusal{Code: code, Words: words, Peer: h.Name, Member: h.MemberID}
+	}
 	if err := checkVersion(h); err != nil {
 		return no(mismatch, err.Error())
 	}
@@ -149,7 +151,7 @@ func (c *Carrier) judge(h Hello) *Refusal {
 			"give one of the two a name of its own with --name (cloned machines share a machine-id)", h.Name))
 	}
 	if r := c.table.refuse(h); r != nil {
-		r.Peer = h.Name
+		r.Peer, r.Member = h.Name, h.MemberID
 		return r
 	}
 	if err := c.cfg.Accept(h); err != nil {
@@ -186,7 +188,7 @@ func (c *Carrier) hearVerdict(s *session, v *verdict) error {
 		return fmt.Errorf("its verdict: %w", err)
 	}
 	if v.Code != welcome {
-		return &Refusal{Code: v.Code, Words: v.Words, Remote: true, Peer: s.hello.Name}
+		return &Refusal{Code: v.Code, Words: v.Words, Remote: true, Peer: s.hello.Name, Member: s.hello.MemberID}
 	}
 	return nil
 }

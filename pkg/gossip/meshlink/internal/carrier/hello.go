@@ -20,7 +20,7 @@ const (
 
 // Hello is what a router says of itself to another before anything else, inside
 // TLS, where both have shown that they hold the secret. The carrier fills in all
-// but Cluster, and checks what it fills in against the sender's certificate.
+// but Cluster and VXLAN, and checks what it fills in against the sender's certificate.
 type Hello struct {
 	Version     int         `cbor:"1,keyasint"`
 	Oldest      int         `cbor:"2,keyasint"` // the oldest version that it understands
@@ -28,6 +28,9 @@ type Hello struct {
 	Incarnation uint64      `cbor:"4,keyasint"`
 	MemberID    uint64      `cbor:"5,keyasint"`
 	Cluster     string      `cbor:"6,keyasint"` // id, "" as long as the sender knows none
+
+	// VXLAN is the UDP port of the sender's overlay, 0 of one that does not say.
+	VXLAN uint16 `cbor:"7,keyasint,omitempty"`
 }
 
 // greeting is a Hello with its proof: the sender's certificate, and its
@@ -63,6 +66,7 @@ type Refusal struct {
 	Words  string
 	Remote bool // the other side refused
 	Peer   gossip.Peer
+	Member uint64 // the peer's, 0 where it has not proven which
 }
 
 func (r *Refusal) Error() string {

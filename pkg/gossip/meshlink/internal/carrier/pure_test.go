@@ -241,7 +241,7 @@ func FuzzHello(f *testing.F) {
 		}
 		return b
 	}
-	f.Add(seed(greeting{Hello{1, 1, "a", 7, 9, "c"}, id.Cert(), id.Sign([]byte("x"))}))
+	f.Add(seed(greeting{Hello{1, 1, "a", 7, 9, "c", 6784}, id.Cert(), id.Sign([]byte("x"))}))
 	f.Add(seed(verdict{refused, "words", 3}))
 	f.Add([]byte{0xa1, 0x01, 0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Add(bytes.Repeat([]byte{0x81}, 4096))

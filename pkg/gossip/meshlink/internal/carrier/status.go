@@ -19,32 +19,62 @@ const (
 	Refused   State = "refused"
 )
 
-// Status is one line about a peer, or about an address where none has answered yet.
+// Status is one line about a peer, about an address where none has answered yet,
+// or about a router that called us and was refused.
 type Status struct {
 	Name   gossip.Peer // "" as long as nobody has answered there
-	Addr   string      // where we reach it; "" if it called us
+	Member uint64      // 0 where it is not known
+	Addr   string      // where we reach it; "" if it called us, without a port if it was refused then
 	State  State
 	Detail string // why not connected, in words
+	Theirs bool   // of a refused one: it refuses us
 	Hello  Hello  // of a connected peer, as it last said
+
+	// Of a router that called us and was refused: how often, and when last.
+	Count uint64
+	Last  time.Time
 }
 
 // Status lists every peer with a session, then every address that is dialled for
-// another, each sorted.
+// another, then who called and was refused lately, each sorted.
 func (c *Carrier) Status() []Status {
 	var out []Status
-	live := map[gossip.Peer]bool{}
+	live := map[gossip.Peer]uint64{}
 	for _, s := range c.table.all() {
-		live[s.hello.Name] = true
-		line := Status{Name: s.hello.Name, State: Connected, Hello: s.latest.Load().(Hello)}
+		live[s.hello.Name] = s.hello.MemberID
+		line := Status{Name: s.hello.Name, Member: s.hello.MemberID, State: Connected, Hello: s.latest.Load().(Hello)}
 		if s.dialled {
 			line.Addr = s.addr.String()
 		}
 		out = append(out, line)
 	}
-	return append(out, c.book.status(live)...)
+	out = append(out, c.book.status(live)...)
+	return append(out, c.calls.status(out)...)
 }
 
-func (b *book) status(live map[gossip.Peer]bool) []Status {
+// status lists the refused calls of those that have no line yet.
+func (r *refusedCalls) status(lines []Status) (out []Status) {
+	for _, c := range r.all() {
+		shown := slices.ContainsFunc(lines, func(l Status) bool {
+			if c.name == "" {
+				a, err := netip.ParseAddrPort(l.Addr)
+				return err == nil && a.Addr() == c.addr && l.State == Refused
+			}
+			return l.Name == c.name && l.Member == c.member
+		})
+		if !shown {
+			out = append(out, Status{
+				Name: c.name, Member: c.member, Addr: c.addr.String(), State: Refused, Detail: c.words, Theirs: c.theirs, Count: c.count, Last: c.last,
+			})
+		}
+	}
+	slices.SortFunc(out, byNameAndAddr)
+	return out
+}
+
+// status leaves out our own address and other addresses of connected peers, unless
+// another router of that name answers there.
+func (b *book) status(live map[gossip.Peer]uint64) []Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	owner := map[netip.AddrPort]gossip.Peer{}
@@ -59,21 +89,28 @@ func (b *book) status(live map[gossip.Peer]bool) []Status {
 		if line.Name == "" {
 			line.Name = owner[a]
 		}
-		if line.Name == b.self || live[line.Name] || time.Since(p.asked) > shownFor {
+		member, connected := live[line.Name]
+		twin := p.no != nil && p.no.Member != 0 && (!connected || p.no.Member != member)
+		if (line.Name == b.self || connected) && !twin || time.Since(p.asked) > shownFor {
 			continue
 		}
-		if p.refused {
-			line.State = Refused
+		if p.no != nil {
+			line.State, line.Member, line.Theirs = Refused, p.no.Member, p.no.Remote
+		}
+		if p.other != nil {
+			line.State, line.Theirs = Refused, p.other.theirs
 		}
 		if p.err != nil {
 			line.Detail = plain(p.err.Error())
 		}
 		out = append(out, line)
 	}
-	slices.SortFunc(out, func(a, b Status) int {
-		return strings.Compare(string(a.Name)+" "+a.Addr, string(b.Name)+" "+b.Addr)
-	})
+	slices.SortFunc(out, byNameAndAddr)
 	return out
+}
+
+func byNameAndAddr(a, b Status) int {
+	return strings.Compare(string(a.Name)+" "+a.Addr, string(b.Name)+" "+b.Addr)
 }
 
 // Neighbours lists the peers with a session, sorted.

@@ -1,0 +1,90 @@
+package names
+
+import (
+	"context"
+	"io"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// pipes is upstreams without a network, by address, so that time can be the test's own.
+type pipes struct {
+	upstreams map[string]func(net.Conn)
+	asked     atomic.Int32
+}
+
+func (p *pipes) DialContext(_ context.Context, _, address string) (net.Conn, error) {
+	p.asked.Add(1)
+	ours, theirs := net.Pipe()
+	go p.upstreams[address](theirs)
+	return ours, nil
+}
+
+func silence(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
+
+// answerAfter answers one datagram, that much later.
+func answerAfter(d time.Duration) func(net.Conn) {
+	return func(c net.Conn) {
+		buf := make([]byte, upstreamRead)
+		n, err := c.Read(buf)
+		m := new(dns.Msg)
+		if err != nil || m.Unpack(buf[:n]) != nil {
+			return
+		}
+		time.Sleep(d)
+		r := new(dns.Msg).SetReply(m)
+		rr, _ := dns.NewRR(m.Question[0].Name + " 60 IN A 198.51.100.7")
+		r.Answer = append(r.Answer, rr)
+		wire, _ := r.Pack()
+		_, _ = c.Write(wire)
+	}
+}
+
+func TestWithoutAnAnswerTheClientIsToldWithinTwoSeconds(t *testing.T) {
+	const (
+		dead  = "192.0.2.1:53"
+		dead2 = "192.0.2.2:53"
+		quick = "192.0.2.3:53"
+		slow  = "192.0.2.4:53"
+	)
+	for name, c := range map[string]struct {
+		ups   []string
+		tcp   bool
+		rcode int
+		took  time.Duration
+		asked int32
+	}{
+		"one that is dead":         {[]string{dead}, false, dns.RcodeServerFailure, 2 * time.Second, 2},
+		"one that is dead, by TCP": {[]string{dead}, true, dns.RcodeServerFailure, 2 * time.Second, 2},
+		"two":                      {[]string{dead, dead2}, false, dns.RcodeServerFailure, 2 * time.Second, 2},
+		"no more than three":       {[]string{dead, dead2, dead, quick}, false, dns.RcodeServerFailure, 2 * time.Second, 3},
+		"the second answers":       {[]string{dead, quick}, false, dns.RcodeSuccess, time.Second, 2},
+		"just in time":             {[]string{slow}, false, dns.RcodeSuccess, 990 * time.Millisecond, 1},
+		"none":                     {nil, false, dns.RcodeServerFailure, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pipes{upstreams: map[string]func(net.Conn){
+				dead: silence, dead2: silence, quick: answerAfter(0), slow: answerAfter(990 * time.Millisecond),
+			}}
+			s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return slices.Clone(c.ups) }})
+			s.forwarder = forwarder{p}
+			wire, _ := question("example.com.", dns.TypeA).Pack()
+			var q query
+			q.parse(wire, c.tcp)
+			begin, answer := time.Now(), new(dns.Msg)
+			if err := answer.Unpack(s.forward(t.Context(), &q, c.tcp)); err != nil {
+				t.Fatal(err)
+			}
+			if took, asked := time.Since(begin), p.asked.Load(); answer.Rcode != c.rcode || took != c.took || asked != c.asked {
+				t.Errorf("%s: %s after %v and %d questions, want %s, %v, %d",
+					name, dns.RcodeToString[answer.Rcode], took, asked, dns.RcodeToString[c.rcode], c.took, c.asked)
+			}
+		})
+	}
+}

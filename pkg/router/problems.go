@@ -1,0 +1,115 @@
+package router
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
+)
+
+// freshFor is how long a refused call counts as one that goes on. A peer that is
+// refused calls again within 45 s.
+const freshFor = 90 * time.Second
+
+// problems are what is wrong although ADD may work, a sentence each. The pages of
+// `weave status` have the details.
+func problems(s ctl.Status, now time.Time) []string {
+	var out []string
+	var theirs, ours, away []ctl.Peer
+	hosts := map[string]bool{} // that we know of ourselves, not by their calls
+	for _, p := range s.Peers {
+		switch {
+		case p.State == string(meshlink.Refused) && p.Count > 0 && now.Sub(p.Last) > freshFor:
+			continue // it has stopped
+		case p.State == string(meshlink.Refused) && p.RefusesUs:
+			theirs = append(theirs, p)
+		case p.State == string(meshlink.Refused):
+			ours = append(ours, p)
+		case p.State == string(meshlink.Dialling):
+			away = append(away, p)
+		}
+		if p.Count == 0 {
+			hosts[nameOf(p)] = true
+		}
+	}
+	const see = "; see `weave status peers`"
+	if n := len(theirs); n > 0 {
+		out = append(out, fmt.Sprintf("%s us: %s%s", amount(n, "peer refuses", "peers refuse"), list(theirs), see))
+	}
+	if n := len(ours); n > 0 {
+		out = append(out, fmt.Sprintf("%s: %s%s", amount(n, "host is refused here", "hosts are refused here"), list(ours), see))
+	}
+	if n := len(away); n > 0 {
+		out = append(out, fmt.Sprintf("%d of %s unreachable: %s", n, amount(len(hosts), "peer", "peers"), list(away)))
+	}
+	return append(out, dataProblems(s)...)
+}
+
+// dataProblems are those of the overlay and of what is known of the containers here.
+func dataProblems(s ctl.Status) (out []string) {
+	cut := map[string]bool{}
+	for _, o := range s.Overlay {
+		if o.Path != pathVXLAN {
+			cut[o.Host] = true
+		}
+	}
+	if n := len(cut); n > 0 {
+		out = append(out, fmt.Sprintf("no packet reaches %s; see `weave status overlay`", amount(n, "host", "hosts")))
+	}
+	nameless := 0
+	for _, a := range s.Attachments {
+		if a.Key.ContainerID == "" && len(a.Names) == 0 {
+			nameless++
+		}
+	}
+	if nameless > 0 {
+		out = append(out, fmt.Sprintf("%s known from the kernel only: names and container ids are unknown, "+
+			"until another host's router comes that remembers the names, or DEL and ADD give them back; see `weave ps`",
+			amount(nameless, "attachment is", "attachments are")))
+	}
+	return out
+}
+
+// silent are lines for members of the cluster that no line is about. Where an
+// address is dialled and nobody has answered, it may be theirs.
+func silent(lines []ctl.Peer, absent []string) []ctl.Peer {
+	if slices.ContainsFunc(lines, func(p ctl.Peer) bool { return p.Name == "" && p.State == string(meshlink.Dialling) }) {
+		return nil
+	}
+	var out []ctl.Peer
+	for _, m := range absent {
+		if !slices.ContainsFunc(lines, func(p ctl.Peer) bool { return p.Name == m }) {
+			out = append(out, ctl.Peer{Name: m, State: string(meshlink.Dialling), Detail: "a member of the cluster; no router that is reached knows where it is"})
+		}
+	}
+	return out
+}
+
+// nameOf is the best that is known of a peer.
+func nameOf(p ctl.Peer) string { return cmp.Or(p.Name, p.Address, "?") }
+
+// list names the first few of some peers.
+func list(peers []ctl.Peer) string {
+	const most = 3
+	var names []string
+	for _, p := range peers {
+		if name := nameOf(p); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+func amount(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", more)
+}
