@@ -14,6 +14,7 @@ package ipam
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"

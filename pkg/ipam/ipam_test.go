@@ -21,6 +21,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
+	"github.com/weave-cni/weave-cni/pkg/ipam/offers"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
@@ -41,6 +42,7 @@ func newLedger() *theLedger {
 }
 
 func (l *theLedger) State() *ledger.State     { l.mu.Lock(); defer l.mu.Unlock(); return l.state }
+func (l *theLedger) Ready() bool              { return true }
 func (l *theLedger) Changed() <-chan struct{} { l.mu.Lock(); defer l.mu.Unlock(); return l.changed }
 
 func (l *theLedger) Propose(ctx context.Context, c ledger.Command) (ledger.Result, error) {
@@ -116,7 +118,7 @@ func startLogging(t testing.TB, l ipam.Ledger, id int, dir string, log io.Writer
 	t.Cleanup(func() { files.Close() })
 	h := &host{t: t, dir: dir, links: map[string]error{}}
 	h.Allocator, err = ipam.New(ipam.Config{
-		Self: ledger.MemberID(id), Ledger: l, Claims: files, BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
+		Self: ledger.MemberID(id), Ledger: l, Claims: files, Offers: offers.New(fmt.Sprint(dir, ".offers", id)), BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now:    func() time.Duration { return h.now },
 		Linked: func(_, hash string) (bool, error) { err, there := h.links[hash]; return there, err },
 	})

@@ -62,20 +62,23 @@ func (a *Core) wantEarly(n ledger.Network, is4 bool) *Lack {
 	return nil
 }
 
-// mayGet reports whether an early ask would be served: the pool has something, and
-// this host does not hold its share (as ledger.Take counts it) already.
+// mayGet reports whether an early ask would be served: the pool has more than the
+// last addresses, and this host does not hold its share (as ledger.Take counts them).
 func (a *Core) mayGet(network string, p netip.Prefix) bool {
+	parts := uint64(1)
+	for _, m := range a.synced.Members() {
+		if m.Live() {
+			parts++
+		}
+	}
+	if a.synced.Pool(network, p) < parts {
+		return false
+	}
 	var held uint64
 	for _, r := range a.synced.Owned(network, p, a.config.Self) {
 		held = plus(held, r.Size())
 	}
-	var live uint64
-	for _, m := range a.synced.Members() {
-		if m.Live() {
-			live++
-		}
-	}
-	return a.synced.Pool(network, p) > live && (held == 0 || held < addr.RangeOf(p).Size()/(live+1))
+	return held == 0 || held < addr.RangeOf(p).Size()/parts
 }
 
 // wantForeign asks for addresses that are in use here and have come back to the
