@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 )
 
@@ -119,6 +121,14 @@ func (c *Core) highestTerm() uint64 {
 		term = max(term, a.Term)
 	}
 	return term
+}
+
+// wantSnapshot answers a leader of a newer era than our log is of. raft itself
+// would acknowledge what the two logs have alike in number, and only in that.
+func (c *Core) wantSnapshot(f *frame) {
+	if name, ok := c.nameOf(f.From); ok {
+		c.send(name, &frame{To: f.From, Kind: kindRaft, Raft: &message{Type: int32(raftpb.MsgAppResp), Term: f.Raft.Term, Index: f.Raft.Index, Reject: true}})
+	}
 }
 
 // cutOff notices, by a snapshot, that the cluster was forced on without entries

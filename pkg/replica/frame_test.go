@@ -31,6 +31,9 @@ func seedFrames(t testing.TB, to ledger.MemberID) [][]byte {
 		{Kind: kindJoin, Member: &ledger.Member{ID: 2, Name: "b"}},
 		{Kind: kindRefused, Words: "no"},
 		{Kind: kindGone, Words: "gone"},
+		{Kind: kindObjection, Words: "old"},
+		{Kind: kindCheck, Trial: true, Life: 5 << 32, Check: &check{Member: ledger.Member{ID: 2, Name: "b"}, Last: 1, Seq: 5 << 32}},
+		{Kind: kindAnswer, Answer: &answer{Index: 1 << 40, Term: 3, Leading: true, Conf: Conf{Voters: []uint64{2}}}},
 		{Kind: 99},
 	} {
 		f.Cluster, f.From, f.To = "c1", 2, to

@@ -109,6 +109,10 @@ func (c *Core) receiveRaft(f *frame) {
 			return
 		}
 	case raftpb.MsgApp:
+		if era(f.Raft.Term) > era(c.lastTerm()) {
+			c.wantSnapshot(f)
+			return
+		}
 		if c.state.Index() == 0 && f.Raft.Index == 0 && len(f.Raft.Entries) > 0 {
 			c.counters.Impossible++ // every log starts with a snapshot
 			return

@@ -16,13 +16,11 @@ import (
 // included, knows nothing against it, it takes no part in raft: it may have
 // forgotten a vote, or entries that it acknowledged.
 type trial struct {
-	conf     Conf // the newest that it was told of
-	confAt   uint64
-	clear    map[uint64]bool // who answered; true: it leads
-	next     int             // peer to ask besides the voters
-	askAt    uint64
-	twin     string // who hears another router alive under this identity
-	twinSeen uint64
+	conf   Conf // the newest that it was told of
+	confAt uint64
+	clear  map[uint64]bool // who answered; true: it leads
+	next   int             // peer to ask besides the voters
+	askAt  uint64
 }
 
 // check is a question about the sender.
@@ -198,6 +196,9 @@ func (c *Core) acquitted() bool {
 	t := c.trial
 	if t.conf.sole(c.self.ID) {
 		others := c.others()
+		if c.join.refused != "" && c.ticks-c.join.refusedAt <= 2*joinTicks {
+			return false // somebody holds back its answer
+		}
 		return c.ticks >= objectTicks || !slices.ContainsFunc(others, func(id uint64) bool { _, ok := t.clear[id]; return !ok })
 	}
 	if !slices.Contains(t.conf.Voters, uint64(c.self.ID)) {

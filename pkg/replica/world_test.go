@@ -39,6 +39,7 @@ type world struct {
 	now    int    // ticks
 	cut    uint64 // CompactAfter
 
+	blind     bool // two hosts may own one address: the operator was wrong
 	unvouched bool // nobody vouches for the state directories of hosts that start again
 	mutate    Mutation
 	crash     float64 // chance of a crash at each of the points where one may be
@@ -251,6 +252,9 @@ func (h *host) dump() string {
 // check asserts, for a host whose ledger has just changed: it is what every host
 // had after that entry; and nothing that it may use may anybody else use.
 func (w *world) check(h *host) {
+	if w.blind {
+		return
+	}
 	if i := h.state.Index(); i > 0 && w.at != nil {
 		d := h.dump()
 		if first, ok := w.at[i]; ok && first != d {
