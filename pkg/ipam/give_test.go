@@ -106,7 +106,7 @@ func TestAnOfferIsKeptUntilTheLedgerHasAnswered(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_ = a.Run(ctx)
-	file := offers.New(fmt.Sprint(dir, ".offers", 1))
+	file := offers.New(notes{l.notes(fmt.Sprint(dir, 1))})
 	if list, err := file.Load(); err != nil || len(list) != 1 || list[0].Ranges[0].First != want {
 		t.Fatalf("on file: %+v, %v", list, err)
 	}

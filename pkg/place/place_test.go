@@ -110,8 +110,8 @@ func TestAWitnessIsReadAsItWasWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 12 {
-			if err := keeper.Saved(); err != nil {
+		for i := range uint64(13) {
+			if err := keeper.Note(want.Generation, i); err != nil {
 				t.Fatal(err)
 			}
 		}
