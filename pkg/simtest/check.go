@@ -134,17 +134,24 @@ func (w *World) sound(s *ledger.State, d ledger.Dump) {
 // Bounds of what must be over after everything is healed, in ticks.
 const (
 	agreeWithin = 400
+	patience    = 150 // then an operator looks whether the majority is lost
 	serveWithin = 50
 )
 
 // finish heals everything and asserts that nothing is stuck, lost or leaked.
 func (w *World) finish() {
+	if w.over {
+		return
+	}
 	w.tracef("everything is healed")
 	w.crash, w.rate = 0, rates{}
 	w.net.heal()
 	for _, m := range w.machines {
 		m.stalled = 0
 		m.start()
+	}
+	if !w.until(patience, w.agreed) && w.majorityLost() {
+		w.forceOn()
 	}
 	if !w.until(agreeWithin, w.agreed) {
 		w.fail("after %d ticks of quiet still not in agreement: %s", agreeWithin, w.standing())
@@ -170,6 +177,7 @@ func (w *World) agreed() bool {
 			m.start()
 		}
 	}
+	w.retiring(1)
 	for _, m := range w.machines {
 		if m.dead {
 			continue
@@ -188,7 +196,7 @@ func (w *World) agreed() bool {
 			return false
 		}
 	}
-	return first != nil
+	return first != nil && len(w.mourned(first.state)) == 0
 }
 
 // drain lets what rests have rested and what was never finished be ended: two looks at
@@ -223,9 +231,7 @@ func (w *World) noLeak() {
 		}
 	}
 	w.ownersLive()
-	if !w.scenario.twins {
-		w.sameRecords()
-	}
+	w.sameRecords()
 }
 
 // ownersLive: a block belongs to a live member that runs, or to one that nobody retired yet.
@@ -237,7 +243,7 @@ func (w *World) ownersLive() {
 	s := up[0].proc.state
 	for _, m := range s.Members() {
 		runs := slices.ContainsFunc(up, func(x *machine) bool { return x.proc.id == m.ID })
-		if m.Live() && !runs && !w.scenario.strangers {
+		if m.Live() && !runs {
 			w.fail("member %s (%x) is live in the ledger and runs nowhere", m.Name, uint64(m.ID))
 		}
 	}

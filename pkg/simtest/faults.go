@@ -183,10 +183,23 @@ func (w *World) del() {
 	}
 }
 
+// lossy reports whether some machine has forgotten what its containers hold.
+func (w *World) lossy() bool { return w.scenario.rates(w).loseState > 0 }
+
+// lastCopy reports whether a machine has the only copy of the ledger.
+func (w *World) lastCopy(m *machine) bool {
+	for _, o := range w.machines {
+		if o != m && !o.dead && o.state.ledger.Snapshot.Index > 0 && !o.state.leaving {
+			return false
+		}
+	}
+	return m.state.ledger.Snapshot.Index > 0
+}
+
 // loseState empties the state directory, while the router is down or under its feet: then
 // it ends, since the next write fails.
 func (m *machine) loseState() {
-	if m.w.scenario.bootstrap && !m.w.mayForget(m) {
+	if m.w.scenario.bootstrap && !m.w.mayForget(m) || m.w.lastCopy(m) {
 		return
 	}
 	m.kill()
@@ -278,6 +291,9 @@ func (w *World) mayForget(m *machine) bool {
 		return false
 	}
 	for _, o := range w.machines {
+		if o.proc != nil && o.proc.core != nil && o.proc.state.Index() > 0 && o != m {
+			continue // the cluster is founded, and has a copy
+		}
 		for _, v := range []*ledger.MemberID{founder(o.state.decided), founder(o.state.founding.Value)} {
 			if v != nil && *v == m.state.id {
 				return false
@@ -314,39 +330,167 @@ func (w *World) destroy(m *machine) {
 			left++
 		}
 	}
-	if left < 2 || w.destroyed >= w.scenario.mayDestroy {
+	if left < 2 || w.lastCopy(m) || w.destroyed >= w.scenario.mayDestroy {
 		return
 	}
 	w.destroyed++
-	id := m.state.id
 	m.destroy()
-	if w.scenario.twins {
-		return // settled in the end
-	}
-	w.retire = append(w.retire, id)
-	if w.chance(0.3) && len(w.machines) < maxMachines {
+	if !w.scenario.twins && w.chance(0.3) && len(w.machines) < maxMachines {
 		w.addMachine(m.name) // new hardware under the old name
 	}
 }
 
-// retiring has the destroyed retired: whoever is asked proposes it, until it is so.
-func (w *World) retiring() {
-	for _, id := range w.retire {
-		for _, m := range w.up() {
-			r := m.proc
-			if r.core == nil || !r.ready {
-				continue
-			}
-			who, ok := r.state.Member(id)
-			if !ok || who.Left || r.retires == id || !w.chance(0.1) {
-				continue
-			}
-			r.retires = id
-			m.do(func(r *router) {
-				r.propose(ledger.Command{Retire: &ledger.Retire{ID: id}}, func(replica.Done) { r.retires = 0 })
-			})
+// mourned lists the members that only a destroyed machine can have been, and that are
+// in a ledger still.
+func (w *World) mourned(s *ledger.State) (out []ledger.MemberID) {
+	for _, x := range s.Members() {
+		if !x.Left && slices.ContainsFunc(w.machines, func(m *machine) bool { return m.dead && m.hardware == x.Place.Machine }) {
+			out = append(out, x.ID)
 		}
 	}
+	return out
+}
+
+// retiring is the operators' work: each member of a destroyed machine is retired, by
+// whoever is asked, by several at once.
+func (w *World) retiring(p float64) {
+	if w.destroyed == 0 {
+		return
+	}
+	for _, m := range w.up() {
+		r := m.proc
+		if r.core == nil || !r.ready || r.retires || m.stalled > 0 || !w.chance(p) {
+			continue
+		}
+		for _, id := range w.mourned(r.state) {
+			r.retire(id)
+			break
+		}
+	}
+}
+
+func (r *router) retire(id ledger.MemberID) {
+	r.retires = true
+	r.m.do(func(r *router) {
+		r.propose(ledger.Command{Retire: &ledger.Retire{ID: id}}, func(replica.Done) { r.retires = false })
+	})
+}
+
+// slander has a host retired that lives, cut off from the one who says so or not.
+func (w *World) slander() {
+	up := w.up()
+	if len(up) < 2 {
+		return
+	}
+	by, about := pick(w, up), pick(w, up)
+	if by == about || by.proc.core == nil || !by.proc.ready || about.state.id == 0 {
+		return
+	}
+	w.judge.lax = true
+	w.tracef("%v says that %v is destroyed, which is not true", by, about)
+	if w.chance(0.5) {
+		w.net.isolate(about.at)
+	}
+	by.proc.retire(about.state.id)
+}
+
+// oneOfEach destroys one of two machines with one name: only one can be a host.
+func (w *World) oneOfEach() {
+	for i, m := range w.machines {
+		for _, o := range w.machines[i+1:] {
+			if o.name != m.name || o.dead || m.dead {
+				continue
+			}
+			if w.lastCopy(o) || !w.lastCopy(m) && w.chance(0.5) {
+				m, o = o, m
+			}
+			w.destroyed++
+			o.destroy()
+		}
+	}
+}
+
+// force destroys most voters, and has the survivor that is furthest go on without them.
+func (w *World) force() {
+	w.crash, w.rate = 0, rates{}
+	voters := min(5, len(w.machines)-1+len(w.machines)%2)
+	for _, m := range w.machines[:voters/2+1] {
+		w.destroyed++
+		m.destroy()
+	}
+	left := w.machines[voters/2+1:]
+	if len(left) == 0 {
+		w.over = true
+		return
+	}
+	w.net.heal()
+	for _, m := range left {
+		m.start()
+	}
+	w.run(10)
+	w.forceOn()
+}
+
+// majorityLost reports whether nobody leads, though everybody who is left is there: most
+// voters are destroyed, or have lost their state.
+func (w *World) majorityLost() bool {
+	best := w.furthest()
+	if best == nil || best.proc.state.Index() == 0 {
+		return false
+	}
+	for _, m := range w.up() {
+		if m.proc.core != nil && m.proc.core.Leading() {
+			return false
+		}
+	}
+	return true
+}
+
+// forceOn is the operator's word that the majority will not come back: who is left and
+// has most of the ledger goes on. What is known only to those who lost it is forgotten; if
+// their containers run on, overlaps are possible, as the operator was told.
+func (w *World) forceOn() {
+	var last error
+	for range 200 {
+		if best := w.furthest(); best != nil && best.force(&last) {
+			return
+		}
+		w.step()
+		if w.agreed() {
+			return // it was there, after all
+		}
+	}
+	w.fail("the majority is lost and no survivor can go on: %v%s", last, w.standing())
+}
+
+// furthest is the survivor that has most of the ledger.
+func (w *World) furthest() (best *machine) {
+	for _, m := range w.up() {
+		if m.proc.core != nil && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
+			best = m
+		}
+	}
+	return best
+}
+
+func (m *machine) force(last *error) (done bool) {
+	m.do(func(r *router) {
+		b, err := r.core.Force()
+		if *last = err; err != nil {
+			return
+		}
+		index := r.core.State().Index()
+		r.w.tracef("%v goes on by force from entry %d", m, index)
+		for p := range r.w.applied { // what only the destroyed had is forgotten
+			if p.index > index {
+				delete(r.w.applied, p)
+				r.w.judge.lax = r.w.judge.lax || r.w.lossy()
+			}
+		}
+		r.save(b)
+		done = true
+	})
+	return done
 }
 
 // leave is `weave reset`: it stops allocating, durably, then gives everything back.

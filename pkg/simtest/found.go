@@ -8,7 +8,7 @@ import (
 // startFounding is the start of a router that was told to found together with others.
 func (r *router) startFounding() {
 	core, err := founding.New(founding.Config{
-		Self: founding.Host{Name: r.m.name, ID: r.id}, Hosts: r.m.flags.bootstrap, Cluster: "c" + r.m.bootID(),
+		Self: founding.Host{Name: r.m.name, ID: r.id}, Hosts: r.m.flags.bootstrap, Cluster: r.m.clusterID(),
 		Network: &r.w.network, Saved: r.m.state.founding, Forgetful: r.w.mistake == FoundingForgets,
 	})
 	if err != nil {
@@ -46,7 +46,7 @@ func (r *router) settleFounding() {
 // tellDecided answers those who found still.
 func (r *router) tellDecided(from gossip.Peer, msg []byte) {
 	core, err := founding.New(founding.Config{
-		Self: founding.Host{Name: r.m.name, ID: r.id}, Hosts: r.m.flags.bootstrap, Cluster: "c" + r.m.bootID(),
+		Self: founding.Host{Name: r.m.name, ID: r.id}, Hosts: r.m.flags.bootstrap, Cluster: r.m.clusterID(),
 		Network: &r.w.network, Saved: r.m.state.founding,
 	})
 	if err != nil {

@@ -96,6 +96,9 @@ func (m *machine) now() time.Duration {
 
 func (m *machine) bootID() string { return fmt.Sprint(m.hardware, "/", m.boot) }
 
+// clusterID is the id of a cluster that this life would found.
+func (m *machine) clusterID() string { return fmt.Sprintf("c-%s-%x", m.hardware, uint64(m.state.id)) }
+
 func (m *machine) String() string {
 	if m.hardware != fmt.Sprint("m", int(m.name[0]-'a')) {
 		return string(m.name) + "(" + m.hardware + ")"

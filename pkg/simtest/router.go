@@ -33,7 +33,7 @@ type router struct {
 	ends    map[uint64]func(replica.Done) // by ticket
 	giving  bool
 	heard   map[ledger.MemberID]uint64 // the latest life of each that reached this one
-	retires ledger.MemberID            // proposed to be retired
+	retires bool                       // it has proposed to retire somebody
 	lookAt  int                        // tick of the next look at the kernel
 	tellAt  int                        // tick of the next exchange of records
 }
@@ -87,7 +87,7 @@ func (r *router) foundCommand() *ledger.Command {
 	v := r.m.state.decided
 	switch {
 	case r.m.flags.found:
-		return r.w.foundCommand("c" + r.m.bootID())
+		return r.w.foundCommand(r.m.clusterID())
 	case v != nil && v.Founder == founding.Host{Name: r.m.name, ID: r.id}:
 		return &ledger.Command{Found: &ledger.Found{Cluster: v.Cluster, Network: *v.Network}}
 	}

@@ -22,7 +22,9 @@ type Scenario struct {
 	bootstrap  bool // they found together; else they are a cluster already
 	fresh      bool // the first founds, the others join
 	twins      bool // two machines may have one name
-	strangers  bool // members may be left behind of which nothing runs
+	tight      bool // every subnet is as small as can be
+	survivors  bool // in the end most voters are destroyed, and one goes on by force
+	slander    bool // a host that lives is retired
 	setup      func(w *World)
 	rates      func(w *World) rates
 	network    bool // messages are lost, repeated, reordered, late
@@ -75,6 +77,9 @@ func (w *World) cluster() {
 // subnets draws the network: one or two small subnets, of either family.
 func (w *World) subnets() {
 	bits := 4 + w.intn(3)
+	if w.scenario.tight {
+		bits = 4
+	}
 	four := netip.PrefixFrom(netip.MustParseAddr("10.32.0.0"), 32-bits)
 	six := netip.PrefixFrom(netip.MustParseAddr("fd00:32::"), 128-bits)
 	prefixes := [][]netip.Prefix{{four}, {six}, {four, six}}[w.intn(3)]
@@ -152,14 +157,17 @@ func (w *World) play() {
 	w.begin()
 	for end := w.tick + w.between(w.scenario.ticks); w.tick < end; {
 		w.act()
-		w.retiring()
+		w.retiring(0.1)
+		if w.scenario.slander && !w.judge.lax && w.chance(0.05) {
+			w.slander()
+		}
 		w.step()
 	}
-	if w.scenario.twins {
+	switch {
+	case w.scenario.twins:
 		w.oneOfEach()
+	case w.scenario.survivors:
+		w.force()
 	}
 	w.finish()
 }
-
-// oneOfEach destroys one of two machines with one name.
-func (w *World) oneOfEach() {}

@@ -37,7 +37,7 @@ type World struct {
 	rate          rates
 	forgot        int // machines that lost their state while they founded
 	destroyed     int
-	retire        []ledger.MemberID // of the destroyed
+	over          bool // nobody is left
 	applied       map[point]uint64
 	judge         judge
 	trace         []string
