@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
@@ -515,7 +517,7 @@ func TestAWrongNameOrPredecessorsFramesAreDropped(t *testing.T) {
 		to   ledger.MemberID
 	}{{b.name, a.id + 1}, {"stranger", a.id}} {
 		f.To = c.to
-		bytes, err := w.codec.Encode(f)
+		bytes, err := f.pack(w.codec)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -532,4 +534,39 @@ func BenchmarkSchedules(b *testing.B) {
 		schedule(b, seed)
 		seed++
 	}
+}
+
+// BenchmarkAHundredTicksOfFiveHosts is what a seed of the simulator costs at
+// least: five hosts found a cluster, join, and take blocks; one restarts.
+func BenchmarkAHundredTicksOfFiveHosts(b *testing.B) {
+	seed := uint64(0)
+	b.ReportAllocs()
+	begin := cpuTime(b)
+	for b.Loop() {
+		seed++
+		w := newWorld(b, seed, 5)
+		w.blind = true
+		for _, h := range w.hosts {
+			h.start()
+		}
+		for i := range 100 {
+			w.step()
+			if h := w.hosts[i%5]; i%7 == 0 && h.core != nil {
+				h.take(16)
+			}
+			if i == 60 {
+				w.hosts[2].kill()
+				w.hosts[2].start()
+			}
+		}
+	}
+	b.ReportMetric(float64((cpuTime(b)-begin).Microseconds())/float64(b.N)/1000, "cpu-ms/op")
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

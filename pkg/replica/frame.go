@@ -9,29 +9,28 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
 // frame is one message on the gossip channel. Kind says which of the pointers is set.
 type frame struct {
-	Cluster string          `cbor:"1,keyasint,omitempty"` // the sender's, "" while it is in none
-	From    ledger.MemberID `cbor:"2,keyasint"`
-	To      ledger.MemberID `cbor:"3,keyasint,omitempty"` // 0 only in kindJoin and kindCheck
-	Kind    uint8           `cbor:"4,keyasint"`
-	Hops    uint8           `cbor:"5,keyasint,omitempty"` // how often it was handed on
-	Life    Life            `cbor:"6,keyasint,omitempty"` // the sender's
-	Trial   bool            `cbor:"7,keyasint,omitempty"` // the sender is on trial: its life is not yet known to be the member's last
+	Cluster string // the sender's, "" while it is in none
+	From    ledger.MemberID
+	To      ledger.MemberID // 0 only in kindJoin and kindCheck
+	Kind    uint8
+	Hops    uint8 // how often it was handed on
+	Life    Life  // the sender's
+	Trial   bool  // the sender is on trial: its life is not yet known to be the member's last
 
-	Raft    *message        `cbor:"10,keyasint,omitempty"`
-	Part    *part           `cbor:"11,keyasint,omitempty"` // with Raft: a piece of its snapshot's data
-	Command *ledger.Command `cbor:"12,keyasint,omitempty"`
-	Member  *ledger.Member  `cbor:"13,keyasint,omitempty"`
-	Words   string          `cbor:"14,keyasint,omitempty"`
-	About   Life            `cbor:"15,keyasint,omitempty"` // which life of the receiver it answers
-	Check   *check          `cbor:"16,keyasint,omitempty"`
-	Answer  *answer         `cbor:"17,keyasint,omitempty"`
+	Raft    *message
+	Part    *part // with Raft: a piece of its snapshot's data
+	Command *ledger.Command
+	Member  *ledger.Member
+	Words   string
+	About   Life // which life of the receiver it answers
+	Check   *check
+	Answer  *answer
 }
 
 const (
@@ -50,28 +49,28 @@ const (
 // message is what we use of a raft message. Context is left out on purpose: it
 // serves reads and forced elections, neither of which we do.
 type message struct {
-	Type       int32     `cbor:"1,keyasint"`
-	Term       uint64    `cbor:"2,keyasint"`
-	LogTerm    uint64    `cbor:"3,keyasint,omitempty"`
-	Index      uint64    `cbor:"4,keyasint,omitempty"`
-	Commit     uint64    `cbor:"5,keyasint,omitempty"`
-	Reject     bool      `cbor:"6,keyasint,omitempty"`
-	RejectHint uint64    `cbor:"7,keyasint,omitempty"`
-	Entries    []Entry   `cbor:"8,keyasint,omitempty"`
-	Snapshot   *snapMeta `cbor:"9,keyasint,omitempty"`
+	Type       int32
+	Term       uint64
+	LogTerm    uint64
+	Index      uint64
+	Commit     uint64
+	Reject     bool
+	RejectHint uint64
+	Entries    []Entry
+	Snapshot   *snapMeta
 }
 
 type snapMeta struct {
-	Index uint64 `cbor:"1,keyasint"`
-	Term  uint64 `cbor:"2,keyasint"`
-	Conf  Conf   `cbor:"3,keyasint"`
+	Index uint64
+	Term  uint64
+	Conf  Conf
 }
 
 // part is piece N (from 0) of Of.
 type part struct {
-	N    int    `cbor:"1,keyasint"`
-	Of   int    `cbor:"2,keyasint"`
-	Data []byte `cbor:"3,keyasint"`
+	N    int
+	Of   int
+	Data []byte
 }
 
 // Limits of what is sent and accepted.
@@ -92,11 +91,8 @@ var errFrame = errors.New("malformed frame")
 // decodeFrame checks everything about a frame that can be checked without
 // knowing the state of the receiver. Any bytes are safe to hand to it.
 func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
-	if len(b) > gossip.MaxMessage {
-		return nil, fmt.Errorf("%w: %d bytes", errFrame, len(b))
-	}
-	f := new(frame)
-	if err := codec.Decode(b, f); err != nil {
+	f, err := unpack(codec, b)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFrame, err)
 	}
 	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin && f.Kind != kindCheck {
@@ -105,7 +101,6 @@ func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
 	if len(f.Cluster) > ledger.MaxName || len(f.Words) > maxWords || f.Hops > maxHops {
 		return nil, fmt.Errorf("%w: header", errFrame)
 	}
-	var err error
 	switch f.Kind {
 	case kindRaft:
 		err = checkRaft(f.Raft, f.Part)
@@ -342,7 +337,13 @@ func toEntry(e *raftpb.Entry) Entry {
 }
 
 func (e Entry) proto() *raftpb.Entry {
-	return &raftpb.Entry{Index: new(e.Index), Term: new(e.Term), Type: raftpb.EntryType(e.Kind).Enum(), Data: e.Data}
+	all := &struct {
+		e           raftpb.Entry
+		index, term uint64
+		typ         raftpb.EntryType
+	}{index: e.Index, term: e.Term, typ: raftpb.EntryType(e.Kind)}
+	all.e.Index, all.e.Term, all.e.Type, all.e.Data = &all.index, &all.term, &all.typ, e.Data
+	return &all.e
 }
 
 func toMessage(m *raftpb.Message) *message {
@@ -350,8 +351,11 @@ func toMessage(m *raftpb.Message) *message {
 		Type: int32(m.GetType()), Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(),
 		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(),
 	}
-	for _, e := range m.GetEntries() {
-		w.Entries = append(w.Entries, toEntry(e))
+	if n := len(m.GetEntries()); n > 0 {
+		w.Entries = make([]Entry, n)
+	}
+	for i, e := range m.GetEntries() {
+		w.Entries[i] = toEntry(e)
 	}
 	if s := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap {
 		w.Snapshot = &snapMeta{s.GetIndex(), s.GetTerm(), toConf(s.GetConfState())}
@@ -359,13 +363,28 @@ func toMessage(m *raftpb.Message) *message {
 	return w
 }
 
+// proto makes raft's message, whose every field is a pointer, in one piece.
 func (w *message) proto(from, to ledger.MemberID) *raftpb.Message {
-	m := &raftpb.Message{
-		Type: raftpb.MessageType(w.Type).Enum(), From: new(uint64(from)), To: new(uint64(to)), Term: new(w.Term),
-		LogTerm: new(w.LogTerm), Index: new(w.Index), Commit: new(w.Commit), Reject: new(w.Reject), RejectHint: new(w.RejectHint),
+	all := &struct {
+		m           raftpb.Message
+		typ         raftpb.MessageType
+		from, to    uint64
+		term, log   uint64
+		index, comm uint64
+		hint        uint64
+		reject      bool
+	}{
+		typ: raftpb.MessageType(w.Type), from: uint64(from), to: uint64(to), term: w.Term, log: w.LogTerm,
+		index: w.Index, comm: w.Commit, hint: w.RejectHint, reject: w.Reject,
 	}
-	for _, e := range w.Entries {
-		m.Entries = append(m.Entries, e.proto())
+	m := &all.m
+	m.Type, m.From, m.To, m.Term, m.LogTerm = &all.typ, &all.from, &all.to, &all.term, &all.log
+	m.Index, m.Commit, m.Reject, m.RejectHint = &all.index, &all.comm, &all.reject, &all.hint
+	if n := len(w.Entries); n > 0 {
+		m.Entries = make([]*raftpb.Entry, n)
+	}
+	for i, e := range w.Entries {
+		m.Entries[i] = e.proto()
 	}
 	return m
 }

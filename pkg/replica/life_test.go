@@ -277,7 +277,7 @@ func TestWordsAboutAnotherLifeEndNobody(t *testing.T) {
 	w := three(t, 30)
 	h, a := w.hosts[2], w.hosts[0]
 	send := func(kind uint8, about Life) {
-		b, err := w.codec.Encode(&frame{Cluster: "c1", From: a.id, To: h.id, Life: a.core.life, Kind: kind, About: about, Words: "gone"})
+		b, err := (&frame{Cluster: "c1", From: a.id, To: h.id, Life: a.core.life, Kind: kind, About: about, Words: "gone"}).pack(w.codec)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,7 +37,7 @@ func TestAForgetfulVoterVotesOnTrial(t *testing.T) {
 		if w.hosts[0] == h {
 			frame.From = w.hosts[1].id
 		}
-		b, err := w.codec.Encode(frame)
+		b, err := frame.pack(w.codec)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestAStaleCandidateIsElected(t *testing.T) {
 		w := three(t, 55)
 		h := w.follower()
 		frame := &frame{Cluster: "c1", From: w.leader().id, To: h.id, Life: 1 << 40, Kind: kindRaft, Raft: &message{Type: 5, Term: 99, LogTerm: 1, Index: 1}}
-		b, err := w.codec.Encode(frame)
+		b, err := frame.pack(w.codec)
 		if err != nil {
 			t.Fatal(err)
 		}

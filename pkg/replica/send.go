@@ -46,7 +46,7 @@ func (c *Core) send(to gossip.Peer, f *frame) {
 		return
 	}
 	f.Cluster, f.From, f.Life, f.Trial = c.cluster, c.self.ID, c.life, c.trial != nil
-	b, err := c.codec.Encode(f)
+	b, err := f.pack(c.codec)
 	if err != nil || len(b) > gossip.MaxMessage {
 		c.counters.TooLarge++
 		return

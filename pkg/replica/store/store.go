@@ -97,6 +97,9 @@ func (f *File) prepare(tx *bbolt.Tx) error {
 	}
 }
 
+// Path is where the file is.
+func (f *File) Path() string { return f.db.Path() }
+
 // Close closes the file.
 func (f *File) Close() error { return f.db.Close() }
 
