@@ -90,6 +90,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.RunDir, "run-dir", c.RunDir, "directory that survives a restart, not a reboot")
 	s.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory that survives both")
 	s.StringVar(&c.Socket, "socket", "", "control socket (default: weave.sock in the run directory)")
+	s.StringVar(&c.Machine, "machine-id", "", "what tells this machine from every other, a clone of it too, if its hardware does not")
 	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as \"weave secret new\" prints it; without one anybody may join")
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")

@@ -57,12 +57,16 @@ type Place struct {
 
 // Succeeds reports whether a router that starts at p proves that the one that
 // joined at old has ended: a machine runs one boot at a time, and in one network
-// namespace there is one router, which holds a lock.
+// namespace there is one router, which holds a lock. The id of a boot is random, so
+// two places of one boot are on one machine, also where that has no name.
 func (p Place) Succeeds(old Place) bool {
-	if p.Machine == "" || p.Machine != old.Machine || p.Boot == "" || old.Boot == "" {
+	if p.Boot == "" || old.Boot == "" || p.Machine != old.Machine {
 		return false
 	}
-	return p.Boot != old.Boot || p.NetNS != "" && p.NetNS == old.NetNS
+	if p.Boot == old.Boot {
+		return p.NetNS != "" && p.NetNS == old.NetNS
+	}
+	return p.Machine != ""
 }
 
 func (p Place) valid() bool {

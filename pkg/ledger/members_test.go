@@ -60,6 +60,9 @@ func TestOnlyAPlaceThatProvesItsEndIsSucceeded(t *testing.T) {
 	if (Place{"m", "b", ""}).Succeeds(Place{"m", "b", ""}) {
 		t.Error("nothing is known of the namespaces, and that was a proof")
 	}
+	if !(Place{"", "b", "n"}).Succeeds(Place{"", "b", "n"}) || (Place{"", "c", "n"}).Succeeds(Place{"", "b", "n"}) {
+		t.Error("a machine without a name: its boot is known, another boot may be anybody's")
+	}
 }
 
 func owned(s *State, id MemberID) (all []addr.Range) {

@@ -37,6 +37,7 @@ type Config struct {
 	ForceRange bool           // take the range although a route of the host overlaps it
 	MTU        int            // bytes, of the default network; used when a cluster is founded
 
+	Machine    string // tells this machine from every other, where its hardware does not; "" asks the kernel
 	RunDir     string // survives a restart, not a reboot
 	StateDir   string // survives both
 	Socket     string // "" is weave.sock in RunDir

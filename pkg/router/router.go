@@ -25,6 +25,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,10 +40,12 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/identity"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
+	"github.com/weave-cni/weave-cni/pkg/ipam/offers"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/names"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/overlay"
+	"github.com/weave-cni/weave-cni/pkg/place"
 	"github.com/weave-cni/weave-cni/pkg/reaper"
 	"github.com/weave-cni/weave-cni/pkg/record"
 	"github.com/weave-cni/weave-cni/pkg/record/exchange"
@@ -73,6 +76,11 @@ type Router struct {
 	codec    wire.Codec
 
 	resolvConf *names.ResolvConf // the host's own
+
+	place     place.Place
+	stateless bool           // the state directory held no ledger
+	vouched   bool           // it held what the last life of this host left there
+	closers   []func() error // in the order in which they were opened
 
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
@@ -107,7 +115,23 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return err
 	}
 	defer release()
+	for {
+		err := live(ctx, c, log)
+		var spent *spentError
+		if !errors.As(err, &spent) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
+		if err := setAside(c.StateDir); err != nil {
+			return err
+		}
+	}
+}
+
+// live is the life of one identity.
+func live(ctx context.Context, c Config, log *slog.Logger) error {
 	r, err := open(ctx, c, log)
+	defer r.close()
 	if err != nil {
 		return err
 	}
@@ -115,7 +139,8 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 }
 
 // open makes all parts and reads the kernel. Nothing runs yet and nothing on the
-// host or in the cluster has changed when it fails.
+// host or in the cluster has changed when it fails. What it opened is for close,
+// also then.
 func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 	r := &Router{
 		config: c, log: log, started: time.Now(),
@@ -125,36 +150,22 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{
-		r.openIdentity, r.openUnderlay, r.openLedger, r.openRecords, r.openKernel,
+		r.openMemory, r.openUnderlay, r.openLedger, r.openRecords, r.openKernel,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	return r, nil
 }
 
-func (r *Router) openIdentity(context.Context) error {
-	var secret identity.Secret
-	if r.config.SecretFile != "" {
-		var err error
-		if secret, err = identity.LoadSecret(r.config.SecretFile); err != nil {
-			return err
+// close lets go of the files. The kernel stays as it is.
+func (r *Router) close() {
+	for _, close := range slices.Backward(r.closers) {
+		if err := close(); err != nil {
+			r.log.Warn("close", "error", err)
 		}
-	} else {
-		r.log.Warn("OPEN CLUSTER: no --secret-file is given; whoever reaches this host's gossip port can join and take part")
 	}
-	name := r.config.Name
-	if name == "" {
-		n, err := identity.HostName()
-		if err != nil {
-			return err
-		}
-		name = string(n)
-	}
-	var err error
-	r.id, err = identity.Open(r.config.StateDir, name, secret)
-	return err
 }
 
 // openUnderlay finds the address at which other hosts reach this one.
@@ -186,15 +197,10 @@ func overhead(vtep netip.Addr) int {
 	return 40 + 8 + 8 + 14
 }
 
+// openLedger opens gossip and the ledger that rides on it.
 func (r *Router) openLedger(context.Context) error {
-	path := filepath.Join(r.config.StateDir, "ledger.db")
-	_, missing := os.Stat(path)
-	r.loadKnown()
-	found, err := r.founding(missing != nil)
+	found, err := r.founding(r.stateless)
 	if err != nil {
-		return err
-	}
-	if r.store, err = store.Open(path); err != nil {
 		return err
 	}
 	r.link, err = meshlink.New(meshlink.Config{
@@ -213,11 +219,12 @@ func (r *Router) openLedger(context.Context) error {
 	}
 	r.recall()
 	r.replica, err = replica.New(replica.Config{
-		Self:  ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name())},
-		Net:   r.link,
-		Store: r.store,
-		Found: found,
-		Log:   r.log.With("part", "ledger"),
+		Self:    ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name()), Place: ledger.Place(r.place)},
+		Net:     r.link,
+		Store:   r.store,
+		Found:   found,
+		Vouched: r.vouched,
+		Log:     r.log.With("part", "ledger"),
 	})
 	return err
 }
@@ -289,6 +296,7 @@ func (r *Router) openRecords(context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.closers = append(r.closers, files.Close)
 	if err := files.Announce(r.config.socket()); err != nil {
 		return err
 	}
@@ -296,6 +304,7 @@ func (r *Router) openRecords(context.Context) error {
 		Self:   ledger.MemberID(r.id.MemberID()),
 		Ledger: r.replica,
 		Claims: files,
+		Offers: offers.New(r.store),
 		BootID: bootID(),
 		Linked: netdev.Attached,
 		Log:    r.log.With("part", "ipam"),
@@ -313,7 +322,6 @@ func bootID() string {
 
 // run starts everything and waits for all of it.
 func (r *Router) run(ctx context.Context) error {
-	defer r.store.Close()
 	defer r.fw.Close()
 	sock, err := control.Listen(r.config.socket())
 	if err != nil {
@@ -340,6 +348,7 @@ func (r *Router) run(ctx context.Context) error {
 		"beat":     r.beat,
 		"guard":    r.watchFirewall,
 		"remember": r.remember,
+		"identity": r.watchIdentity,
 	} {
 		g.Go(func() error {
 			err := part(inner)
