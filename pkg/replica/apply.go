@@ -32,7 +32,7 @@ func (c *Core) applyConf(e Entry, ch change) {
 		return // the same on every host
 	}
 	c.conf = after // before raft learns of it: it may ask for a snapshot at once
-	cs := c.rn.ApplyConfChange(ch.v2())
+	cs := c.raft().ApplyConfChange(ch.v2())
 	if err := cs.Equivalent(after.proto()); err != nil {
 		panic(fmt.Sprintf("replica: configuration after entry %d: %v", e.Index, err))
 	}

@@ -91,7 +91,11 @@ type Core struct {
 	names    map[ledger.MemberID]gossip.Peer // of those that the ledger does not know yet
 	counters Counters
 
-	ready   *raft.Ready // between Begin and Finish
+	ready   *raft.Ready // between Begin and Finish: &rd
+	rd      raft.Ready
+	stirred bool // raft may have something to do
+	in      parcel
+	sent    parcel
 	out     []Out
 	done    []Done
 	changed bool
@@ -204,8 +208,7 @@ func (c *Core) Tick() {
 			return
 		}
 	}
-	c.rn.Tick()
-	c.look()
+	c.raft().Tick()
 	c.govern()
 	c.announce()
 	c.retryProposal()
@@ -221,13 +224,25 @@ func (c *Core) SetPeers(peers []gossip.Peer) {
 // Unreachable says that a frame for that member could not be sent.
 func (c *Core) Unreachable(id ledger.MemberID) {
 	if c.leading && c.conf.has(uint64(id)) {
-		c.rn.ReportUnreachable(uint64(id))
+		c.raft().ReportUnreachable(uint64(id))
 	}
+}
+
+// raft is raft, about to be told something.
+func (c *Core) raft() *raft.RawNode {
+	c.stirred = true
+	return c.rn
+}
+
+// unsettled reports whether raft has something to do. To ask it costs memory.
+func (c *Core) unsettled() bool {
+	c.stirred = c.stirred && c.rn.HasReady()
+	return c.stirred
 }
 
 // Pending reports whether Begin has something.
 func (c *Core) Pending() bool {
-	return c.ready != nil || c.changed || len(c.out) > 0 || len(c.done) > 0 || c.rn.HasReady() || c.mustCompact()
+	return c.ready != nil || c.changed || len(c.out) > 0 || len(c.done) > 0 || c.unsettled() || c.mustCompact()
 }
 
 // Begin gives what must be saved before Finish is called.
@@ -235,11 +250,15 @@ func (c *Core) Begin() Batch {
 	if c.ready != nil {
 		panic("replica: Begin without Finish") // the driver's mistake, not a peer's
 	}
-	rd := c.rn.Ready()
-	c.ready = &rd
+	c.rd = c.rn.Ready()
+	rd := &c.rd
+	c.ready = rd
 	var b Batch
-	for _, e := range rd.Entries {
-		b.Entries = append(b.Entries, toEntry(e))
+	if n := len(rd.Entries); n > 0 {
+		b.Entries = make([]Entry, n)
+	}
+	for i, e := range rd.Entries {
+		b.Entries[i] = toEntry(e)
 	}
 	if !raft.IsEmptyHardState(rd.HardState) {
 		b.Hard = &Hard{rd.GetTerm(), rd.GetVote(), rd.GetCommit()}
@@ -274,10 +293,14 @@ func (c *Core) Finish() Effects {
 	for _, m := range rd.Messages {
 		c.sendRaft(m)
 	}
-	c.rn.Advance(*rd)
-	c.look()
-	if !c.rn.HasReady() { // the log in memory is all of it
-		c.changeConf()
+	c.raft().Advance(*rd)
+	if rd.SoftState != nil || !raft.IsEmptyHardState(rd.HardState) {
+		c.look()
+	}
+	if !c.unsettled() { // the log in memory is all of it
+		if c.changed {
+			c.changeConf()
+		}
 		c.pump()
 	}
 	e := Effects{Done: c.done, Send: c.out}

@@ -57,11 +57,10 @@ func (c *Core) Force() (Batch, error) {
 		return Batch{}, fmt.Errorf("force the ledger on: %w", err)
 	}
 	c.trial, c.snap, c.answers, c.force = nil, snapshots{}, nil, forcing{}
-	c.lead, c.leading, c.term, c.confAt, c.prop.appended, c.changed = 0, false, 0, 0, nil, true
+	c.lead, c.leading, c.confAt, c.prop.appended, c.changed = 0, false, 0, nil, true
 	if err := c.startRaft(); err != nil {
 		return Batch{}, fmt.Errorf("force the ledger on: %w", err)
 	}
-	c.look()
 	return Batch{Reset: true, Snapshot: &snap, Hard: &hard}, nil
 }
 

@@ -90,40 +90,33 @@ var errFrame = errors.New("malformed frame")
 
 // decodeFrame checks everything about a frame that can be checked without
 // knowing the state of the receiver. Any bytes are safe to hand to it.
-func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
-	f, err := unpack(codec, b)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
-	}
+func decodeFrame(codec wire.Codec, b []byte) (*frame, error) { return new(parcel).decode(codec, b) }
+
+func (f *frame) check() error {
 	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin && f.Kind != kindCheck {
-		return nil, fmt.Errorf("%w: from %x to %x", errFrame, f.From, f.To)
+		return fmt.Errorf("from %x to %x", f.From, f.To)
 	}
 	if len(f.Cluster) > ledger.MaxName || len(f.Words) > maxWords || f.Hops > maxHops {
-		return nil, fmt.Errorf("%w: header", errFrame)
+		return errors.New("header")
 	}
 	switch f.Kind {
 	case kindRaft:
-		err = checkRaft(f.Raft, f.Part)
+		return checkRaft(f.Raft, f.Part)
 	case kindPropose:
-		err = checkCommand(f.Command)
+		return checkCommand(f.Command)
 	case kindJoin:
-		err = checkMember(f.Member)
+		return checkMember(f.Member)
 	case kindCheck:
-		if err = errors.New("no question"); f.Check != nil {
-			err = checkMember(&f.Check.Member)
-		}
+		return checkMember(&f.Check.Member)
 	case kindAnswer:
-		if err = errors.New("no answer"); f.Answer != nil && max(f.Answer.Index, f.Answer.Term) < maxNumber {
-			err = f.Answer.Conf.check()
+		if max(f.Answer.Index, f.Answer.Term) >= maxNumber {
+			return errors.New("index or term out of bounds")
 		}
+		return f.Answer.Conf.check()
 	case kindRefused, kindGone, kindObjection:
-	default:
-		err = fmt.Errorf("kind %d", f.Kind)
+		return nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
-	}
-	return f, nil
+	return fmt.Errorf("kind %d", f.Kind)
 }
 
 // validID rejects the ids that raft keeps for itself.
@@ -344,47 +337,4 @@ func (e Entry) proto() *raftpb.Entry {
 	}{index: e.Index, term: e.Term, typ: raftpb.EntryType(e.Kind)}
 	all.e.Index, all.e.Term, all.e.Type, all.e.Data = &all.index, &all.term, &all.typ, e.Data
 	return &all.e
-}
-
-func toMessage(m *raftpb.Message) *message {
-	w := &message{
-		Type: int32(m.GetType()), Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(),
-		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(),
-	}
-	if n := len(m.GetEntries()); n > 0 {
-		w.Entries = make([]Entry, n)
-	}
-	for i, e := range m.GetEntries() {
-		w.Entries[i] = toEntry(e)
-	}
-	if s := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap {
-		w.Snapshot = &snapMeta{s.GetIndex(), s.GetTerm(), toConf(s.GetConfState())}
-	}
-	return w
-}
-
-// proto makes raft's message, whose every field is a pointer, in one piece.
-func (w *message) proto(from, to ledger.MemberID) *raftpb.Message {
-	all := &struct {
-		m           raftpb.Message
-		typ         raftpb.MessageType
-		from, to    uint64
-		term, log   uint64
-		index, comm uint64
-		hint        uint64
-		reject      bool
-	}{
-		typ: raftpb.MessageType(w.Type), from: uint64(from), to: uint64(to), term: w.Term, log: w.LogTerm,
-		index: w.Index, comm: w.Commit, hint: w.RejectHint, reject: w.Reject,
-	}
-	m := &all.m
-	m.Type, m.From, m.To, m.Term, m.LogTerm = &all.typ, &all.from, &all.to, &all.term, &all.log
-	m.Index, m.Commit, m.Reject, m.RejectHint = &all.index, &all.comm, &all.reject, &all.hint
-	if n := len(w.Entries); n > 0 {
-		m.Entries = make([]*raftpb.Entry, n)
-	}
-	for i, e := range w.Entries {
-		m.Entries[i] = e.proto()
-	}
-	return m
 }

@@ -4,12 +4,12 @@ import (
 	"slices"
 
 	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
-// look notices who leads now.
+// look notices who leads now. It is called when what raft had to do is done: when
+// we have begun to lead, the log in memory ends with our own first entry.
 func (c *Core) look() {
 	st := c.rn.BasicStatus()
 	lead, leading := ledger.MemberID(st.Lead), st.RaftState == raft.StateLeader
@@ -17,8 +17,8 @@ func (c *Core) look() {
 		return
 	}
 	if leading && !c.leading {
-		last, _ := c.mem.LastIndex()
-		c.confAt = last + 1 // an earlier leader's change may be among what is not applied yet; and our own first entry
+		c.confAt, _ = c.mem.LastIndex() // an earlier leader's change may be among what is not applied yet
+		c.changed = true
 		for _, id := range slices.Concat(c.conf.Voters, c.conf.Learners) {
 			c.pulse(ledger.MemberID(id)).heard = c.ticks // give everybody the time to be heard
 		}
@@ -50,15 +50,16 @@ func (c *Core) changeConf() {
 		return
 	}
 	last, _ := c.mem.LastIndex()
-	match := make(map[uint64]uint64, 8)
-	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { match[id] = pr.Match })
 	v := view{
-		self: uint64(c.self.ID), conf: c.conf, members: c.state.Members(), uneven: c.uneven,
+		self: uint64(c.self.ID), conf: c.conf, member: c.state.Member, members: c.state.AllMembers(), uneven: c.uneven,
 		silence: func(id uint64) uint64 { return c.silence(ledger.MemberID(id)) },
-		caught:  func(id uint64) bool { return match[id] > 0 && match[id]+behindAtUp >= last },
+		caught: func(id uint64) bool {
+			match := c.match(ledger.MemberID(id))
+			return match > 0 && match+behindAtUp >= last
+		},
 	}
 	ch, ok := v.next()
-	if !ok || c.rn.ProposeConfChange(ch.v2()) != nil {
+	if !ok || c.raft().ProposeConfChange(ch.v2()) != nil {
 		return
 	}
 	c.confAt = last + 1

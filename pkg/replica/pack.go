@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/wire"
@@ -118,8 +120,35 @@ func (m *message) pack(b []byte, p *part) []byte {
 	return append(b, p.Data...)
 }
 
+// parcel is the memory of one frame at a time, so that frames of raft, the most by
+// far, cost next to none. What is in it is valid until the next is.
+type parcel struct {
+	f       frame
+	m       message
+	entries []Entry
+
+	pb struct { // every field of raft's message is a pointer
+		m                                        raftpb.Message
+		typ                                      raftpb.MessageType
+		from, to, term, log, index, commit, hint uint64
+		reject                                   bool
+	}
+}
+
+// decode is decodeFrame into p.
+func (p *parcel) decode(codec wire.Codec, b []byte) (*frame, error) {
+	f, err := p.unpack(codec, b)
+	if err == nil {
+		err = f.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	return f, nil
+}
+
 // unpack decodes a frame; what it says is not checked yet. It keeps nothing of b.
-func unpack(codec wire.Codec, b []byte) (*frame, error) {
+func (p *parcel) unpack(codec wire.Codec, b []byte) (*frame, error) {
 	if len(b) > gossip.MaxMessage {
 		return nil, fmt.Errorf("%d bytes", len(b))
 	}
@@ -127,11 +156,8 @@ func unpack(codec wire.Codec, b []byte) (*frame, error) {
 	if r.byte() != format {
 		return nil, errors.New("not of a known format")
 	}
-	all := new(struct {
-		f frame
-		m message
-	})
-	f := &all.f
+	p.f, p.m = frame{}, message{Entries: p.entries[:0]}
+	f := &p.f
 	f.Kind = r.byte()
 	flags := r.byte()
 	f.Hops = r.byte()
@@ -146,11 +172,12 @@ func unpack(codec wire.Codec, b []byte) (*frame, error) {
 	if f.Kind != kindRaft {
 		return f, f.unpackBody(codec, r.b)
 	}
-	f.Raft = &all.m
+	f.Raft = &p.m
 	f.Raft.Reject = flags&flagReject != 0
 	if f.Part = r.message(f.Raft); r.bad || len(r.b) > 0 {
 		return nil, errors.New("raft message")
 	}
+	p.entries = p.m.Entries[:0]
 	return f, nil
 }
 
@@ -226,15 +253,13 @@ func (r *reader) message(m *message) *part {
 		*n = r.number()
 	}
 	n := r.number()
-	if r.bad = r.bad || n > uint64(len(r.b)) || n > maxEntries; n > 0 && !r.bad {
-		m.Entries = make([]Entry, n)
-	}
-	for i := range m.Entries {
-		e := &m.Entries[i]
-		e.Index, e.Term, e.Kind = m.Index+1+uint64(i), r.number(), r.byte()
+	r.bad = r.bad || n > uint64(len(r.b)) || n > maxEntries
+	for i := uint64(0); i < n && !r.bad; i++ {
+		e := Entry{Index: m.Index + 1 + i, Term: r.number(), Kind: r.byte()}
 		if size := r.number(); size > 0 {
 			e.Data = append([]byte(nil), r.bytes(size)...)
 		}
+		m.Entries = append(m.Entries, e)
 	}
 	if r.bad || len(r.b) == 0 {
 		return nil
@@ -270,4 +295,40 @@ func (r *reader) ids() (ids []uint64) {
 		ids[i] = r.fixed()
 	}
 	return ids
+}
+
+// raftFrame is a message of raft on its way out.
+func (p *parcel) raftFrame(to ledger.MemberID, m *raftpb.Message) *frame {
+	p.m = message{
+		Type: int32(m.GetType()), Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(),
+		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(), Entries: p.entries[:0],
+	}
+	for _, e := range m.GetEntries() {
+		p.m.Entries = append(p.m.Entries, toEntry(e))
+	}
+	p.entries = p.m.Entries[:0]
+	if s := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap {
+		p.m.Snapshot = &snapMeta{s.GetIndex(), s.GetTerm(), toConf(s.GetConfState())}
+	}
+	p.f = frame{To: to, Kind: kindRaft, Raft: &p.m}
+	return &p.f
+}
+
+// proto makes raft's message of what was decoded. raft keeps its entries, and the
+// list of them, but not the message.
+func (p *parcel) proto(from, to ledger.MemberID) *raftpb.Message {
+	w, x := &p.m, &p.pb
+	x.typ, x.from, x.to, x.reject = raftpb.MessageType(w.Type), uint64(from), uint64(to), w.Reject
+	x.term, x.log, x.index, x.commit, x.hint = w.Term, w.LogTerm, w.Index, w.Commit, w.RejectHint
+	m := &x.m
+	m.Type, m.From, m.To, m.Term, m.LogTerm = &x.typ, &x.from, &x.to, &x.term, &x.log
+	m.Index, m.Commit, m.Reject, m.RejectHint = &x.index, &x.commit, &x.reject, &x.hint
+	m.Entries, m.Snapshot = nil, nil
+	if n := len(w.Entries); n > 0 {
+		m.Entries = make([]*raftpb.Entry, n)
+	}
+	for i, e := range w.Entries {
+		m.Entries[i] = e.proto()
+	}
+	return m
 }

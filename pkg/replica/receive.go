@@ -11,7 +11,7 @@ func (c *Core) Receive(from gossip.Peer, b []byte) {
 	if c.void != "" {
 		return
 	}
-	f, err := decodeFrame(c.codec, b)
+	f, err := c.in.decode(c.codec, b)
 	if err != nil {
 		c.counters.Malformed++
 		return
@@ -35,7 +35,6 @@ func (c *Core) Receive(from gossip.Peer, b []byte) {
 	case kindAnswer:
 		c.receiveAnswer(f)
 	}
-	c.look()
 }
 
 // forUs drops what is for another cluster, for another life of this host, or from
@@ -87,7 +86,7 @@ func (c *Core) receiveRaft(f *frame) {
 	if c.trial != nil && !forgetful {
 		return // what it promised is not known; see trial
 	}
-	m := f.Raft.proto(f.From, f.To)
+	m := c.in.proto(f.From, f.To)
 	last, _ := c.mem.LastIndex() // MemoryStorage never fails here
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
@@ -133,7 +132,7 @@ func (c *Core) step(m *raftpb.Message) {
 			c.counters.Panics++
 		}
 	}()
-	if err := c.rn.Step(m); err != nil {
+	if err := c.raft().Step(m); err != nil {
 		c.counters.Refused++
 	}
 }

@@ -102,13 +102,15 @@ func (c *Core) startRaft() (err error) {
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	hard, _, _ := c.mem.InitialState() // never fails here
+	c.term, c.stirred = hard.GetTerm(), true
 	return c.standAlone()
 }
 
 // standAlone makes a sole voter lead at once: there is nobody to wait for.
 func (c *Core) standAlone() error {
 	if c.trial == nil && c.void == "" && c.conf.sole(c.self.ID) {
-		return c.rn.Campaign()
+		return c.raft().Campaign()
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func (c *Core) sendRaft(m *raftpb.Message) {
 		c.counters.NoRoute++
 		return
 	}
-	f := &frame{To: to, Kind: kindRaft, Raft: toMessage(m)}
+	f := c.sent.raftFrame(to, m)
 	if m.GetType() != raftpb.MsgSnap {
 		c.send(name, f)
 		return
@@ -63,7 +63,7 @@ func (c *Core) appendCommand(cmd ledger.Command) error {
 	if len(data) > maxCommand {
 		return errTooLarge
 	}
-	return c.rn.Propose(data)
+	return c.raft().Propose(data)
 }
 
 var errTooLarge = errors.New("command larger than 96 KiB")

@@ -67,7 +67,7 @@ func (c *Core) retrySnapshots() {
 		}
 		delete(c.snap.waiting, id)
 		if c.conf.has(uint64(id)) {
-			c.rn.ReportSnapshot(uint64(id), raft.SnapshotFailure)
+			c.raft().ReportSnapshot(uint64(id), raft.SnapshotFailure)
 		}
 	}
 }
