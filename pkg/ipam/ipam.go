@@ -186,3 +186,15 @@ func (a *Allocator) Usage() []ctl.SubnetUse {
 	defer a.mu.Unlock()
 	return a.locked().Usage()
 }
+
+// Leave stops all giving, for good; see allot. Stay takes it back.
+func (a *Allocator) Leave() (held []string, err error) {
+	defer a.mu.Unlock()
+	return a.locked().Leave()
+}
+
+// Stay takes Leave back.
+func (a *Allocator) Stay() {
+	defer a.mu.Unlock()
+	a.locked().Stay()
+}

@@ -27,6 +27,8 @@ func (r *Router) serve(s *control.Server) {
 	control.Handle(s, ctl.PathRegister, r.apiRegister)
 	control.Handle(s, ctl.PathForget, r.apiForget)
 	control.Handle(s, ctl.PathNames, r.apiNames)
+	control.Handle(s, ctl.PathRetire, r.apiRetire)
+	control.Handle(s, ctl.PathReset, r.apiReset)
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)

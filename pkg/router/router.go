@@ -84,6 +84,7 @@ type Router struct {
 
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
+	resets  chan struct{} // cap 1: the operator had the host leave its cluster
 
 	inherited map[string]bool   // by network; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
@@ -116,26 +117,30 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	}
 	defer release()
 	for {
-		err := live(ctx, c, log)
-		var spent *spentError
-		if !errors.As(err, &spent) || ctx.Err() != nil {
-			return err
-		}
-		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
-		if err := setAside(c.StateDir); err != nil {
+		if again, err := live(ctx, c, log); !again || err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// live is the life of one identity.
-func live(ctx context.Context, c Config, log *slog.Logger) error {
+// live is the life of one identity. When that is over, or the host has left its
+// cluster, another begins.
+func live(ctx context.Context, c Config, log *slog.Logger) (again bool, err error) {
 	r, err := open(ctx, c, log)
-	defer r.close()
-	if err != nil {
-		return err
+	if err == nil {
+		err = r.run(ctx)
 	}
-	return r.run(ctx)
+	r.close()
+	var spent *spentError
+	switch {
+	case errors.Is(err, errReset):
+		log.Warn("this host has left its cluster and begins anew")
+		return true, r.forget()
+	case errors.As(err, &spent):
+		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
+		return true, setAside(c.StateDir)
+	}
+	return false, err
 }
 
 // open makes all parts and reads the kernel. Nothing runs yet and nothing on the
@@ -146,7 +151,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
-		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1),
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{
@@ -349,6 +354,7 @@ func (r *Router) run(ctx context.Context) error {
 		"guard":    r.watchFirewall,
 		"remember": r.remember,
 		"identity": r.watchIdentity,
+		"reset":    r.watchReset,
 	} {
 		g.Go(func() error {
 			err := part(inner)

@@ -69,6 +69,8 @@ type Core struct {
 	inUse  map[string]bool // networks that somebody has asked for here
 	offers []Offer         // on file: being given back
 
+	leaving bool // the host is leaving the cluster
+
 	checkForeign bool // the ledger has moved: foreign addresses may be in the pool
 
 	resting map[string]time.Duration // files to drop, and when

@@ -1,6 +1,7 @@
 package allot
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -131,3 +132,34 @@ func (a *Core) spare(network string, subnet netip.Prefix, want uint64) []addr.Ra
 	n := max((u.Free()-min(u.Free(), u.Used))/2, 1)
 	return a.book.Spare(network, subnet, min(n, max(want, 1)), a.config.Now())
 }
+
+// Leave stops all giving, durably: everything own is offered. It does not when
+// containers still hold addresses, and answers with their ids.
+func (a *Core) Leave() (held []string, err error) {
+	for _, c := range a.book.Claims() {
+		if c.Hash != HostKey(c.Network).Hash() {
+			held = append(held, cmp.Or(c.Key.ContainerID, c.Veth()))
+		}
+	}
+	if len(held) > 0 {
+		return held, nil
+	}
+	var all []Offer
+	for _, n := range a.synced.Networks() {
+		o := Offer{Network: n.Name}
+		for _, p := range n.Subnets {
+			o.Ranges = append(o.Ranges, a.synced.Owned(n.Name, p, a.config.Self)...)
+		}
+		if len(o.Ranges) > 0 {
+			all = append(all, o)
+		}
+	}
+	if err := a.setOffers(all); err != nil {
+		return nil, err
+	}
+	a.leaving = true
+	return nil, nil
+}
+
+// Stay takes Leave back. What was offered is given to the pool, and asked for anew.
+func (a *Core) Stay() { a.leaving = false }

@@ -167,6 +167,8 @@ func (a *Core) unready() *Lack {
 		return &Lack{Why: "this host is not a member of the cluster yet"}
 	case !m.Live():
 		return &Lack{Why: fmt.Sprintf("this host was retired from the cluster as %q: its router joins again under a new identity", m.Name)}
+	case a.leaving:
+		return &Lack{Why: "this host is leaving the cluster"}
 	case !a.ready:
 		return &Lack{Why: "this host's copy of the ledger may be an old one, a majority of the voters has to confirm it first: `weave status ipam` says which are missing"}
 	}
