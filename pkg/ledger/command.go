@@ -17,24 +17,24 @@ import (
 // the last is refused: it comes from a copy of that member's state directory, and
 // would else be told that what the other had asked for was done for it.
 type Command struct {
-	From MemberID `cbor:"1,keyasint,omitempty"`
-	Seq  uint64   `cbor:"2,keyasint,omitempty"`
+	From MemberID
+	Seq  uint64
 
-	Found      *Found      `cbor:"10,keyasint,omitempty"`
-	Join       *Join       `cbor:"11,keyasint,omitempty"`
-	Leave      *Leave      `cbor:"12,keyasint,omitempty"`
-	Take       *Take       `cbor:"13,keyasint,omitempty"`
-	TakeAddr   *TakeAddr   `cbor:"14,keyasint,omitempty"`
-	Give       *Give       `cbor:"15,keyasint,omitempty"`
-	AddNetwork *AddNetwork `cbor:"16,keyasint,omitempty"`
-	DelNetwork *DelNetwork `cbor:"17,keyasint,omitempty"`
-	Retire     *Retire     `cbor:"18,keyasint,omitempty"`
+	Found      *Found
+	Join       *Join
+	Leave      *Leave
+	Take       *Take
+	TakeAddr   *TakeAddr
+	Give       *Give
+	AddNetwork *AddNetwork
+	DelNetwork *DelNetwork
+	Retire     *Retire
 }
 
 // Found makes the cluster: its id, and its default network. First of all commands.
 type Found struct {
-	Cluster string  `cbor:"1,keyasint"` // random, 1 to MaxName bytes
-	Network Network `cbor:"2,keyasint"`
+	Cluster string // random, 1 to MaxName bytes
+	Network Network
 }
 
 // Join makes a host a member. The members of the same name, and another id, that
@@ -45,18 +45,18 @@ type Found struct {
 // Joining again is no error. A member that does so itself (From) says thereby
 // where it runs now.
 type Join struct {
-	Member Member `cbor:"1,keyasint"` // ID, Name and Place
+	Member Member // ID, Name and Place
 }
 
 // Leave says that the member has stopped using every address of its blocks. They go to the pool.
 type Leave struct {
-	ID MemberID `cbor:"1,keyasint"`
+	ID MemberID
 }
 
 // Retire is the operator's word, through any member, that a host is destroyed: it
 // has left, and its blocks are in the pool. Said again it changes nothing.
 type Retire struct {
-	ID MemberID `cbor:"1,keyasint"`
+	ID MemberID
 }
 
 // Take asks for about Want addresses of a subnet from its pool. The answer is
@@ -73,46 +73,46 @@ type Retire struct {
 // Without Early a pool that has anything gives at least one address. A pool that
 // has nothing notes the Need.
 type Take struct {
-	ID      MemberID     `cbor:"1,keyasint"`
-	Network string       `cbor:"2,keyasint"` // name
-	Subnet  netip.Prefix `cbor:"3,keyasint"` // one of the network's
-	Want    uint64       `cbor:"4,keyasint"` // addresses, at least 1
-	Early   bool         `cbor:"5,keyasint,omitempty"`
+	ID      MemberID
+	Network string       // name
+	Subnet  netip.Prefix // one of the network's
+	Want    uint64       // addresses, at least 1
+	Early   bool
 }
 
 // TakeAddr asks for one address. From the pool, or one's own already: granted. Another's: CodeTaken, and
 // the Need is noted.
 type TakeAddr struct {
-	ID      MemberID   `cbor:"1,keyasint"`
-	Network string     `cbor:"2,keyasint"`
-	Addr    netip.Addr `cbor:"3,keyasint"`
+	ID      MemberID
+	Network string
+	Addr    netip.Addr
 }
 
 // Give returns ranges to the pool. The owner has stopped using them, durably,
 // before it says so. All of them are the member's own, or none is given.
 type Give struct {
-	ID      MemberID     `cbor:"1,keyasint"`
-	Network string       `cbor:"2,keyasint"`
-	Ranges  []addr.Range `cbor:"3,keyasint"` // at most 4096
+	ID      MemberID
+	Network string
+	Ranges  []addr.Range // at most 4096
 }
 
 // AddNetwork defines a network. Besides the subnets that Network names, the
 // machine chooses one for each Choice, so that two hosts that create networks at
 // once never choose the same.
 type AddNetwork struct {
-	Network Network  `cbor:"1,keyasint"`
-	Choose  []Choice `cbor:"2,keyasint,omitempty"`
+	Network Network
+	Choose  []Choice
 }
 
 // Choice asks for the first subnet of length Bits inside From that overlaps no network.
 type Choice struct {
-	From netip.Prefix `cbor:"1,keyasint"`
-	Bits int          `cbor:"2,keyasint"`
+	From netip.Prefix
+	Bits int
 }
 
 // DelNetwork removes a network of which nobody owns a block any more.
 type DelNetwork struct {
-	Name string `cbor:"1,keyasint"`
+	Name string
 }
 
 // kinds counts the things that a command says.

@@ -1,9 +1,6 @@
 package ledger
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // join lets a host in; author is the member that says so, 0 for a leader.
 func (s *State) join(m Member, author MemberID) Result {
@@ -141,6 +138,16 @@ func (s *State) liveMembers() (n uint64) {
 	return n
 }
 
+// findMember is a binary search by hand: it is asked for all the time, and a Member
+// is too large to be handed to a comparison by value.
 func findMember(ms []Member, id MemberID) (int, bool) {
-	return slices.BinarySearchFunc(ms, id, func(m Member, id MemberID) int { return cmp.Compare(m.ID, id) })
+	lo, hi := 0, len(ms)
+	for lo < hi {
+		if mid := (lo + hi) / 2; ms[mid].ID < id {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(ms) && ms[lo].ID == id
 }

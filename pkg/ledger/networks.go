@@ -107,8 +107,8 @@ func (s *State) checkNetwork(n Network, choices int) Result {
 		return refuse(CodeInvalid, "VNI %d: want at most %d", n.VNI, maxVNI)
 	case n.MTU < 0 || n.MTU > maxMTU:
 		return refuse(CodeInvalid, "MTU %d: want at most %d", n.MTU, maxMTU)
-	case len(n.Driver) > MaxName:
-		return refuse(CodeInvalid, "driver %q: too long", clip(n.Driver))
+	case n.Driver != "" && !validText(n.Driver):
+		return refuse(CodeInvalid, "driver %q: want at most %d letters, digits, '_', '.', '-'", clip(n.Driver), MaxName)
 	case len(n.Subnets)+choices > MaxSubnets:
 		return refuse(CodeTooMany, "network %s has %d subnets, at most %d may be", n.Name, len(n.Subnets)+choices, MaxSubnets)
 	case len(s.networks) >= MaxNetworks:

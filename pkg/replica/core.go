@@ -18,6 +18,7 @@ const TicksPerSecond = 10
 const (
 	heartbeatTicks = 3
 	electionTicks  = 10
+	governTicks    = 3  // a leader looks whether the configuration is to change; it does so when an entry is applied, too
 	retryTicks     = 5  // a proposal is sent again
 	joinTicks      = 5  // a newcomer asks the next peer; one on trial asks again
 	snapshotTicks  = 20 // a snapshot that nobody acknowledged is sent again

@@ -41,7 +41,9 @@ func (c *Core) govern() {
 		c.uneven = 0
 	}
 	c.retrySnapshots()
-	c.changeConf()
+	if c.ticks%governTicks == 0 {
+		c.changeConf()
+	}
 }
 
 // changeConf makes the next change of the configuration, when none is under way.

@@ -13,7 +13,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
-// A frame is packed by hand, all but its rarer bodies, which are CBOR: nine in ten
+// A frame is packed by hand, all but its rarest bodies, which are CBOR: nine in ten
 // are heartbeats and acknowledgements of some 40 bytes, and the simulator, which
 // runs this very code, would spend a third of its time on reflection.
 //
@@ -54,7 +54,7 @@ func (f *frame) pack(codec wire.Codec) ([]byte, error) {
 	case kindRefused, kindGone, kindObjection:
 		return append(b, f.Words...), nil
 	case kindPropose:
-		body = f.Command
+		return f.Command.Append(b), nil
 	case kindJoin:
 		body = f.Member
 	case kindCheck:
@@ -190,8 +190,9 @@ func (f *frame) unpackBody(codec wire.Codec, b []byte) error {
 		}
 		return nil
 	case kindPropose:
-		f.Command = new(ledger.Command)
-		return codec.Decode(b, f.Command)
+		cmd, err := ledger.ParseCommand(b)
+		f.Command = &cmd
+		return err
 	case kindJoin:
 		f.Member = new(ledger.Member)
 		return codec.Decode(b, f.Member)

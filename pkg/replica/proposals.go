@@ -46,6 +46,10 @@ func (c *Core) Propose(cmd ledger.Command) (ticket uint64) {
 	if why := c.spent(); why != "" {
 		c.failProposals(goneError(why))
 	}
+	if _, err := ledger.ParseCommand(cmd.Append(nil)); err != nil && len(c.prop.line) > 0 { // nobody would ever answer
+		c.prop.line = c.prop.line[:len(c.prop.line)-1]
+		c.done = append(c.done, Done{Ticket: c.prop.ticket, Result: ledger.Result{Code: ledger.CodeInvalid, Err: err.Error()}})
+	}
 	c.pump()
 	return c.prop.ticket
 }

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -56,10 +55,7 @@ func (c *Core) send(to gossip.Peer, f *frame) {
 
 // appendCommand puts a command into the log; only a leader can.
 func (c *Core) appendCommand(cmd ledger.Command) error {
-	data, err := c.codec.Encode(cmd)
-	if err != nil {
-		return fmt.Errorf("encode command: %w", err)
-	}
+	data := cmd.Append(make([]byte, 0, 64))
 	if len(data) > maxCommand {
 		return errTooLarge
 	}

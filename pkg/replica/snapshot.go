@@ -17,6 +17,14 @@ type snapshots struct {
 	made    *raftpb.Snapshot // the last one, kept so that a repetition has the same parts
 	waiting map[ledger.MemberID]uint64
 	coming  *assembly
+	loaded  *loaded // of the last that came whole
+}
+
+// loaded is a snapshot's ledger, on its way through raft.
+type loaded struct {
+	index, term uint64
+	state       *ledger.State
+	forced      uint64
 }
 
 // assembly is a snapshot of which not all parts are here yet. There is one at a
@@ -105,6 +113,7 @@ func (c *Core) assemble(f *frame, m *raftpb.Message) (done bool) {
 		c.state, c.changed = s, true
 		return false
 	}
+	c.snap.loaded = &loaded{meta.Index, meta.Term, s, forced}
 	m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, data}.proto()
 	return true
 }
@@ -140,15 +149,19 @@ func join(parts [][]byte) []byte {
 // install puts a snapshot that raft has accepted in the place of the ledger.
 func (c *Core) install(s *raftpb.Snapshot) error {
 	meta := s.GetMetadata()
-	state, forced, err := c.loadSnapshot(meta.GetIndex(), s.GetData())
-	if err != nil {
-		return err // it was loaded once before
+	l := c.snap.loaded
+	if c.snap.loaded = nil; l == nil || l.index != meta.GetIndex() || l.term != meta.GetTerm() {
+		state, forced, err := c.loadSnapshot(meta.GetIndex(), s.GetData())
+		if err != nil {
+			return err // it was loaded once before
+		}
+		l = &loaded{state: state, forced: forced}
 	}
-	c.state, c.forced, c.changed = state, forced, true
+	c.state, c.forced, c.changed = l.state, l.forced, true
 	c.conf = toConf(meta.GetConfState())
 	c.compactedTo = meta.GetIndex()
 	if p := c.prop.current; p != nil {
-		if res, before := state.Answer(p.cmd); before {
+		if res, before := c.state.Answer(p.cmd); before {
 			c.proposalApplied(p.cmd, res)
 		}
 	}
