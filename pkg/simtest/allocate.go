@@ -54,7 +54,9 @@ func (r *router) add(wanted netip.Addr, byFile bool, done func(*order)) {
 	if byFile {
 		r.m.pending = append(r.m.pending, o.key.Hash()) // its runtime sends DEL unless the ADD succeeds
 	}
-	r.w.tracef("%v: ADD of container %d (%v)", r.m, o.n, wanted)
+	if r.w.tracing {
+		r.w.tracef("%v: ADD of container %d (%v)", r.m, o.n, wanted)
+	}
 	r.adds = append(r.adds, o)
 	r.serve(o)
 }
@@ -211,7 +213,9 @@ func (r *router) refuse(o *order, err error) {
 		r.w.fail("%v: ADD of container %d: %v", r.m, o.n, err)
 	}
 	o.code, o.why = coded.Code, coded.Error()
-	r.w.tracef("%v: ADD of container %d refused: %v", r.m, o.n, err)
+	if r.w.tracing {
+		r.w.tracef("%v: ADD of container %d refused: %v", r.m, o.n, err)
+	}
 	r.drop(o)
 	if o.done != nil {
 		o.done(o)
@@ -222,7 +226,9 @@ func (r *router) refuse(o *order, err error) {
 func (r *router) fill(o *order, addrs []netip.Prefix) {
 	r.drop(o)
 	o.addrs = addrs
-	r.w.tracef("%v: container %d gets %v", r.m, o.n, addrs)
+	if r.w.tracing {
+		r.w.tracef("%v: container %d gets %v", r.m, o.n, addrs)
+	}
 	if len(addrs) == 0 {
 		r.w.fail("%v: ADD of container %d answered with nothing", r.m, o.n)
 	}
@@ -250,7 +256,9 @@ func (r *router) fill(o *order, addrs []netip.Prefix) {
 
 // del ends a container. The address follows its veth.
 func (m *machine) del(c *container) {
-	m.w.tracef("%v: DEL of container %d", m, c.n)
+	if m.w.tracing {
+		m.w.tracef("%v: DEL of container %d", m, c.n)
+	}
 	m.stop(c)
 	if c.byFile {
 		m.pending = append(m.pending, c.kernel.Alias.Hash)
@@ -276,9 +284,6 @@ func (r *router) retryDels() {
 func (r *router) reconcile() {
 	kernel := r.m.kernelShows()
 	if r.w.mistake == KernelNotCounted {
-		for _, c := range r.alloc.Claims() { // nor does it notice later
-			kernel = append(kernel, allot.Kernel{Alias: attachment.Alias{Hash: c.Hash, Addrs: c.Addrs}})
-		}
 		kernel = slices.DeleteFunc(kernel, func(k allot.Kernel) bool { _, ok := r.alloc.Claim(k.Alias.Hash); return !ok })
 	}
 	released, _ := r.alloc.Reconcile(kernel)

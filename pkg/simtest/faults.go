@@ -23,6 +23,7 @@ type rates struct {
 	vanish     float64 // a container's veth goes without a word
 	kill       float64 // a router ends
 	killLeader float64
+	killGiver  float64 // one that waits for the answer to what it gives back
 	start      float64 // per machine that is down
 	cut        float64 // one direction of one link
 	isolate    float64
@@ -108,6 +109,14 @@ func (w *World) actOnMachines(r *rates) {
 				x.kill()
 			}
 		}
+	case w.chance(r.killGiver):
+		for _, x := range w.up() {
+			if x.proc.giving {
+				w.tracef("%v, which gives something back, is killed", x)
+				x.kill()
+				x.startAt = w.tick + 1 + w.intn(3)
+			}
+		}
 	case w.chance(r.stall):
 		m.stalled = 1 + w.intn(30)
 		w.tracef("%v stalls for %d ticks", m, m.stalled)
@@ -183,9 +192,6 @@ func (w *World) del() {
 	}
 }
 
-// lossy reports whether some machine has forgotten what its containers hold.
-func (w *World) lossy() bool { return w.scenario.rates(w).loseState > 0 }
-
 // lastCopy reports whether a machine has the only copy of the ledger.
 func (w *World) lastCopy(m *machine) bool {
 	for _, o := range w.machines {
@@ -234,6 +240,10 @@ func (m *machine) restore() {
 	seen := m.run.witness.Boot == m.bootID() && m.run.witness.Member == uint64(m.backup.id)
 	how := m.w.intn(3)
 	if (!seen || how > 0) && !m.w.othersKnowBetter(m) {
+		if m.proc != nil && m.backup.ledger.Generation >= m.state.ledger.Generation {
+			m.kill() // they will, when they have heard one more life
+			m.startAt = m.w.tick + 1
+		}
 		return
 	}
 	m.kill()
@@ -484,7 +494,7 @@ func (m *machine) force(last *error) (done bool) {
 		for p := range r.w.applied { // what only the destroyed had is forgotten
 			if p.index > index {
 				delete(r.w.applied, p)
-				r.w.judge.lax = r.w.judge.lax || r.w.lossy()
+				r.w.judge.lax = r.w.judge.lax || !r.w.scenario.survivors // containers of who forgot run on
 			}
 		}
 		r.save(b)

@@ -158,7 +158,7 @@ func (r *router) tick() {
 		r.provide()
 	}
 	if r.w.tick >= r.tellAt {
-		r.tellAt = r.w.tick + 10 + r.w.intn(10)
+		r.tellAt = r.w.tick + 20 + r.w.intn(20)
 		r.gossip()
 	}
 	r.hurry()
@@ -235,7 +235,9 @@ func (r *router) ripe() {
 
 // propose asks the ledger, end is called with the answer unless this life ends first.
 func (r *router) propose(c ledger.Command, end func(replica.Done)) uint64 {
-	r.w.tracef("%v proposes %s", r.m, describe(c))
+	if r.w.tracing {
+		r.w.tracef("%v proposes %s", r.m, describe(c))
+	}
 	t := r.core.Propose(c)
 	r.ends[t] = end
 	return t

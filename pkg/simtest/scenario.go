@@ -59,6 +59,8 @@ func (w *World) cluster() {
 			conf.Learners = append(conf.Learners, uint64(m.state.id))
 		}
 	}
+	for w.scenario.tight && w.share(s) {
+	}
 	data, err := w.codec.Encode(s.Dump())
 	if err != nil {
 		panic(err)
@@ -72,6 +74,17 @@ func (w *World) cluster() {
 		m.run.witness.Member, m.run.witness.Generation, m.run.witness.Boot = uint64(m.state.id), 1, m.bootID()
 		m.run.witness.Saves = 1
 	}
+}
+
+// share gives every machine a block of each subnet; false when the pools are empty.
+func (w *World) share(s *ledger.State) (more bool) {
+	for _, m := range w.machines {
+		for _, sp := range w.spaces {
+			res := s.Apply(s.Index()+1, ledger.Command{Take: &ledger.Take{ID: m.state.id, Network: w.network.Name, Subnet: sp.prefix, Want: 4}})
+			more = more || res.Code == ledger.OK
+		}
+	}
+	return more
 }
 
 // subnets draws the network: one or two small subnets, of either family.
@@ -110,13 +123,16 @@ func (w *World) begin() {
 	sc := w.scenario
 	w.subnets()
 	w.compactAfter = uint64(4 + w.intn(40))
-	n := w.between(sc.machines)
+	n := min(w.between(sc.machines), w.between(sc.machines)) // few show most, sooner
 	for i := range n {
 		w.addMachine(gossip.Peer(fmt.Sprintf("%c", 'a'+i)))
 	}
 	if sc.network {
 		w.net.loss, w.net.repeat = w.some(0.15), w.some(0.1)
 		w.net.reorder, w.net.delay = w.some(0.3), w.some(0.15)
+	}
+	if sc.tight {
+		w.net.delay = 0.2 + 0.5*float64(w.intn(1000))/1000 // what is given back is long on its way
 	}
 	switch {
 	case sc.bootstrap:

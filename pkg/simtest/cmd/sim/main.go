@@ -166,7 +166,7 @@ func (o options) hunt(sim *simtest.Simulator, scenarios []*simtest.Scenario, m s
 	for seed := o.first; tried < o.seeds; seed++ {
 		for _, s := range scenarios {
 			tried++
-			if v := sim.Run(s, seed, m); v.Bad != "" {
+			if v := sim.Run(s, seed, m); v.Bad != "" && sim.Run(s, seed, simtest.None).Bad == "" {
 				what, _, _ := strings.Cut(v.Bad, "\n")
 				fmt.Printf("%s\t%d\t%s\t%d\t%s\n", m, tried, s.Name, seed, what)
 				return nil
