@@ -26,7 +26,11 @@ var version = "v0.1.0"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	err := command().ExecuteContext(ctx)
+	if errors.Is(err, router.ErrAgain) {
+		err = unix.Exec("/proc/self/exe", os.Args, os.Environ())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "weaver:", err)
 		stop()
 		os.Exit(1)

@@ -17,6 +17,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -101,6 +102,11 @@ type Router struct {
 	broken   error                // why the data plane is not as it should be; nil when it is
 }
 
+// ErrAgain asks for the same program to be started again in the place of this one:
+// this host's identity is over, or it has left its cluster, and a new life begins.
+// (mesh cannot be ended within a process.)
+var ErrAgain = errors.New("the router is to be started again")
+
 // Run runs a router until ctx ends, and returns nil then.
 func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
@@ -116,16 +122,6 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return err
 	}
 	defer release()
-	for {
-		if again, err := live(ctx, c, log); !again || err != nil || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
-// live is the life of one identity. When that is over, or the host has left its
-// cluster, another begins.
-func live(ctx context.Context, c Config, log *slog.Logger) (again bool, err error) {
 	r, err := open(ctx, c, log)
 	if err == nil {
 		err = r.run(ctx)
@@ -135,12 +131,12 @@ func live(ctx context.Context, c Config, log *slog.Logger) (again bool, err erro
 	switch {
 	case errors.Is(err, errReset):
 		log.Warn("this host has left its cluster and begins anew")
-		return true, r.forget()
+		return cmp.Or(r.forget(), ErrAgain)
 	case errors.As(err, &spent):
 		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
-		return true, setAside(c.StateDir)
+		return cmp.Or(setAside(c.StateDir), ErrAgain)
 	}
-	return false, err
+	return err
 }
 
 // open makes all parts and reads the kernel. Nothing runs yet and nothing on the
@@ -231,7 +227,14 @@ func (r *Router) openLedger(context.Context) error {
 		Vouched: r.vouched,
 		Log:     r.log.With("part", "ledger"),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if m, ok := r.replica.State().Member(ledger.MemberID(r.id.MemberID())); ok && m.Live() && m.Name != string(r.id.Name()) {
+		return fmt.Errorf("the state in %s is that of host %q, and this host is to be called %q: start it with --name %s, or give it to a new member by removing the state",
+			r.config.StateDir, m.Name, r.id.Name(), m.Name)
+	}
+	return nil
 }
 
 // founding is the command that founds a cluster, nil on a host that joins one or

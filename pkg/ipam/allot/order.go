@@ -224,7 +224,8 @@ func (a *Core) taken(addr netip.Addr, holder string) error {
 	return ctl.Errorf(ctl.CodeAddressTaken, "address %s belongs to %s", addr, who)
 }
 
-// keep is what a bridge was claimed before or has, and may keep.
+// keep is what a bridge was claimed before or has, and may keep. An address that is
+// another host's is given up only when no container here has it for its gateway.
 func (a *Core) keep(o Order, n ledger.Network, old Claim) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range append(slices.Clone(o.has), old.Addrs...) {
@@ -232,13 +233,20 @@ func (a *Core) keep(o Order, n ledger.Network, old Claim) []netip.Prefix {
 		if h := a.book.Holder(p.Addr()); !ok || h != "" && h != o.claim.Hash {
 			continue
 		}
-		if owner, is := a.anothers(n.Name, p.Addr()); is {
+		if owner, is := a.anothers(n.Name, p.Addr()); is && !a.inhabited(n.Name) {
 			a.config.Log.Error("the bridge's address belongs to another host and is given up", "network", n.Name, "address", p.Addr(), "owner", owner)
 			continue
+		} else if is {
+			a.config.Log.Error("the bridge's address belongs to another host and is kept for the containers that are here", "network", n.Name, "address", p.Addr(), "owner", owner)
 		}
 		out = append(out, netip.PrefixFrom(p.Addr(), subnet.Bits()))
 	}
 	return distinct(out)
+}
+
+// inhabited reports whether a container here is attached to the network.
+func (a *Core) inhabited(network string) bool {
+	return slices.ContainsFunc(a.book.Claims(), func(c Claim) bool { return c.Network == network && c.Hash != HostKey(network).Hash() })
 }
 
 // anothers reports whether the ledger gave an address to another host, and to which. A
