@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
@@ -52,7 +53,20 @@ type CoreConfig struct {
 	// CompactAfter is after how many entries the log is cut; 0 is the default.
 	CompactAfter uint64
 
+	Times  Times    // for the simulator, which has no minutes to spend: zero
 	Mutate Mutation // for the simulator's own test: 0
+}
+
+// Times are waits, in ticks, that nothing but convenience depends on; 0: the usual one.
+type Times struct {
+	Twin   uint64 // twinTicks
+	Object uint64 // objectTicks
+	Silent uint64 // silentFor
+	Uneven uint64 // unevenFor
+}
+
+func (t Times) orUsual() Times {
+	return Times{cmp.Or(t.Twin, twinTicks), cmp.Or(t.Object, objectTicks), cmp.Or(t.Silent, silentFor), cmp.Or(t.Uneven, unevenFor)}
 }
 
 // Core is the replica without its surroundings: no goroutine, no clock, no I/O.
@@ -80,6 +94,7 @@ type Core struct {
 	void      string // why this identity is over: takes part in nothing
 	trial     *trial // not over yet; nil: none
 	mutate    Mutation
+	times     Times
 
 	ticks    uint64
 	lead     ledger.MemberID // as raft sees it
@@ -166,7 +181,7 @@ func NewCore(cfg CoreConfig) (*Core, Batch, error) {
 		first.Owner = cfg.Self.ID
 	}
 	c := &Core{
-		self: cfg.Self, codec: wire.New(), compactAfter: compactAfter, changed: true, mutate: cfg.Mutate, log: cfg.Log,
+		self: cfg.Self, codec: wire.New(), compactAfter: compactAfter, changed: true, mutate: cfg.Mutate, times: cfg.Times.orUsual(), log: cfg.Log,
 		life: lifeOf(saved.Generation, cfg.Nonce), pulses: make(map[ledger.MemberID]*pulse), names: make(map[ledger.MemberID]gossip.Peer),
 	}
 	if cfg.CompactAfter > 0 {

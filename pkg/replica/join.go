@@ -72,7 +72,7 @@ func (c *Core) admit(m ledger.Member) {
 		if c.ticks-c.since < settleTicks {
 			return // who is alive will be heard soon
 		}
-		if c.silence(twin.ID) <= twinTicks {
+		if c.silence(twin.ID) <= c.times.Twin {
 			c.send(gossip.Peer(m.Name), &frame{To: m.ID, Kind: kindRefused, Words: clip("another host is called " + m.Name + " and was heard a moment ago; " +
 				"if it still runs, give one of the two another name with --name; if it was this host before, wait a few seconds")})
 			return

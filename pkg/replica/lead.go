@@ -53,7 +53,7 @@ func (c *Core) changeConf() {
 	}
 	last, _ := c.mem.LastIndex()
 	v := view{
-		self: uint64(c.self.ID), conf: c.conf, member: c.state.Member, members: c.state.AllMembers(), uneven: c.uneven,
+		self: uint64(c.self.ID), conf: c.conf, member: c.state.Member, members: c.state.AllMembers(), uneven: c.uneven, times: c.times,
 		silence: func(id uint64) uint64 { return c.silence(ledger.MemberID(id)) },
 		caught: func(id uint64) bool {
 			match := c.match(ledger.MemberID(id))

@@ -29,6 +29,7 @@ type view struct {
 	silence func(id uint64) uint64 // ticks since the member was heard; 0 for oneself
 	caught  func(id uint64) bool   // its log is nearly the leader's
 	uneven  uint64                 // ticks for which the number of voters has been even
+	times   Times
 }
 
 // next is the change to make now, if any. It is a pure function: the leader asks
@@ -112,7 +113,7 @@ func (v view) replaceSilent() change {
 	if len(v.candidates()) == 0 && !stranger {
 		return nil
 	}
-	return v.demote(func(id uint64) bool { return v.silence(id) > silentFor })
+	return v.demote(func(id uint64) bool { return v.silence(id) > v.times.Silent })
 }
 
 func (v view) demote(which func(id uint64) bool) change {
@@ -175,7 +176,7 @@ func (v view) promote() change {
 // evenOut takes a vote away when an even number has lasted: of one who is away,
 // else of the last.
 func (v view) evenOut() change {
-	if v.uneven < unevenFor || len(v.conf.Voters) <= v.target(0) {
+	if v.uneven < v.times.Uneven || len(v.conf.Voters) <= v.target(0) {
 		return nil
 	}
 	if ch := v.demote(func(id uint64) bool { return !v.fresh(id) }); ch != nil {

@@ -17,7 +17,7 @@ import (
 func TestTheConfigurationComesToRest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 9).Draw(t, "hosts")
-		v := view{self: 1, uneven: unevenFor, caught: func(uint64) bool { return true }}
+		v := view{self: 1, uneven: unevenFor, times: Times{}.orUsual(), caught: func(uint64) bool { return true }}
 		var members []ledger.Member
 		v.members = func(yield func(ledger.Member) bool) { slices.Values(members)(yield) }
 		v.member = func(id ledger.MemberID) (ledger.Member, bool) {

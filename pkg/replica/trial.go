@@ -104,7 +104,7 @@ func (c *Core) receiveCheck(from gossip.Peer, f *frame) {
 		c.send(from, &frame{To: f.From, Kind: kindObjection, About: f.Life, Words: clip(why)})
 		return
 	}
-	if p := c.pulse(f.From); f.Trial && p.spoke > 0 && c.ticks-p.spoke <= twinTicks {
+	if p := c.pulse(f.From); f.Trial && p.spoke > 0 && c.ticks-p.spoke <= c.times.Twin {
 		// Another life of it may be alive; if so it will be heard again.
 		c.send(from, &frame{To: f.From, Kind: kindRefused, Words: twinWords})
 		return
@@ -199,7 +199,7 @@ func (c *Core) acquitted() bool {
 		if c.join.refused != "" && c.ticks-c.join.refusedAt <= 2*joinTicks {
 			return false // somebody holds back its answer
 		}
-		return c.ticks >= objectTicks || !slices.ContainsFunc(others, func(id uint64) bool { _, ok := t.clear[id]; return !ok })
+		return c.ticks >= c.times.Object || !slices.ContainsFunc(others, func(id uint64) bool { _, ok := t.clear[id]; return !ok })
 	}
 	if !slices.Contains(t.conf.Voters, uint64(c.self.ID)) {
 		for _, leads := range t.clear {

@@ -277,9 +277,12 @@ func (r *router) leave() {
 	})
 }
 
+// times are a fraction of the usual ones: a seed has no minutes to spend.
+var times = replica.Times{Twin: 15, Object: 8, Silent: 30, Uneven: 30}
+
 func (r *router) coreConfig(saved replica.Saved, vouched bool, found *ledger.Command) replica.CoreConfig {
 	return replica.CoreConfig{
 		Self: r.m.member(), Saved: saved, Found: found, Vouched: vouched, Nonce: uint32(r.w.rng.Uint64()),
-		CompactAfter: r.w.compactAfter, Mutate: r.w.mistake.replica(),
+		CompactAfter: r.w.compactAfter, Times: times, Mutate: r.w.mistake.replica(),
 	}
 }
