@@ -68,7 +68,7 @@ func (c *Core) noticeSelf() {
 		}
 	}
 	if seq, _ := c.state.Last(c.self.ID); seq > c.prop.seq && !c.mutate.has(TrustOldState) {
-		c.end(twoCopies)
+		c.end(twoCopies.words())
 	}
 	if why := c.spent(); why != "" {
 		c.failProposals(goneError(why))

@@ -54,7 +54,7 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 	gen := f.Life.generation()
 	if other := gen == p.life.generation() && p.life != 0 && f.Life != p.life; (gen < newest || other) && !c.mutate.has(TrustOldState) {
 		c.counters.WrongLife++
-		c.tellGone(from, f, twoCopies)
+		c.tellGone(from, f, twoCopies.words())
 		return false
 	}
 	if f.Trial {
@@ -62,6 +62,28 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 	}
 	p.life, p.heard, p.spoke = f.Life, c.ticks, c.ticks
 	return true
+}
+
+// evidence is what proves that a state directory is not what its member saved last.
+type evidence int
+
+const (
+	oldCopy    evidence = iota // an older one, put back
+	ledgerGone                 // the identity without the ledger
+	twoCopies                  // somebody else uses it, or did
+	moved                      // another machine's
+)
+
+func (e evidence) words() string {
+	switch e {
+	case oldCopy:
+		return "the state directory is older than what this host has promised the others"
+	case ledgerGone:
+		return "the cluster knows this host's identity but its copy of the ledger is gone"
+	case twoCopies:
+		return "another copy of this host's state directory is in use, or was since this one was made"
+	}
+	return "the state directory was copied from another machine"
 }
 
 // end finishes this core: it goes on living, but takes part in nothing.
@@ -124,13 +146,13 @@ func (c *Core) amnesia(f *frame) {
 		return
 	}
 	if c.state.Index() == 0 {
-		c.end("the cluster knows this host's identity but its copy of the ledger is gone")
+		c.end(ledgerGone.words())
 		return
 	}
 	if m, ok := c.state.Member(f.From); !ok || !m.Live() {
 		return
 	}
-	c.end("the state directory is older than what this host has promised the others")
+	c.end(oldCopy.words())
 }
 
 // Ready reports whether addresses may be given out of the blocks that State says

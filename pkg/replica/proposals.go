@@ -151,13 +151,11 @@ func (c *Core) proposalApplied(cmd ledger.Command, res ledger.Result) {
 		return
 	}
 	if (res.Code == ledger.CodeStale || !cmd.Same(p.current.cmd)) && !c.mutate.has(TrustOldState) {
-		c.end(twoCopies)
+		c.end(twoCopies.words())
 		return
 	}
 	c.finishProposal(Done{Ticket: p.current.ticket, Result: res})
 }
-
-const twoCopies = "another copy of this host's state directory is in use, or was since this one was made"
 
 func (c *Core) finishProposal(d Done) {
 	c.prop.current = nil

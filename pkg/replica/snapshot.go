@@ -124,7 +124,7 @@ func (c *Core) forgotVotes(meta *snapMeta) bool {
 	if c.state.Index() > 0 || !slices.Contains(meta.Conf.Voters, uint64(c.self.ID)) || c.mutate.has(VoteAfterForgetting|TrustOldState) {
 		return false
 	}
-	c.end("the cluster knows this host's identity but its copy of the ledger is gone")
+	c.end(ledgerGone.words())
 	return true
 }
 

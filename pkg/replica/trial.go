@@ -122,12 +122,12 @@ func (c *Core) objection(f *frame) string {
 	switch where := f.Check.Member.Place.Machine; {
 	case c.mutate.has(TrustOldState):
 		return ""
-	case !known && c.leading:
-		return "host " + f.Check.Member.Name + " has left the cluster under this identity"
+	case !known && c.leading && c.state.Index() >= c.confAt: // and it has all that was decided before it led
+		return departed(f.Check.Member)
 	case where != "" && m.Place.Machine != "" && where != m.Place.Machine:
-		return "the state directory of host " + m.Name + " was copied from another machine"
+		return moved.words()
 	case seq > f.Check.Seq, c.leading && c.match(f.From) > f.Check.Last:
-		return "the state directory is older than what this host has promised the others"
+		return oldCopy.words()
 	}
 	return ""
 }
@@ -155,7 +155,7 @@ func (c *Core) receiveAnswer(f *frame) {
 		return
 	}
 	if last, _ := c.mem.LastIndex(); f.Answer.Index > last && c.inEveryMajority() {
-		c.end("the state directory is older than what this host has promised the others")
+		c.end(oldCopy.words())
 		return
 	}
 	if f.Answer.Index > t.confAt {
