@@ -83,6 +83,7 @@ Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment.`,
 func (f *flags) register(s *pflag.FlagSet) {
 	c := &f.config
 	s.StringVar(&c.Name, "name", "", "this host's name in the cluster (default: from the machine id)")
+	s.StringSliceVar(&c.Bootstrap, "bootstrap", nil, "names of the hosts that found the cluster together, this one among them; the same on all of them")
 	s.StringVar(&f.advertise, "advertise", "", "address at which other hosts reach this one (default: that of the route to the first PEER, or the default route)")
 	s.Uint16Var(&c.Port, "port", c.Port, "TCP port for gossip between hosts")
 	s.Uint16Var(&c.VXLANPort, "vxlan-port", c.VXLANPort, "UDP port for the overlay")

@@ -194,6 +194,9 @@ func (r *Router) readiness() *ctl.Error {
 
 // waiting says in one sentence what the router waits for and what to do.
 func (r *Router) waiting() string {
+	if w := r.foundingWaits(); w != "" {
+		return w
+	}
 	if w := r.replica.Status().Waiting; w != "" {
 		return w
 	}

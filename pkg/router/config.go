@@ -29,6 +29,10 @@ type Config struct {
 	Name  string   // of this host, unique in the cluster; "" derives it from the machine id
 	Peers []string // HOST[:PORT] of other routers, resolved again and again; none: found a cluster
 
+	// Bootstrap are the names of the hosts that found the cluster together, this one
+	// among them; the same on all of them. None: PEERs say whether to join or found.
+	Bootstrap []string
+
 	Advertise  netip.Addr     // where other hosts reach this one; zero: found by looking at the routes
 	Port       uint16         // TCP, gossip
 	VXLANPort  uint16         // UDP

@@ -65,6 +65,7 @@ type Router struct {
 	id       *identity.Identity
 	link     *meshlink.Link
 	store    *store.File
+	founders *founders // nil: not told to found together with others
 	replica  *replica.Replica
 	records  *record.Store
 	exchange *exchange.Exchange
@@ -102,6 +103,9 @@ type Router struct {
 	broken   error                // why the data plane is not as it should be; nil when it is
 }
 
+// errFounds ends a life after which this host founds the cluster.
+var errFounds = errors.New("this host founds the cluster")
+
 // ErrAgain asks for the same program to be started again in the place of this one:
 // this host's identity is over, or it has left its cluster, and a new life begins.
 // (mesh cannot be ended within a process.)
@@ -132,6 +136,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	case errors.Is(err, errReset):
 		log.Warn("this host has left its cluster and begins anew")
 		return cmp.Or(r.forget(), ErrAgain)
+	case errors.Is(err, errFounds):
+		log.Info("it is decided: this host founds the cluster")
+		return ErrAgain
 	case errors.As(err, &spent):
 		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
 		return cmp.Or(setAside(c.StateDir), ErrAgain)
@@ -200,7 +207,12 @@ func overhead(vtep netip.Addr) int {
 
 // openLedger opens gossip and the ledger that rides on it.
 func (r *Router) openLedger(context.Context) error {
-	found, err := r.founding(r.stateless)
+	founders, err := r.openFounders()
+	if err != nil {
+		return err
+	}
+	r.founders = founders
+	found, err := r.founding()
 	if err != nil {
 		return err
 	}
@@ -217,6 +229,9 @@ func (r *Router) openLedger(context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if founders != nil {
+		r.link.Handle(gossip.Founding, founders.receive)
 	}
 	r.recall()
 	r.replica, err = replica.New(replica.Config{
@@ -240,17 +255,22 @@ func (r *Router) openLedger(context.Context) error {
 // founding is the command that founds a cluster, nil on a host that joins one or
 // has state: it goes on where it was. One that knows other hosts of before has lost
 // a part of its state and joins them again.
-func (r *Router) founding(stateless bool) (*ledger.Command, error) {
-	if len(r.config.Peers)+len(r.known) != 0 || !stateless {
+func (r *Router) founding() (*ledger.Command, error) {
+	if r.founders != nil {
+		return r.founders.decided(ledger.MemberID(r.id.MemberID())), nil
+	}
+	if len(r.config.Peers)+len(r.known) != 0 || !r.stateless {
 		return nil, nil
 	}
 	if err := errors.Join(r.checkNoCluster(), r.checkRanges(r.config.Ranges, DefaultBridge)); err != nil {
 		return nil, err
 	}
-	return &ledger.Command{Found: &ledger.Found{
-		Cluster: rand.Text(),
-		Network: ledger.Network{Name: DefaultNetwork, Driver: "weave", MTU: r.config.MTU, Subnets: r.config.Ranges},
-	}}, nil
+	return &ledger.Command{Found: &ledger.Found{Cluster: rand.Text(), Network: *r.firstNetwork()}}, nil
+}
+
+// firstNetwork is what a cluster is founded with.
+func (r *Router) firstNetwork() *ledger.Network {
+	return &ledger.Network{Name: DefaultNetwork, Driver: "weave", MTU: r.config.MTU, Subnets: r.config.Ranges}
 }
 
 // checkNoCluster refuses to found a cluster on a host whose kernel still leads to
@@ -358,6 +378,7 @@ func (r *Router) run(ctx context.Context) error {
 		"remember": r.remember,
 		"identity": r.watchIdentity,
 		"reset":    r.watchReset,
+		"founding": r.bootstrap,
 	} {
 		g.Go(func() error {
 			err := part(inner)

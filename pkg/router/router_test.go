@@ -182,8 +182,8 @@ func TestAHostHasLeftOnceItsMembershipIsOver(t *testing.T) {
 }
 
 func TestAHostThatKnowsOthersFoundsNoCluster(t *testing.T) {
-	r := &Router{config: Defaults(), known: []knownhosts.Host{{Name: "b"}}}
-	if c, err := r.founding(true); c != nil || err != nil {
+	r := &Router{config: Defaults(), stateless: true, known: []knownhosts.Host{{Name: "b"}}}
+	if c, err := r.founding(); c != nil || err != nil {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

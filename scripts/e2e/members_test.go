@@ -213,3 +213,52 @@ func TestARebootWithoutItsStateNeedsNoHand(t *testing.T) {
 		}
 	}
 }
+
+// TestHostsFoundTheirClusterTogether starts every host with the same flags, one of
+// them late, and kills two while they agree.
+func TestHostsFoundTheirClusterTogether(t *testing.T) {
+	c := newCluster(t, 0, netlab.Options{Hosts: 3, RouterArgs: []string{"--bootstrap", "h0,h1,h2"}})
+	c.n = 3
+	var all []string
+	for _, h := range c.lab.Hosts() {
+		all = append(all, h.Addr().String())
+	}
+	for _, i := range []int{0, 1} {
+		if _, err := c.lab.Host(i).StartRouter(all...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wait(10*time.Second, "it says what it waits for", func() error {
+		s, err := c.status(0)
+		if err == nil && !strings.Contains(s.IPAM.Waiting, "h2 has not been met") {
+			err = fmt.Errorf("waits for %q", s.IPAM.Waiting)
+		}
+		return err
+	})
+	if _, err := c.lab.Host(2).StartRouter(all...); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 1} {
+		if err := c.lab.Host(i).Router().Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.lab.Host(i).Router().Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clusters := map[string]bool{}
+	for i := range 3 {
+		c.waitReady(i)
+		s, err := c.status(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clusters[s.Cluster] = true
+	}
+	if len(clusters) != 1 {
+		t.Fatalf("%d clusters: %v", len(clusters), clusters)
+	}
+	c.waitPeers()
+	a, b := c.add(0, "a"), c.add(2, "b")
+	c.wait(10*time.Second, "a reaches b", func() error { return c.ping(a, b.result.addr()) })
+}
