@@ -234,13 +234,13 @@ func (m *machine) loseRun() {
 
 // restore puts an old copy of the state directory back; see the package's assumptions.
 func (m *machine) restore() {
-	if m.backup == nil {
+	if m.backup == nil || m.w.lastCopy(m) {
 		return
 	}
 	seen := m.run.witness.Boot == m.bootID() && m.run.witness.Member == uint64(m.backup.id)
 	how := m.w.intn(3)
 	if (!seen || how > 0) && !m.w.othersKnowBetter(m) {
-		if m.proc != nil && m.backup.ledger.Generation >= m.state.ledger.Generation {
+		if m.proc != nil && m.backup.ledger.Generation+1 >= m.state.ledger.Generation {
 			m.kill() // they will, when they have heard one more life
 			m.startAt = m.w.tick + 1
 		}
@@ -257,7 +257,7 @@ func (m *machine) restore() {
 	m.state = m.backup.copy()
 	if !seen || how > 0 {
 		m.w.net.cut = [maxMachines][maxMachines]bool{}
-		m.frozen = m.w.tick + 200
+		m.frozen, m.spare = m.w.tick+200, 1
 		m.startAt = m.w.tick + 1
 		m.w.connections()
 	}
@@ -267,6 +267,12 @@ func (m *machine) restore() {
 func (w *World) frozen() bool {
 	for _, m := range w.machines {
 		if m.frozen > w.tick && (m.proc == nil || !m.proc.ready && m.proc.id == m.state.id) {
+			if m.proc != nil && m.spare > 0 && w.chance(0.3) {
+				w.tracef("%v is killed before it is confirmed", m)
+				m.spare--
+				m.kill()
+				m.startAt = w.tick + 1
+			}
 			return true
 		}
 		m.frozen = 0
@@ -275,7 +281,7 @@ func (w *World) frozen() bool {
 }
 
 // othersKnowBetter: all others run and have heard a life of that member that is later
-// than any that the copy can begin, or know that the member is no more.
+// than the first two that the copy can begin, or know that the member is no more.
 func (w *World) othersKnowBetter(m *machine) bool {
 	n := 0
 	for _, o := range w.machines {
@@ -286,7 +292,7 @@ func (w *World) othersKnowBetter(m *machine) bool {
 			return false
 		}
 		who, known := o.proc.state.Member(m.backup.id)
-		if !(known && !who.Live()) && o.proc.heard[m.backup.id] <= m.backup.ledger.Generation {
+		if !(known && !who.Live()) && o.proc.heard[m.backup.id] <= m.backup.ledger.Generation+1 {
 			return false
 		}
 		n++
@@ -476,7 +482,7 @@ func (w *World) forceOn() {
 // furthest is the survivor that has most of the ledger.
 func (w *World) furthest() (best *machine) {
 	for _, m := range w.up() {
-		if m.proc.core != nil && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
+		if m.proc.core != nil && !m.state.leaving && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
 			best = m
 		}
 	}

@@ -34,6 +34,7 @@ type machine struct {
 	pending []string // hashes of attachments of other main plugins that DEL is to end
 	backup  *stateDir
 	frozen  int // tick until which nothing else goes wrong, so that it is confirmed or not
+	spare   int // times that it may be killed before it is confirmed
 
 	proc   *router   // nil: down
 	usable [2]uint64 // of World.spaces: what could be given here now, or is held by a container
@@ -319,5 +320,7 @@ func (f offersFile) Save(list []allot.Offer) error {
 func (m *machine) saved() {
 	m.state.saves++
 	m.persist()
-	m.run.witness.Saves++
+	if w := &m.run.witness; w.Member == uint64(m.state.id) && w.Generation == m.state.ledger.Generation {
+		w.Saves = m.state.saves
+	}
 }

@@ -51,7 +51,8 @@ func (r *router) start() {
 		r.wipe("it is an old copy")
 		verdict = place.Unvouched
 	}
-	if m.state.id == 0 {
+	fresh := m.state.id == 0
+	if fresh {
 		m.persist()
 		m.state = stateDir{id: r.w.newID(), hardware: m.hardware}
 		verdict = place.Unvouched
@@ -61,9 +62,9 @@ func (r *router) start() {
 	m.state.lives++
 	m.state.saves = 0
 	r.id = m.state.id
-	m.persist()
-	m.run.witness = place.Witness{Member: uint64(r.id), Generation: m.state.ledger.Generation, Boot: m.bootID()}
-	m.persist()
+	if fresh || verdict == place.Vouched {
+		r.testify()
+	}
 	r.w.tracef("%v is member %x, life %d, %v", m, r.id, m.state.ledger.Generation, verdict)
 	r.startAllocator()
 	r.startNames()
@@ -73,6 +74,15 @@ func (r *router) start() {
 		return
 	}
 	r.startCore(vouched, r.foundCommand())
+}
+
+// testify has the witness follow this life. One whose state may be an old copy does so
+// only once it is confirmed: else the next life would find a witness, and not be doubted.
+func (r *router) testify() {
+	m := r.m
+	m.persist()
+	m.run.witness = place.Witness{Member: uint64(r.id), Generation: m.state.ledger.Generation, Saves: m.state.saves, Boot: m.bootID()}
+	m.persist()
 }
 
 // wipe empties the state directory: the next life is a new member.
@@ -223,6 +233,9 @@ func (r *router) show(s *ledger.State) {
 func (r *router) ripe() {
 	if ready := r.core.Ready(); ready != r.ready {
 		r.ready = ready
+		if ready && r.m.run.witness.Generation != r.m.state.ledger.Generation {
+			r.testify()
+		}
 		r.w.tracef("%v ready %v at entry %d", r.m, ready, r.state.Index())
 		r.show(r.state)
 		r.look()
