@@ -44,25 +44,36 @@ func (r *Router) openMemory(context.Context) (err error) {
 		return err
 	}
 	r.closers = append(r.closers, r.store.Close)
-	return r.bearWitness()
+	return r.judgeMemory()
 }
 
-// bearWitness judges the state by the witness in the run directory, and has it
-// follow this life.
-func (r *Router) bearWitness() error {
-	self, mark := r.id.MemberID(), r.store.Mark()
-	judgement := place.ReadWitness(r.config.RunDir).Judge(r.place.Boot, uint64(mark.Owner), mark.Generation, mark.Saves)
-	if judgement == place.OldCopy {
+// judgeMemory judges the state by the witness in the run directory. A life that is in
+// doubt bears no witness before the others have cleared it: else the next one, after
+// a crash, would be vouched for by it.
+func (r *Router) judgeMemory() error {
+	mark := r.store.Mark()
+	switch place.ReadWitness(r.config.RunDir).Judge(r.place.Boot, uint64(mark.Owner), mark.Generation, mark.Saves) {
+	case place.OldCopy:
 		return &spentError{fmt.Sprintf("%s is older than what this host did since it was started; it was put back from a copy", r.store.Path())}
+	case place.Vouched:
+		r.vouched = true
 	}
-	r.vouched = judgement == place.Vouched
-	witness, err := place.Testify(r.config.RunDir, place.Witness{Member: self, Generation: mark.Generation, Saves: mark.Saves, Boot: r.place.Boot})
+	if r.vouched || r.stateless {
+		return r.bearWitness()
+	}
+	return nil
+}
+
+// bearWitness has the witness follow the state from now on.
+func (r *Router) bearWitness() error {
+	mark := r.store.Mark()
+	witness, err := place.Testify(r.config.RunDir, place.Witness{Member: r.id.MemberID(), Generation: mark.Generation, Saves: mark.Saves, Boot: r.place.Boot})
 	if err != nil {
 		return err
 	}
-	r.closers = append(r.closers, witness.Close)
-	r.store.Watch(func(m store.Mark) error { return witness.Note(m.Generation, m.Saves) })
-	return nil
+	r.closers = append(r.closers, witness.Close, func() error { return r.store.Watch(nil) })
+	r.witnessed = true
+	return r.store.Watch(func(m store.Mark) error { return witness.Note(m.Generation, m.Saves) })
 }
 
 func (r *Router) openIdentity() (id *identity.Identity, err error) {
@@ -85,12 +96,18 @@ func (r *Router) openIdentity() (id *identity.Identity, err error) {
 	return identity.Open(r.config.StateDir, name, secret)
 }
 
-// watchIdentity ends the router's life when its identity is over.
+// watchIdentity ends the router's life when its identity is over. It alone writes
+// closers and witnessed once the router runs.
 func (r *Router) watchIdentity(ctx context.Context) error {
 	for {
 		changed := r.replica.Changed()
 		if why := r.replica.Spent(); why != "" {
 			return &spentError{why}
+		}
+		if !r.witnessed && r.replica.Ready() {
+			if err := r.bearWitness(); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -82,6 +82,7 @@ type Router struct {
 	place     place.Place
 	stateless bool           // the state directory held no ledger
 	vouched   bool           // it held what the last life of this host left there
+	witnessed bool           // the witness follows this life
 	closers   []func() error // in the order in which they were opened
 
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed

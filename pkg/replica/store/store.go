@@ -110,9 +110,18 @@ func (f *File) Mark() Mark {
 	return f.mark
 }
 
-// Watch has every change told to watch, when it is on disk and before the one who
-// made it hears of it. An error of watch is that one's. It is called before Load.
-func (f *File) Watch(watch func(Mark) error) { f.watch = watch }
+// Watch tells watch how far the file has come, at once and after every change, when
+// that is on disk and before the one who made it hears of it. An error of watch is
+// that one's. nil ends it.
+func (f *File) Watch(watch func(Mark) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = watch
+	if watch == nil {
+		return nil
+	}
+	return watch(f.mark)
+}
 
 // update makes a change, counted.
 func (f *File) update(change func(*bbolt.Tx) error) error {
