@@ -32,7 +32,6 @@ func (r *Router) openMemory(context.Context) (err error) {
 	path := filepath.Join(r.config.StateDir, ledgerFile)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		// An identity without its ledger may have promised what it forgot.
-		r.stateless = true
 		if err := setAside(r.config.StateDir); err != nil {
 			return err
 		}
@@ -52,6 +51,7 @@ func (r *Router) openMemory(context.Context) (err error) {
 // a crash, would be vouched for by it.
 func (r *Router) judgeMemory() error {
 	mark := r.store.Mark()
+	r.stateless = mark.Generation == 0
 	switch place.ReadWitness(r.config.RunDir).Judge(r.place.Boot, uint64(mark.Owner), mark.Generation, mark.Saves) {
 	case place.OldCopy:
 		return &spentError{fmt.Sprintf("%s is older than what this host did since it was started; it was put back from a copy", r.store.Path())}

@@ -80,7 +80,7 @@ type Router struct {
 	resolvConf *names.ResolvConf // the host's own
 
 	place     place.Place
-	stateless bool           // the state directory held no ledger
+	stateless bool           // no life has used the state directory before
 	vouched   bool           // it held what the last life of this host left there
 	witnessed bool           // the witness follows this life
 	closers   []func() error // in the order in which they were opened

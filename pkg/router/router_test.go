@@ -16,6 +16,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/knownhosts"
 	"github.com/weave-cni/weave-cni/pkg/identity"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ipam/allot"
 	"github.com/weave-cni/weave-cni/pkg/ipam/book"
 	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -37,6 +38,11 @@ type noLedger struct{ ipam.Ledger }
 
 func (noLedger) State() *ledger.State { return ledger.New() }
 
+type noOffers struct{}
+
+func (noOffers) Load() ([]allot.Offer, error) { return nil, nil }
+func (noOffers) Save([]allot.Offer) error     { return nil }
+
 // bare is a router of which only the parts exist that publish, on claims that a
 // router before it has left.
 func bare(t *testing.T, left ...ipam.Claim) (*Router, *record.Store) {
@@ -51,7 +57,7 @@ func bare(t *testing.T, left ...ipam.Claim) (*Router, *record.Store) {
 	r := &Router{config: Defaults(), log: quiet(), id: id, vtep: netip.MustParseAddr("192.0.2.1"), table: names.NewTable(), codec: wire.New()}
 	store := record.New(id.Name(), id.Incarnation(), id.Sign, id.Cert(), id.Verify)
 	r.exchange = exchange.New(exchange.Config{Store: store, Net: gossiptest.New(1, "self").Node("self"), Log: quiet()})
-	r.ipam, err = ipam.New(ipam.Config{Self: 1, Ledger: noLedger{}, Claims: files, BootID: "boot", Log: quiet()})
+	r.ipam, err = ipam.New(ipam.Config{Self: 1, Ledger: noLedger{}, Claims: files, Offers: noOffers{}, BootID: "boot", Log: quiet()})
 	must(t, err)
 	return r, store
 }
@@ -84,6 +90,28 @@ func TestContainersThatWereDeletedWhileNoRouterRanAreNotAnnouncedAgain(t *testin
 	}
 	if len(r.table.All()) != 2 {
 		t.Errorf("names %v", r.table.All())
+	}
+}
+
+// Of other main plugins' containers there may be more than a host may have records.
+func TestWhatIsNeitherOnTheBridgeNorNamedIsNotAnnounced(t *testing.T) {
+	foreign := claim("foreign", ctl.DecidedByClaim, 4)
+	named := foreign.Names
+	foreign.Names = nil
+	r, store := bare(t, foreign)
+	must(t, r.ipam.Adopt(nil))
+	must(t, r.publishAll(nil))
+	announced := func() bool { _, ok := store.Records("self")[overlay.EndpointPrefix+foreign.Hash]; return ok }
+	if announced() {
+		t.Error("without a name it is announced")
+	}
+	for _, names := range [][]string{named, nil} {
+		c, err := r.ipam.SetNames(foreign.Key, names)
+		must(t, err)
+		must(t, r.publish(c))
+		if announced() != (names != nil) || len(r.table.All()) != len(names) {
+			t.Errorf("named %q: announced: %v, names %v", names, announced(), r.table.All())
+		}
 	}
 }
 
