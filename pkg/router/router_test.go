@@ -37,6 +37,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 type noLedger struct{ ipam.Ledger }
 
 func (noLedger) State() *ledger.State { return ledger.New() }
+func (noLedger) Ready() bool          { return false }
 
 type noOffers struct{}
 
