@@ -195,7 +195,7 @@ func (w *World) del() {
 // lastCopy reports whether a machine has the only copy of the ledger.
 func (w *World) lastCopy(m *machine) bool {
 	for _, o := range w.machines {
-		if o != m && !o.dead && o.state.ledger.Snapshot.Index > 0 && !o.state.leaving {
+		if o != m && !o.dead && o.state.ledger.Snapshot.Index > 0 && !o.state.leaving && !o.copied {
 			return false
 		}
 	}
@@ -254,7 +254,7 @@ func (m *machine) restore() {
 		m.reboot()
 	}
 	m.w.tracef("%v has its state directory put back from a copy (life %d)", m, m.backup.ledger.Generation)
-	m.state = m.backup.copy()
+	m.state, m.copied = m.backup.copy(), true
 	if !seen || how > 0 {
 		m.w.net.cut = [maxMachines][maxMachines]bool{}
 		m.frozen, m.spare = m.w.tick+200, 1

@@ -3,6 +3,7 @@ package simtest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
@@ -21,9 +22,11 @@ type machine struct {
 	name     gossip.Peer
 	hardware string
 	boot     int
+	bootText string        // made of it when asked for
 	skew     time.Duration // of its monotonic clock
 	stalled  int           // ticks for which its router does not get to run
 	startAt  int           // tick at which a router that ended by itself starts again
+	copied   bool          // its state was put back from a copy, and not judged since
 	dead     bool          // destroyed, for good
 	flags    flags         // how its router is started
 
@@ -85,7 +88,7 @@ type container struct {
 
 // member is how the router introduces itself.
 func (m *machine) member() ledger.Member {
-	return ledger.Member{ID: m.state.id, Name: string(m.name), Place: ledger.Place{Machine: m.hardware, Boot: fmt.Sprint(m.boot), NetNS: "n1"}}
+	return ledger.Member{ID: m.state.id, Name: string(m.name), Place: ledger.Place{Machine: m.hardware, Boot: strconv.Itoa(m.boot), NetNS: "n1"}}
 }
 
 func (m *machine) up() bool { return m.proc != nil }
@@ -95,7 +98,12 @@ func (m *machine) now() time.Duration {
 	return m.skew + time.Duration(m.w.tick)*(time.Second/replica.TicksPerSecond)
 }
 
-func (m *machine) bootID() string { return fmt.Sprint(m.hardware, "/", m.boot) }
+func (m *machine) bootID() string {
+	if m.bootText == "" {
+		m.bootText = fmt.Sprint(m.hardware, "/", m.boot)
+	}
+	return m.bootText
+}
 
 // clusterID is the id of a cluster that this life would found.
 func (m *machine) clusterID() string { return fmt.Sprintf("c-%s-%x", m.hardware, uint64(m.state.id)) }
@@ -166,7 +174,7 @@ func (m *machine) start() {
 	if m.proc != nil || m.dead {
 		return
 	}
-	m.startAt = 0
+	m.startAt, m.copied = 0, false
 	m.proc = &router{m: m, w: m.w}
 	m.w.tracef("%v starts", m)
 	if m.guarded(func() { m.proc.start() }) {
@@ -186,7 +194,7 @@ func (m *machine) reboot() {
 	}
 	m.containers, m.pending = nil, nil
 	m.run.reset()
-	m.boot++
+	m.boot, m.bootText = m.boot+1, ""
 	m.w.tracef("%v reboots", m)
 	m.count()
 }

@@ -27,6 +27,11 @@ func (m Mutation) String() string {
 		"kernel claims not counted", "stale copy of the ledger wins", "founding counts those who forgot"}[m]
 }
 
+// Scenario is the one that is meant to catch the mistake; others may, too.
+func (m Mutation) Scenario() *Scenario {
+	return ByName([...]string{"everything", "network", "gives", "gives", "clone", "forget", "restore", "restore", "forget", "crash", "bootstrap"}[m])
+}
+
 // Mutations lists all.
 func Mutations() (all []Mutation) {
 	for m := None + 1; m < lastMutation; m++ {

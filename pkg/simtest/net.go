@@ -9,10 +9,10 @@ import (
 // clone): then everybody talks to the one that it met first, as long as it can.
 type network struct {
 	w     *World
-	now   []packet                         // in this tick, in order
-	later [horizon][]packet                // by tick
-	cut   [maxMachines][maxMachines]bool   // from, to
-	met   [maxMachines]map[gossip.Peer]int // of two machines with one name, which one
+	now   []packet                       // in this tick, in order
+	later [horizon][]packet              // by tick
+	cut   [maxMachines][maxMachines]bool // from, to
+	met   [maxMachines][maxMachines]int8 // by the first machine of a name: of several, which one plus one
 
 	loss, repeat, reorder, delay float64
 }
@@ -50,15 +50,18 @@ func (n *network) connected(a, b int) bool { return n.works(a, b) || n.works(b, 
 
 // resolve finds the machine that a name stands for, seen from a machine; -1 for none.
 func (n *network) resolve(from int, name gossip.Peer) int {
-	if n.met[from] == nil {
-		n.met[from] = map[gossip.Peer]int{}
-	}
-	if i, ok := n.met[from][name]; ok && n.connected(from, i) {
-		return i
-	}
+	first := -1
 	for i, m := range n.w.machines {
-		if m.name == name && i != from && n.connected(from, i) {
-			n.met[from][name] = i
+		if m.name != name {
+			continue
+		}
+		if first < 0 {
+			if first = i; n.met[from][i] > 0 && n.connected(from, int(n.met[from][i])-1) {
+				return int(n.met[from][i]) - 1
+			}
+		}
+		if i != from && n.connected(from, i) {
+			n.met[from][first] = int8(i + 1)
 			return i
 		}
 	}

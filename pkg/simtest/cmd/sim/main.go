@@ -36,7 +36,7 @@ type options struct {
 	seconds                     float64
 	replay                      int64
 	tail                        int
-	list, mutations             bool
+	list, mutations, safety     bool
 }
 
 func run() error {
@@ -49,6 +49,7 @@ func run() error {
 	flag.Float64Var(&o.seconds, "seconds", 0, "play for so long instead, from a random first seed")
 	flag.Int64Var(&o.replay, "replay", -1, "play this seed and tell what happens")
 	flag.IntVar(&o.tail, "tail", 80, "lines of a trace to show, 0 for all")
+	flag.BoolVar(&o.safety, "safety", false, "with -mutation: that hosts end up stuck does not count as caught")
 	flag.BoolVar(&o.list, "list", false, "list the scenarios")
 	flag.BoolVar(&o.mutations, "mutations", false, "list the mistakes")
 	flag.Parse()
@@ -100,6 +101,9 @@ func (o options) act() error {
 	case o.replay >= 0:
 		return o.tell(sim, scenarios[0], m)
 	case m != simtest.None:
+		if o.scenario == "" {
+			scenarios = []*simtest.Scenario{m.Scenario()}
+		}
 		return o.hunt(sim, scenarios, m)
 	}
 	anyBad := false
@@ -166,7 +170,7 @@ func (o options) hunt(sim *simtest.Simulator, scenarios []*simtest.Scenario, m s
 	for seed := o.first; tried < o.seeds; seed++ {
 		for _, s := range scenarios {
 			tried++
-			if v := sim.Run(s, seed, m); v.Bad != "" && sim.Run(s, seed, simtest.None).Bad == "" {
+			if v := sim.Run(s, seed, m); v.Bad != "" && (!o.safety || !strings.HasPrefix(v.Bad, "after ")) && sim.Run(s, seed, simtest.None).Bad == "" {
 				what, _, _ := strings.Cut(v.Bad, "\n")
 				fmt.Printf("%s\t%d\t%s\t%d\t%s\n", m, tried, s.Name, seed, what)
 				return nil
