@@ -132,6 +132,7 @@ type AllocateRequest struct {
 	Network   string          `json:"network"`             // the ledger's name; Key.Network may be another
 	Requested []string        `json:"requested,omitempty"` // "10.32.0.5" or "10.32.0.5/12"; repeats are passed over
 	Subnet    string          `json:"subnet,omitempty"`    // a prefix inside the network's range
+	Exclude   []string        `json:"exclude,omitempty"`   // "10.32.5.0/24" or "10.32.6.7": what this attachment is not to get
 	Decider   Decider         `json:"decider"`
 	NetNS     attachment.NSID `json:"netns,omitzero"`
 }

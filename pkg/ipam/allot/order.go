@@ -17,7 +17,7 @@ type Order struct {
 	claim     Claim          // what it becomes, but for the addresses
 	has       []netip.Prefix // HostAddr: what the bridge has already
 	requested []netip.Addr   // distinct
-	within    netip.Prefix   // valid: a subnet to choose from
+	bounds    book.Bounds    // of what to choose; Within is of one family only
 	host      bool           // HostAddr
 	// Restless: an address that still rests will do, there is nothing else. Denied:
 	// what other hosts own was asked for, and they had their time.
@@ -59,13 +59,14 @@ func ParseAllocate(in ctl.AllocateRequest) (o Order, err error) {
 		}
 	}
 	if in.Subnet != "" {
-		o.within, err = netip.ParsePrefix(in.Subnet)
-		if err != nil || o.within.Addr().Is4In6() {
+		o.bounds.Within, err = netip.ParsePrefix(in.Subnet)
+		if err != nil || o.bounds.Within.Addr().Is4In6() {
 			return o, ctl.Errorf(ctl.CodeInvalidConfig, "subnet %.60q: want a prefix like 10.32.4.0/24", in.Subnet)
 		}
-		o.within = o.within.Masked()
+		o.bounds.Within = o.bounds.Within.Masked()
 	}
-	return o, nil
+	o.bounds.But, err = parseRanges(in.Exclude)
+	return o, err
 }
 
 // HostOrder is the order of a host for its own addresses on a network's bridge, which
@@ -184,8 +185,8 @@ func (a *Core) theRequested(o Order, n ledger.Network) (out []netip.Prefix, l *L
 		switch {
 		case !ok:
 			return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "address %s is not in network %q, which has %v", addr, n.Name, n.Subnets)
-		case o.within.IsValid() && !o.within.Contains(addr):
-			return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "address %s is not in the subnet %s that was asked for", addr, o.within)
+		case !o.boundsOf(addr.Is4()).Contains(addr):
+			return nil, nil, o.outside(addr)
 		case a.book.Reserved(addr):
 			return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "address %s is the first or the last of %s, which nobody may have", addr, subnet)
 		case holder != "" && holder != o.claim.Hash:
@@ -262,8 +263,9 @@ func (a *Core) anothers(network string, addr netip.Addr) (owner string, is bool)
 
 // oneOfEach adds an address of each family that the network has and kept has not.
 func (a *Core) oneOfEach(o Order, n ledger.Network, kept []netip.Prefix) ([]netip.Prefix, *Lack, error) {
-	if o.within.IsValid() && !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Bits() <= o.within.Bits() && p.Contains(o.within.Addr()) }) {
-		return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s is not in network %q, which has %v", o.within, n.Name, n.Subnets)
+	in := o.bounds.Within
+	if in.IsValid() && !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Bits() <= in.Bits() && p.Contains(in.Addr()) }) {
+		return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s is not in network %q, which has %v", in, n.Name, n.Subnets)
 	}
 	var out []netip.Prefix
 	for _, is4 := range []bool{true, false} {
@@ -275,10 +277,7 @@ func (a *Core) oneOfEach(o Order, n ledger.Network, kept []netip.Prefix) ([]neti
 			out = append(out, slices.DeleteFunc(slices.Clone(kept), func(p netip.Prefix) bool { return !family(p) })...)
 			continue
 		}
-		within := o.within
-		if within.IsValid() && !family(within) {
-			within = netip.Prefix{} // it bounds its own family only
-		}
+		within := o.boundsOf(is4)
 		p, ok := a.book.Pick(o.claim.Hash, n.Name, is4, within)
 		if !ok {
 			l, err := a.lackBlock(o, n, is4, within)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ipam/book"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
@@ -104,7 +105,7 @@ func (a *Core) lackTake(network string, p netip.Prefix, want uint64, early bool)
 
 // lackBlock is what helps when none of a family is free in the own blocks; an error
 // when nothing does.
-func (a *Core) lackBlock(o Order, n ledger.Network, is4 bool, within netip.Prefix) (*Lack, error) {
+func (a *Core) lackBlock(o Order, n ledger.Network, is4 bool, within book.Bounds) (*Lack, error) {
 	for _, p := range n.Subnets {
 		if l := a.lackIn(n, p, is4, within); l != nil {
 			return l, nil
@@ -119,9 +120,9 @@ func (a *Core) lackBlock(o Order, n ledger.Network, is4 bool, within netip.Prefi
 // lackOthers asks those who own a family's addresses for some; nil when this host
 // has all of them, or when what is asked for is a part of a subnet: there they are
 // not asked which.
-func (a *Core) lackOthers(n ledger.Network, is4 bool, within netip.Prefix) *Lack {
+func (a *Core) lackOthers(n ledger.Network, is4 bool, within book.Bounds) *Lack {
 	for _, p := range n.Subnets {
-		if p.Addr().Is4() != is4 || within.IsValid() && within != p {
+		if p.Addr().Is4() != is4 || within.Within.IsValid() && within.Within != p {
 			continue
 		}
 		owners := a.synced.Owners(n.Name, p)
@@ -152,7 +153,7 @@ func asks(c ledger.Command, n ledger.Need) bool {
 
 // lackRested is what helps when all that is free in the own blocks still rests: nil when
 // the pool has nothing that is for this host.
-func (a *Core) lackRested(n ledger.Network, is4 bool, within netip.Prefix) *Lack {
+func (a *Core) lackRested(n ledger.Network, is4 bool, within book.Bounds) *Lack {
 	for _, p := range n.Subnets {
 		if l := a.lackIn(n, p, is4, within); l != nil && a.mayGet(n.Name, p) {
 			l.Instead = true
@@ -163,11 +164,11 @@ func (a *Core) lackRested(n ledger.Network, is4 bool, within netip.Prefix) *Lack
 }
 
 // lackIn is a proposal for more of one subnet; nil when its pool has nothing that helps.
-func (a *Core) lackIn(n ledger.Network, p netip.Prefix, is4 bool, within netip.Prefix) *Lack {
+func (a *Core) lackIn(n ledger.Network, p netip.Prefix, is4 bool, within book.Bounds) *Lack {
 	if p.Addr().Is4() != is4 || a.synced.Pool(n.Name, p) == 0 {
 		return nil
 	}
-	if !within.IsValid() || within == p {
+	if within.Whole(p) {
 		return a.lackTake(n.Name, p, min(freeAtLeast, max(addr.RangeOf(p).Size()/freePart, 1)), false)
 	}
 	x, ok := a.inPool(n.Name, p, within)
@@ -180,10 +181,18 @@ func (a *Core) lackIn(n ledger.Network, p netip.Prefix, is4 bool, within netip.P
 }
 
 // inPool finds an address of a part of a subnet that nobody owns, holds or may not have.
-func (a *Core) inPool(network string, subnet, within netip.Prefix) (netip.Addr, bool) {
-	limit, ok := addr.RangeOf(within).Within(addr.RangeOf(subnet))
-	x := limit.First
-	for owners := a.synced.Owners(network, subnet); ok; {
+func (a *Core) inPool(network string, subnet netip.Prefix, within book.Bounds) (netip.Addr, bool) {
+	owners := a.synced.Owners(network, subnet)
+	for _, limit := range within.In(subnet) {
+		if x, ok := a.unowned(owners, limit); ok {
+			return x, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (a *Core) unowned(owners []ledger.Ownership, limit addr.Range) (netip.Addr, bool) {
+	for x := limit.First; ; x = x.Next() {
 		i := slices.IndexFunc(owners, func(o ledger.Ownership) bool { return !o.Range.Last.Less(x) })
 		switch {
 		case i >= 0 && owners[i].Range.Contains(x):
@@ -192,15 +201,13 @@ func (a *Core) inPool(network string, subnet, within netip.Prefix) (netip.Addr, 
 			return x, true
 		}
 		if !x.Less(limit.Last) {
-			break
+			return netip.Addr{}, false
 		}
-		x = x.Next()
 	}
-	return netip.Addr{}, false
 }
 
 // full says in numbers where all the addresses are.
-func (a *Core) full(n ledger.Network, is4 bool, within netip.Prefix) error {
+func (a *Core) full(n ledger.Network, is4 bool, within book.Bounds) error {
 	var size, mine, used, others, pool uint64
 	for _, p := range n.Subnets {
 		if p.Addr().Is4() != is4 {
@@ -219,8 +226,11 @@ func (a *Core) full(n ledger.Network, is4 bool, within netip.Prefix) error {
 		Msg:     fmt.Sprintf("network %q has no free address for this host", n.Name),
 		Details: fmt.Sprintf("of %d addresses this host holds %d, with %d in use; other hosts hold %d; %d belong to nobody", size, mine, used, others, pool),
 	}
-	if within.IsValid() {
-		e.Msg = fmt.Sprintf("subnet %s of network %q has no free address for this host", within, n.Name)
+	if within.Within.IsValid() {
+		e.Msg = fmt.Sprintf("subnet %s of network %q has no free address for this host", within.Within, n.Name)
+	}
+	if len(within.But) > 0 {
+		e.Details += "; what the configuration excludes is counted too"
 	}
 	return e
 }

@@ -116,13 +116,13 @@ func (s *space) pickFresh(b *Book, limit addr.Range) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// pickQueued finds the address within limit that was freed longest ago, and leaves it, too.
-func (s *space) pickQueued(b *Book, limit addr.Range) (queued, bool) {
+// pickQueued finds the address within bounds that was freed longest ago, and leaves it, too.
+func (s *space) pickQueued(b *Book, within Bounds) (queued, bool) {
 	for len(s.queue) > 0 && b.stale(s.queue[0]) {
 		s.queue = s.queue[1:]
 	}
 	for _, q := range s.queue {
-		if !b.stale(q) && limit.Contains(q.addr) {
+		if !b.stale(q) && within.Contains(q.addr) {
 			return q, true
 		}
 	}
