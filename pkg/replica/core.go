@@ -27,6 +27,7 @@ const (
 	twinTicks      = 60 // who was heard within them counts as alive under that name or identity
 	objectTicks    = 30 // a sole voter waits for objections
 	settleTicks    = 10 // a new leader does not know yet who is alive
+	lonelyTicks    = 30 // who hears no leader asks whether it is gone, so often
 )
 
 // Sizes, in entries and bytes.
@@ -63,10 +64,14 @@ type Times struct {
 	Object uint64 // objectTicks
 	Silent uint64 // silentFor
 	Uneven uint64 // unevenFor
+	Lonely uint64 // lonelyTicks
 }
 
 func (t Times) orUsual() Times {
-	return Times{cmp.Or(t.Twin, twinTicks), cmp.Or(t.Object, objectTicks), cmp.Or(t.Silent, silentFor), cmp.Or(t.Uneven, unevenFor)}
+	return Times{
+		Twin: cmp.Or(t.Twin, twinTicks), Object: cmp.Or(t.Object, objectTicks), Silent: cmp.Or(t.Silent, silentFor),
+		Uneven: cmp.Or(t.Uneven, unevenFor), Lonely: cmp.Or(t.Lonely, lonelyTicks),
+	}
 }
 
 // Core is the replica without its surroundings: no goroutine, no clock, no I/O.
@@ -124,6 +129,7 @@ type Core struct {
 
 	prop   proposals
 	join   joining
+	alone  loneliness
 	forced uint64 // entry after which this cluster went on without a majority; 0: never
 	force  forcing
 	log    *slog.Logger
@@ -229,6 +235,7 @@ func (c *Core) Tick() {
 	c.announce()
 	c.retryProposal()
 	c.askToJoin()
+	c.askWhetherGone()
 }
 
 // SetPeers says who can be reached now. The core keeps the slice.

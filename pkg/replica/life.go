@@ -121,15 +121,12 @@ func departed(m ledger.Member) string {
 	return "host " + m.Name + " has left the cluster under this identity"
 }
 
-func (c *Core) tellGone(to gossip.Peer, about *frame, words string) {
-	c.send(to, &frame{To: about.From, Kind: kindGone, About: about.Life, Words: words})
-}
-
-// receiveGone believes a member that we know, of this very life. An objection
-// counts only while we ask for it.
+// receiveGone believes whom we know, and while we ask everybody of our cluster, since
+// all that we knew may have been replaced; of this very life. An objection counts
+// only on trial: later it may be about what we have said since.
 func (c *Core) receiveGone(f *frame) {
 	_, known := c.state.Member(f.From)
-	if !known || f.About != c.life || f.Kind == kindObjection && c.trial == nil {
+	if !known && c.trial == nil && !c.lonely() || f.About != c.life || f.Kind == kindObjection && c.trial == nil {
 		c.counters.WrongMember++
 		return
 	}

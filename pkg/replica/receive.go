@@ -102,6 +102,7 @@ func (c *Core) receiveRaft(f *frame) {
 			c.amnesia(f)
 			return
 		}
+		c.alone.ledAt = c.ticks
 	case raftpb.MsgAppResp:
 		if !f.Raft.Reject && f.Raft.Index > last {
 			c.counters.Impossible++
@@ -116,6 +117,7 @@ func (c *Core) receiveRaft(f *frame) {
 			c.counters.Impossible++ // every log starts with a snapshot
 			return
 		}
+		c.alone.ledAt = c.ticks
 	case raftpb.MsgSnap:
 		if !c.assemble(f, m) {
 			return

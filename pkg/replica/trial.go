@@ -23,7 +23,7 @@ type trial struct {
 	askAt  uint64
 }
 
-// check is a question about the sender.
+// check is a question about the sender, asked on trial or when no leader is heard.
 type check struct {
 	Member ledger.Member `cbor:"1,keyasint"`
 	Last   uint64        `cbor:"2,keyasint,omitempty"` // last entry of its log
@@ -100,6 +100,10 @@ func (c *Core) receiveCheck(from gossip.Peer, f *frame) {
 	if c.state.Index() == 0 {
 		return
 	}
+	if _, known := c.state.Member(f.From); !known && c.knowsAll(f) {
+		c.tellGone(from, f, departed(f.Check.Member))
+		return
+	}
 	if why := c.objection(f); why != "" {
 		c.send(from, &frame{To: f.From, Kind: kindObjection, About: f.Life, Words: clip(why)})
 		return
@@ -117,19 +121,24 @@ const twinWords = "it was heard a moment ago under the same identity, by another
 
 // objection is the proof that a state directory is an old copy, "" when there is none.
 func (c *Core) objection(f *frame) string {
-	m, known := c.state.Member(f.From)
+	m, _ := c.state.Member(f.From)
 	seq, _ := c.state.Last(f.From)
 	switch where := f.Check.Member.Place.Machine; {
 	case c.mutate.has(TrustOldState):
 		return ""
-	case !known && c.leading && c.state.Index() >= c.confAt: // and it has all that was decided before it led
-		return departed(f.Check.Member)
 	case where != "" && m.Place.Machine != "" && where != m.Place.Machine:
 		return moved.words()
 	case seq > f.Check.Seq, c.leading && c.match(f.From) > f.Check.Last:
 		return oldCopy.words()
 	}
 	return ""
+}
+
+// knowsAll reports whether a sender that our ledger does not know is a member no
+// longer, rather than a new one: we lead, have all that was decided before we did,
+// and are as far as the sender.
+func (c *Core) knowsAll(f *frame) bool {
+	return c.leading && c.state.Index() >= max(c.confAt, f.Check.Last) && !c.mutate.has(TrustOldState)
 }
 
 // match is up to which entry a member has acknowledged our log, as we lead.
