@@ -485,8 +485,8 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 // TestTheSentencesOfWaitingAreExplained compares the sentences in the source with those in operating.md, both ways.
 func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 	said := append(
-		literals(t, "pkg/replica", "waiting", "waitingToJoin", "noMajority", "spent"),
-		literals(t, "pkg/ipam", "unready", "Waiting")...)
+		literals(t, "pkg/replica", "waiting", "waitingToJoin", "noMajority", "spent", "asking", "departed", "words"),
+		append(literals(t, "pkg/ipam", "Waiting"), literals(t, "pkg/ipam/allot", "unready")...)...)
 	var told []string
 	in := false
 	for _, line := range find(t, "docs/operating.md").prose {

@@ -135,7 +135,10 @@ func (m machines) shell(h *netlab.Host, script string) (string, error) {
 func (m machines) ready(h *netlab.Host) {
 	m.t.Helper()
 	m.wait("weave status is content", func() error {
-		_, err := h.Run("/usr/local/bin/weave", "status")
+		out, err := h.Run("/usr/local/bin/weave", "status")
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
 		return err
 	})
 }

@@ -37,8 +37,11 @@ const (
 	exitNotReady = 4
 )
 
-// answerIn bounds one question to the router.
-const answerIn = 10 * time.Second
+// answerIn bounds one question to the router, doneIn one order.
+const (
+	answerIn = 10 * time.Second
+	doneIn   = 30 * time.Second
+)
 
 // exit is an error with the code to end with. Its text may be empty: then
 // everything has been said.
@@ -111,7 +114,7 @@ router does not answer, and "status" with 4 when no container can be added now.`
 		socket = ctl.DefaultSocket
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "the router's socket (environment: WEAVE_SOCKET)")
-	root.AddCommand(a.status(), a.ps(), a.report(), a.conflist(), a.secret(), a.version())
+	root.AddCommand(a.status(), a.ps(), a.report(), a.rmpeer(), a.reset(), a.conflist(), a.secret(), a.version())
 	return root
 }
 
@@ -131,7 +134,18 @@ func does(f func(ctx context.Context, args []string) error) func(*cobra.Command,
 func (a *app) ask(ctx context.Context, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerIn)
 	defer cancel()
-	err := ctl.New(a.socket, 0).Call(ctx, path, nil, answer)
+	return a.call(ctx, path, nil, answer)
+}
+
+// tell has the router do something, which may take a decision of the cluster.
+func (a *app) tell(ctx context.Context, path string, in, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, doneIn)
+	defer cancel()
+	return a.call(ctx, path, in, answer)
+}
+
+func (a *app) call(ctx context.Context, path string, in, answer any) error {
+	err := ctl.New(a.socket, 0).Call(ctx, path, in, answer)
 	switch {
 	case err == nil:
 		return nil

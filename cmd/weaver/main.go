@@ -26,7 +26,11 @@ var version = "v0.1.0"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	err := command().ExecuteContext(ctx)
+	if errors.Is(err, router.ErrAgain) {
+		err = unix.Exec("/proc/self/exe", os.Args, os.Environ())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "weaver:", asRoot(err, os.Geteuid()))
 		stop()
 		os.Exit(1)
@@ -89,6 +93,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	f.set = s
 	c := &f.config
 	s.StringVar(&c.Name, "name", "", "this host's name in the cluster (default: from the machine id)")
+	s.StringSliceVar(&c.Bootstrap, "bootstrap", nil, "names of the hosts that found the cluster together, this one among them; the same on all of them")
 	s.StringVar(&f.advertise, "advertise", "", "address at which other hosts reach this one (default: that of the route to the first PEER, or the default route)")
 	s.Uint16Var(&c.Port, "port", c.Port, "TCP port for gossip between hosts")
 	s.Uint16Var(&c.VXLANPort, "vxlan-port", c.VXLANPort, "UDP port for the overlay")
@@ -100,6 +105,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.RunDir, "run-dir", c.RunDir, "directory that survives a restart, not a reboot")
 	s.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory that survives both")
 	s.StringVar(&c.Socket, "socket", "", "control socket (default: weave.sock in the run directory)")
+	s.StringVar(&c.Machine, "machine-id", "", "what tells this machine from every other, a clone of it too, if its hardware does not")
 	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as \"weave secret new\" prints it; without one anybody may join")
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 )
 
 // Range is the addresses from First to Last, both included and of one family.
@@ -105,6 +106,29 @@ func (r Range) Aligned(max uint64) Range {
 	}
 	last, _ := Add(r.First, 1<<k-1) // inside r, so inside the family
 	return Range{r.First, last}
+}
+
+// Subtract gives what of each range of from lies in no range of cut, in order.
+func Subtract(from, cut []Range) []Range {
+	rest := slices.Clone(from)
+	for _, c := range cut {
+		var next []Range
+		for _, r := range rest {
+			in, ok := r.Within(c)
+			if !ok {
+				next = append(next, r)
+				continue
+			}
+			if r.First != in.First {
+				next = append(next, Range{First: r.First, Last: in.First.Prev()})
+			}
+			if r.Last != in.Last {
+				next = append(next, Range{First: in.Last.Next(), Last: r.Last})
+			}
+		}
+		rest = next
+	}
+	return rest
 }
 
 // u128 is an address as a number; an IPv4 address is its 32 bits.

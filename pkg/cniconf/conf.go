@@ -20,6 +20,7 @@ const (
 	MaxStdin     = 1 << 20 // bytes of configuration
 	maxDepth     = 64      // levels of JSON
 	maxRequested = 64      // addresses asked for
+	maxExcluded  = 64      // ranges of ipam.exclude
 	maxSocket    = 107     // bytes of a unix socket's path, less its NUL
 	foldDepth    = 2       // levels whose keys are ours or CNI's and so may not differ in case only
 )
@@ -53,6 +54,7 @@ type IPAM struct {
 	Type    string         `json:"type"`
 	Network string         `json:"network"`
 	Subnet  string         `json:"subnet"`
+	Exclude []string       `json:"exclude"`
 	Socket  string         `json:"socket"`
 	Routes  []*types.Route `json:"routes"`
 }
@@ -209,9 +211,26 @@ func (c *Conf) Check(p *Problems) {
 			p.Add("ipam.subnet %q: want a prefix like 10.32.4.0/24", clip(c.IPAM.Subnet))
 		}
 	}
+	c.IPAM.checkExclude(p)
 	for i, r := range c.IPAM.Routes {
 		if _, err := routeOf(r); err != nil {
 			p.Add("ipam.routes[%d]: %v", i, err)
+		}
+	}
+}
+
+func (i *IPAM) checkExclude(p *Problems) {
+	if len(i.Exclude) > maxExcluded {
+		p.Add("ipam.exclude: %d ranges, at most %d are taken", len(i.Exclude), maxExcluded)
+		return
+	}
+	for n, text := range i.Exclude {
+		a, err := netip.ParseAddr(text)
+		if s, e := netip.ParsePrefix(text); e == nil && s == s.Masked() {
+			a, err = s.Addr(), nil
+		}
+		if err != nil || a.Is4In6() || a.Zone() != "" {
+			p.Add("ipam.exclude[%d] %q: want a prefix like 10.32.5.0/24, or an address", n, clip(text))
 		}
 	}
 }

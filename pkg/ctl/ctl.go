@@ -30,6 +30,8 @@ const (
 	PathRegister = "/v1/register" // RegisterRequest -> Resolver
 	PathForget   = "/v1/forget"   // KeyRequest -> {}: the attachment's names
 	PathNames    = "/v1/names"    // KeyRequest -> RegisteredNames
+	PathRetire   = "/v1/retire"   // RetireRequest -> Retired
+	PathReset    = "/v1/reset"    // ResetRequest -> {}; the router begins anew when it has answered
 	PathReady    = "/v1/ready"    // GET -> Ready
 	PathStatus   = "/v1/status"   // GET -> Status
 	PathReport   = "/v1/report"   // GET -> JSON of every part's own status
@@ -82,6 +84,30 @@ type Network struct {
 	Gateways []netip.Addr `json:"gateways"`
 }
 
+// RetireRequest is the operator's word that a host is destroyed: that it will never
+// use its addresses again.
+type RetireRequest struct {
+	Name string `json:"name"`
+
+	// MajorityLost: so many voters are destroyed that nothing can be decided any more;
+	// this host's copy of the ledger is to be the cluster's.
+	MajorityLost bool `json:"majorityLost,omitempty"`
+}
+
+// Retired answers RetireRequest.
+type Retired struct {
+	Members int    `json:"members"` // lives of the host whose addresses went back to the pool
+	Forced  bool   `json:"forced"`  // the majority was given up
+	Index   uint64 `json:"index"`   // of the ledger, after it
+}
+
+// ResetRequest makes the host leave its cluster and forget it. It has no containers then.
+type ResetRequest struct {
+	// Abandon: do it although the cluster cannot be told. What this host owned stays
+	// nobody's to use until another host runs `weave rmpeer --destroyed`.
+	Abandon bool `json:"abandon,omitempty"`
+}
+
 // KeyRequest names an attachment.
 type KeyRequest struct {
 	Key attachment.Key `json:"key"`
@@ -106,6 +132,7 @@ type AllocateRequest struct {
 	Network   string          `json:"network"`             // the ledger's name; Key.Network may be another
 	Requested []string        `json:"requested,omitempty"` // "10.32.0.5" or "10.32.0.5/12"; repeats are passed over
 	Subnet    string          `json:"subnet,omitempty"`    // a prefix inside the network's range
+	Exclude   []string        `json:"exclude,omitempty"`   // "10.32.5.0/24" or "10.32.6.7": what this attachment is not to get
 	Decider   Decider         `json:"decider"`
 	NetNS     attachment.NSID `json:"netns,omitzero"`
 }

@@ -27,6 +27,8 @@ type Channel uint8
 const (
 	Records Channel = 1 // pkg/record: digests and deltas
 	Ledger  Channel = 2 // pkg/replica: raft messages and requests to join
+
+	Founding Channel = 3 // pkg/founding: who founds the cluster
 )
 
 // Errors of Send and Broadcast. All are final for that one message.

@@ -21,6 +21,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
+	"github.com/weave-cni/weave-cni/pkg/ipam/offers"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
@@ -34,6 +35,27 @@ type theLedger struct {
 	down    bool
 	slow    time.Duration // what a proposal takes
 	asked   int
+	kept    sync.Map // by host, its notes
+}
+
+// notes are those of one host's state directory; the ledger of the tests keeps them,
+// since it outlives the hosts' restarts.
+func (l *theLedger) notes(host string) *sync.Map {
+	kept, _ := l.kept.LoadOrStore(host, new(sync.Map))
+	return kept.(*sync.Map)
+}
+
+type notes struct{ *sync.Map }
+
+func (n notes) Get(name string) ([]byte, error) {
+	note, _ := n.Load(name)
+	b, _ := note.([]byte)
+	return b, nil
+}
+
+func (n notes) Put(name string, note []byte) error {
+	n.Store(name, note)
+	return nil
 }
 
 func newLedger() *theLedger {
@@ -41,6 +63,7 @@ func newLedger() *theLedger {
 }
 
 func (l *theLedger) State() *ledger.State     { l.mu.Lock(); defer l.mu.Unlock(); return l.state }
+func (l *theLedger) Ready() bool              { return true }
 func (l *theLedger) Changed() <-chan struct{} { l.mu.Lock(); defer l.mu.Unlock(); return l.changed }
 
 func (l *theLedger) Propose(ctx context.Context, c ledger.Command) (ledger.Result, error) {
@@ -102,12 +125,12 @@ type host struct {
 	links map[string]error // of claims whose veth the kernel has, by hash; not nil: that cannot be read
 }
 
-func start(t testing.TB, l ipam.Ledger, id int, dir string, kernel ...ipam.Kernel) *host {
+func start(t testing.TB, l *theLedger, id int, dir string, kernel ...ipam.Kernel) *host {
 	t.Helper()
 	return startLogging(t, l, id, dir, io.Discard, kernel...)
 }
 
-func startLogging(t testing.TB, l ipam.Ledger, id int, dir string, log io.Writer, kernel ...ipam.Kernel) *host {
+func startLogging(t testing.TB, l *theLedger, id int, dir string, log io.Writer, kernel ...ipam.Kernel) *host {
 	t.Helper()
 	files, err := claims.Open(dir)
 	if err != nil {
@@ -116,7 +139,7 @@ func startLogging(t testing.TB, l ipam.Ledger, id int, dir string, log io.Writer
 	t.Cleanup(func() { files.Close() })
 	h := &host{t: t, dir: dir, links: map[string]error{}}
 	h.Allocator, err = ipam.New(ipam.Config{
-		Self: ledger.MemberID(id), Ledger: l, Claims: files, BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
+		Self: ledger.MemberID(id), Ledger: l, Claims: files, Offers: offers.New(notes{l.notes(fmt.Sprint(dir, id))}), BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now:    func() time.Duration { return h.now },
 		Linked: func(_, hash string) (bool, error) { err, there := h.links[hash]; return there, err },
 	})
@@ -928,7 +951,7 @@ func TestARetiredHostGivesNothingAndSaysSo(t *testing.T) {
 
 // On a tmpfs, with the claim files, allocate and release one address beside others.
 func BenchmarkAllocateRelease(b *testing.B) {
-	for _, existing := range []int{0, 1000, 20000} {
+	for _, existing := range []int{0, 1000, 5000, 20000} {
 		b.Run(fmt.Sprint(existing), func(b *testing.B) {
 			dir, err := os.MkdirTemp("/dev/shm", "claims")
 			if err != nil {

@@ -98,9 +98,36 @@ func (b blocks) splice(lo, hi int, with ...Ownership) blocks {
 	return append(c, b[hi:]...)
 }
 
-// without returns all blocks of a member to the pool.
-func (b blocks) without(id MemberID) blocks {
-	return slices.DeleteFunc(slices.Clone(b), func(o Ownership) bool { return o.Member == id })
+// moved makes all blocks of one member another's, or returns them to the pool when to is 0.
+func (b blocks) moved(from, to MemberID) blocks {
+	c := make(blocks, 0, len(b))
+	for _, o := range b {
+		if o.Member == from {
+			o.Member = to
+		}
+		last := len(c) - 1
+		switch {
+		case o.Member == 0:
+		case last >= 0 && c[last].Member == o.Member && c[last].Range.Last.Next() == o.Range.First:
+			c[last].Range.Last = o.Range.Last
+		default:
+			c = append(c, o)
+		}
+	}
+	return c
+}
+
+// holds reports whether the member owns any of it.
+func (b blocks) holds(id MemberID) bool {
+	return slices.ContainsFunc(b, func(o Ownership) bool { return o.Member == id })
+}
+
+// full reports whether nobody can be given any of it.
+func (b blocks) full(whole addr.Range) bool {
+	for range b.gaps(whole) {
+		return false
+	}
+	return true
 }
 
 // maxPieces bounds the work of one Take in a pool that is all crumbs.

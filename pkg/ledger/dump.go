@@ -16,6 +16,7 @@ type Dump struct {
 	Members  []Member      `cbor:"4,keyasint"`
 	Networks []NetworkDump `cbor:"5,keyasint"`
 	Recalls  []Recall      `cbor:"6,keyasint"`
+	Needs    []Need        `cbor:"7,keyasint,omitempty"`
 }
 
 // NetworkDump is a network with the owners of each of its subnets.
@@ -26,7 +27,7 @@ type NetworkDump struct {
 
 // Dump shares its parts with the state: it is for reading only.
 func (s *State) Dump() Dump {
-	d := Dump{s.index, s.cluster, s.nextVNI, s.members, make([]NetworkDump, len(s.networks)), s.recalls}
+	d := Dump{s.index, s.cluster, s.nextVNI, s.members, make([]NetworkDump, len(s.networks)), s.recalls, s.needs}
 	for i, n := range s.networks {
 		owners := make([][]Ownership, len(n.spaces))
 		for j, sp := range n.spaces {
@@ -55,7 +56,44 @@ func Load(d Dump) (*State, error) {
 			return nil, fmt.Errorf("ledger dump: %w", err)
 		}
 	}
+	if err := s.loadNeeds(d.Needs); err != nil {
+		return nil, fmt.Errorf("ledger dump: %w", err)
+	}
 	return s, nil
+}
+
+// loadNeeds takes only needs that have a reason, each once.
+func (s *State) loadNeeds(needs []Need) error {
+	if len(needs) > maxNeeds {
+		return fmt.Errorf("%d needs", len(needs))
+	}
+	type kin struct {
+		id  MemberID
+		one bool
+	}
+	count, seen := make(map[kin]int), make(map[Need]bool, len(needs))
+	for _, n := range needs {
+		key := n
+		key.Want = 0
+		k := kin{n.Member, n.Addr.IsValid()}
+		if count[k]++; seen[key] || count[k] > MaxNeeds {
+			return fmt.Errorf("member %x needs too much", n.Member)
+		}
+		seen[key] = true
+		if !s.reasoned(n) || !s.wellFormed(n) {
+			return fmt.Errorf("member %x needs %d of %s %s without a reason", n.Member, n.Want, n.Subnet, n.Addr)
+		}
+	}
+	s.needs = needs
+	return nil
+}
+
+func (s *State) wellFormed(n Need) bool {
+	if !n.Addr.IsValid() {
+		return n.Want > 0
+	}
+	net, _, j := s.spaceOf(n.Network, n.Addr)
+	return net != nil && n.Addr.Zone() == "" && net.Subnets[j] == n.Subnet && n.Want == 0
 }
 
 // ascending is a comparison that finds even equal elements out of order.
@@ -70,7 +108,7 @@ func checkMembers(ms []Member) error {
 	names := make(map[string]bool, len(ms))
 	for i, m := range ms {
 		switch {
-		case m.ID == 0 || !validText(m.Name):
+		case m.ID == 0 || !validText(m.Name) || !m.Place.valid():
 			return fmt.Errorf("member %q, id %x", clip(m.Name), m.ID)
 		case i > 0 && ms[i-1].ID >= m.ID:
 			return fmt.Errorf("member %s out of order", m.Name)

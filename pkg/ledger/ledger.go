@@ -38,6 +38,40 @@ type Member struct {
 
 	// Since is the index of the entry by which it joined. Apply sets it.
 	Since uint64 `cbor:"5,keyasint,omitempty"`
+
+	// Place is where it runs, as it said last.
+	Place Place `cbor:"6,keyasint,omitzero"`
+
+	// Retired: Left by the operator's word that the host is destroyed.
+	Retired bool `cbor:"7,keyasint,omitempty"`
+}
+
+// Place says where a router runs. The parts are opaque, 1 to MaxName letters,
+// digits, '_', '.', '-' each, or empty where it could not be found out; only
+// equality counts.
+type Place struct {
+	Machine string `cbor:"1,keyasint,omitempty"` // the same as long as the machine is
+	Boot    string `cbor:"2,keyasint,omitempty"` // another after each reboot
+	NetNS   string `cbor:"3,keyasint,omitempty"` // the network namespace, unique within the boot
+}
+
+// Succeeds reports whether a router that starts at p proves that the one that
+// joined at old has ended: a machine runs one boot at a time, and in one network
+// namespace there is one router, which holds a lock. The id of a boot is random, so
+// two places of one boot are on one machine, also where that has no name.
+func (p Place) Succeeds(old Place) bool {
+	if p.Boot == "" || old.Boot == "" || p.Machine != old.Machine {
+		return false
+	}
+	if p.Boot == old.Boot {
+		return p.NetNS != "" && p.NetNS == old.NetNS
+	}
+	return p.Machine != ""
+}
+
+func (p Place) valid() bool {
+	ok := func(t string) bool { return t == "" || validText(t) }
+	return ok(p.Machine) && ok(p.Boot) && ok(p.NetNS)
 }
 
 // Live reports whether the member may ask for blocks and have a vote.
@@ -68,97 +102,13 @@ const (
 	maxBlocks   = 50000  // owned ranges of one subnet; a decoder takes 65536
 	maxAll      = 120000 // owned ranges of all: a snapshot has an upper size
 	maxVNI      = 1<<24 - 1
-	maxMTU      = 65535
+
+	// MaxNeeds is how many addresses, and in how many subnets, one member may
+	// need at a time; maxNeeds is of all. The oldest make room.
+	MaxNeeds = 16
+	maxNeeds = 4096
+	maxMTU   = 65535
 )
-
-// Command is one entry of the log: exactly one of the pointers is set.
-//
-// From and Seq make it happen exactly once: the state remembers the last command
-// of each member and its result, answers a repetition with that result and
-// refuses an older one. So a member has one command under way at a time, and its
-// Seq only ever grows. From 0 claims no author: nothing is remembered.
-type Command struct {
-	From MemberID `cbor:"1,keyasint,omitempty"`
-	Seq  uint64   `cbor:"2,keyasint,omitempty"`
-
-	Found      *Found      `cbor:"10,keyasint,omitempty"`
-	Join       *Join       `cbor:"11,keyasint,omitempty"`
-	Leave      *Leave      `cbor:"12,keyasint,omitempty"`
-	Take       *Take       `cbor:"13,keyasint,omitempty"`
-	TakeAddr   *TakeAddr   `cbor:"14,keyasint,omitempty"`
-	Give       *Give       `cbor:"15,keyasint,omitempty"`
-	AddNetwork *AddNetwork `cbor:"16,keyasint,omitempty"`
-	DelNetwork *DelNetwork `cbor:"17,keyasint,omitempty"`
-}
-
-// Found makes the cluster: its id, and its default network. First of all commands.
-type Found struct {
-	Cluster string  `cbor:"1,keyasint"` // random, 1 to MaxName bytes
-	Network Network `cbor:"2,keyasint"`
-}
-
-// Join makes a host a member. A live member of the same name and another id is
-// thereby replaced. Joining again is no error.
-type Join struct {
-	Member Member `cbor:"1,keyasint"` // ID and Name
-}
-
-// Leave says that the member has stopped using every address of its blocks. They go to the pool.
-type Leave struct {
-	ID MemberID `cbor:"1,keyasint"`
-}
-
-// Take asks for about Want addresses of a subnet from its pool. The answer is
-// power-of-two blocks aligned on their size: Want rounded up to a power of two,
-// but at most a fair part of the pool (one of members+1 parts, rounded down, at
-// least one address); in several pieces only where the pool has no single one.
-// Less than Want is a success: ask again for more, the parts shrink with the pool.
-//
-// Early says that nobody waits for the addresses: then a member that already
-// holds its share of the subnet is refused (CodeShare) rather than served, so
-// that hosts that provide for later do not drain a small subnet between them.
-// Without Early a pool that has anything gives at least one address.
-type Take struct {
-	ID      MemberID     `cbor:"1,keyasint"`
-	Network string       `cbor:"2,keyasint"` // name
-	Subnet  netip.Prefix `cbor:"3,keyasint"` // one of the network's
-	Want    uint64       `cbor:"4,keyasint"` // addresses, at least 1
-	Early   bool         `cbor:"5,keyasint,omitempty"`
-}
-
-// TakeAddr asks for one address. From the pool, or one's own already: granted. Another's: CodeTaken.
-type TakeAddr struct {
-	ID      MemberID   `cbor:"1,keyasint"`
-	Network string     `cbor:"2,keyasint"`
-	Addr    netip.Addr `cbor:"3,keyasint"`
-}
-
-// Give returns ranges to the pool. The owner has stopped using them, durably,
-// before it says so. All of them are the member's own, or none is given.
-type Give struct {
-	ID      MemberID     `cbor:"1,keyasint"`
-	Network string       `cbor:"2,keyasint"`
-	Ranges  []addr.Range `cbor:"3,keyasint"` // at most 4096
-}
-
-// AddNetwork defines a network. Besides the subnets that Network names, the
-// machine chooses one for each Choice, so that two hosts that create networks at
-// once never choose the same.
-type AddNetwork struct {
-	Network Network  `cbor:"1,keyasint"`
-	Choose  []Choice `cbor:"2,keyasint,omitempty"`
-}
-
-// Choice asks for the first subnet of length Bits inside From that overlaps no network.
-type Choice struct {
-	From netip.Prefix `cbor:"1,keyasint"`
-	Bits int          `cbor:"2,keyasint"`
-}
-
-// DelNetwork removes a network of which nobody owns a block any more.
-type DelNetwork struct {
-	Name string `cbor:"1,keyasint"`
-}
 
 // Code says how a command ended. The zero Code is success.
 type Code uint8
@@ -172,7 +122,7 @@ const (
 	CodeEmpty    Code = 4 // the pool has nothing left
 	CodeShare    Code = 5 // Early: the member holds its share already
 	CodeGone     Code = 6 // the member has left or was replaced
-	CodeStale    Code = 7 // an older command than the member's last, or an entry applied before
+	CodeStale    Code = 7 // an older command than the member's last, or another under its number, or an entry applied before
 	CodeTooMany  Code = 8 // a limit of this package
 	CodeOccupied Code = 9 // the network still has owners of blocks
 )

@@ -200,6 +200,9 @@ func TestACommandHappensOnce(t *testing.T) {
 	if r := s.Apply(s.Index(), Command{}); r.Code != CodeStale {
 		t.Errorf("an entry twice: %+v", r)
 	}
+	if r := s.do(Command{From: 1, Seq: 7, Take: &Take{ID: 1, Network: "weave", Subnet: netip.MustParsePrefix("10.0.0.0/20"), Want: 17}}); r.Code != CodeStale {
+		t.Errorf("another one under its number: %+v", r)
+	}
 	if seq, res := s.Last(1); seq != 7 || !reflect.DeepEqual(res, first) {
 		t.Errorf("remembered: %d %+v", seq, res)
 	}
@@ -347,14 +350,14 @@ func TestOldStatesStayAsTheyWere(t *testing.T) {
 
 // anyCommand is mostly sensible, sometimes not.
 func anyCommand(t *rapid.T) Command {
-	id := MemberID(rapid.Uint64Range(0, 5).Draw(t, "member"))
+	id := MemberID(rapid.Uint64Range(0, 7).Draw(t, "member"))
 	net := rapid.SampledFrom([]string{"weave", "weave", "weave", "n1", ""}).Draw(t, "network")
 	sub := rapid.SampledFrom(append(pfx("10.0.0.0/22", "fd00::/64", "10.9.0.0/24"), netip.Prefix{})).Draw(t, "subnet")
 	var c Command
 	if rapid.Bool().Draw(t, "numbered") {
 		c.From, c.Seq = id, rapid.Uint64Range(1, 40).Draw(t, "seq")
 	}
-	switch rapid.IntRange(0, 8).Draw(t, "kind") {
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
 	case 0, 1, 2:
 		c.Take = &Take{id, net, sub, rapid.OneOf(rapid.Uint64Range(0, 300), rapid.Uint64()).Draw(t, "want"), rapid.Bool().Draw(t, "early")}
 	case 3:
@@ -362,15 +365,24 @@ func anyCommand(t *rapid.T) Command {
 	case 4:
 		c.Give = &Give{id, net, rapid.SliceOfN(rapid.Custom(func(t *rapid.T) addr.Range { return addr.Range{First: anyAddr(t), Last: anyAddr(t)} }), 0, 3).Draw(t, "ranges")}
 	case 5:
-		c.Join = &Join{Member{ID: id, Name: rapid.SampledFrom([]string{"m1", "m2", "m3", "m4", "", "a b"}).Draw(t, "name")}}
+		c.Join = &Join{Member{ID: id, Name: rapid.SampledFrom([]string{"m1", "m2", "m3", "m4", "", "a b"}).Draw(t, "name"), Place: anyPlace(t)}}
 	case 6:
 		c.Leave = &Leave{id}
 	case 7:
 		c.AddNetwork = &AddNetwork{Network{Name: net, Subnets: []netip.Prefix{sub}}, nil}
 	case 8:
 		c.DelNetwork = &DelNetwork{net}
+	case 9:
+		c.Retire = &Retire{id}
 	}
 	return c
+}
+
+func anyPlace(t *rapid.T) Place {
+	part := func(name string) string {
+		return rapid.SampledFrom([]string{"", "1", "1", "2"}).Draw(t, name)
+	}
+	return Place{part("machine"), part("boot"), part("netns")}
 }
 
 func anyAddr(t *rapid.T) netip.Addr {
@@ -406,6 +418,7 @@ func TestEveryAddressHasAtMostOneOwner(t *testing.T) {
 				t.Fatalf("%+v: code %d says %q", c, res.Code, res.Err)
 			}
 			conserved(t, s)
+			neededWithReason(t, s)
 			loaded, err := Load(s.Dump())
 			if err != nil || !reflect.DeepEqual(loaded.Dump(), s.Dump()) {
 				t.Fatalf("a dump is not the state: %v", err)
@@ -441,12 +454,14 @@ func conserved(t *rapid.T, s *State) {
 func TestADumpWithTwoOwnersIsRefused(t *testing.T) {
 	s := founded(t, 2, "10.0.0.0/20")
 	s.grab(1, "10.0.0.0/20", 16, false)
-	s.grab(2, "10.0.0.0/20", 16, false)
+	other := s.grab(2, "10.0.0.0/20", 16, false).Ranges[0].First
+	s.do(Command{TakeAddr: &TakeAddr{ID: 1, Network: "weave", Addr: other}})
 	good := s.Dump()
 	spoil := func(name string, change func(*Dump)) {
 		d := good
 		d.Members = slices.Clone(good.Members)
 		d.Networks = slices.Clone(good.Networks)
+		d.Needs = slices.Clone(good.Needs)
 		d.Networks[0].Owners = [][]Ownership{slices.Clone(good.Networks[0].Owners[0])}
 		change(&d)
 		if _, err := Load(d); err == nil {
@@ -462,6 +477,15 @@ func TestADumpWithTwoOwnersIsRefused(t *testing.T) {
 	spoil("members out of order", func(d *Dump) { slices.Reverse(d.Members) })
 	spoil("two of a name", func(d *Dump) { d.Members[1].Name = "m1" })
 	spoil("a network without owners' lists", func(d *Dump) { d.Networks[0].Owners = nil })
+	spoil("a place that is no text", func(d *Dump) { d.Members[0].Place.Boot = "a b" })
+	spoil("a need of nobody", func(d *Dump) { d.Needs[0].Member = 77 })
+	spoil("a need of one's own address", func(d *Dump) { d.Needs[0].Member = 2 })
+	spoil("a need of an address in the pool", func(d *Dump) { d.Needs[0].Addr = netip.MustParseAddr("10.0.9.9") })
+	spoil("a need of another subnet's address", func(d *Dump) { d.Needs[0].Subnet = netip.MustParsePrefix("10.0.0.0/24") })
+	spoil("a need of an address and of more", func(d *Dump) { d.Needs[0].Want = 1 })
+	spoil("a need of nothing", func(d *Dump) { d.Needs[0].Addr = netip.Addr{} })
+	spoil("a need where the pool has enough", func(d *Dump) { d.Needs[0].Addr, d.Needs[0].Want = netip.Addr{}, 1 })
+	spoil("a need twice", func(d *Dump) { d.Needs = append(d.Needs, d.Needs[0]) })
 	spoil("a network twice", func(d *Dump) { d.Networks = append(d.Networks, d.Networks[0]) })
 }
 
@@ -476,7 +500,7 @@ func FuzzApplyNeverPanics(f *testing.F) {
 			{Take: &Take{MemberID(id), name, p, n, false}}, {TakeAddr: &TakeAddr{MemberID(id), name, x}},
 			{Give: &Give{MemberID(id), name, []addr.Range{{First: x, Last: y}}}},
 			{AddNetwork: &AddNetwork{Network{Name: name, Subnets: []netip.Prefix{p}}, []Choice{{p, int(kind)}}}},
-			{Join: &Join{Member{ID: MemberID(id), Name: name}}}, {Leave: &Leave{MemberID(id)}}, {DelNetwork: &DelNetwork{name}},
+			{Join: &Join{Member{ID: MemberID(id), Name: name, Place: Place{name, name, name}}}}, {Retire: &Retire{MemberID(id)}}, {Leave: &Leave{MemberID(id)}}, {DelNetwork: &DelNetwork{name}},
 		} {
 			c.From, c.Seq = MemberID(kind%5), n
 			s.do(c)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -18,6 +19,9 @@ func (s *State) Cluster() string { return s.cluster }
 // Members are all members, also those that left or were replaced, by ID. The
 // slice is the caller's.
 func (s *State) Members() []Member { return slices.Clone(s.members) }
+
+// AllMembers yields what Members lists, without a copy.
+func (s *State) AllMembers() iter.Seq[Member] { return slices.Values(s.members) }
 
 // Member finds a member by its id.
 func (s *State) Member(id MemberID) (Member, bool) {
@@ -95,6 +99,10 @@ func (s *State) Pool(network string, subnet netip.Prefix) uint64 {
 	}
 	return sp.blocks.free(sp.whole)
 }
+
+// Needs are what members asked for in vain and still lack, the oldest first. The
+// slice is the caller's.
+func (s *State) Needs() []Need { return slices.Clone(s.needs) }
 
 // Last is the member's last command that was applied, by its Seq, and how it
 // ended; Seq 0 when none is remembered.

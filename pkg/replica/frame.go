@@ -9,59 +9,68 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
 // frame is one message on the gossip channel. Kind says which of the pointers is set.
 type frame struct {
-	Cluster string          `cbor:"1,keyasint,omitempty"` // the sender's, "" while it is in none
-	From    ledger.MemberID `cbor:"2,keyasint"`
-	To      ledger.MemberID `cbor:"3,keyasint,omitempty"` // 0 only in kindJoin
-	Kind    uint8           `cbor:"4,keyasint"`
-	Hops    uint8           `cbor:"5,keyasint,omitempty"` // how often it was handed on
+	Cluster string // the sender's, "" while it is in none
+	From    ledger.MemberID
+	To      ledger.MemberID // 0 only in kindJoin and kindCheck
+	Kind    uint8
+	Hops    uint8 // how often it was handed on
+	Life    Life  // the sender's
+	Trial   bool  // the sender is on trial: its life is not yet known to be the member's last
 
-	Raft    *message        `cbor:"10,keyasint,omitempty"`
-	Part    *part           `cbor:"11,keyasint,omitempty"` // with Raft: a piece of its snapshot's data
-	Command *ledger.Command `cbor:"12,keyasint,omitempty"`
-	Member  *ledger.Member  `cbor:"13,keyasint,omitempty"`
-	Words   string          `cbor:"14,keyasint,omitempty"`
+	Raft    *message
+	Part    *part // with Raft: a piece of its snapshot's data
+	Command *ledger.Command
+	Member  *ledger.Member
+	Words   string
+	About   Life // which life of the receiver it answers
+	Check   *check
+	Answer  *answer
 }
 
 const (
 	kindRaft    = 1 // Raft, and Part for a snapshot
 	kindPropose = 2 // Command: please append it
 	kindJoin    = 3 // Member asks to be one
-	kindRefused = 4 // Words: why the receiver may not join
-	kindGone    = 5 // Words: why the receiver is a member no longer
+
+	// These a member on trial sends too.
+	kindRefused   = 4 // Words: why the receiver may not join, or has to wait
+	kindGone      = 5 // Words, About: why the receiver is a member no longer
+	kindCheck     = 6 // Check: what is known against the sender?
+	kindAnswer    = 7 // Answer, About: nothing
+	kindObjection = 8 // Words, About: this; only who is on trial heeds it
 )
 
 // message is what we use of a raft message. Context is left out on purpose: it
 // serves reads and forced elections, neither of which we do.
 type message struct {
-	Type       int32     `cbor:"1,keyasint"`
-	Term       uint64    `cbor:"2,keyasint"`
-	LogTerm    uint64    `cbor:"3,keyasint,omitempty"`
-	Index      uint64    `cbor:"4,keyasint,omitempty"`
-	Commit     uint64    `cbor:"5,keyasint,omitempty"`
-	Reject     bool      `cbor:"6,keyasint,omitempty"`
-	RejectHint uint64    `cbor:"7,keyasint,omitempty"`
-	Entries    []Entry   `cbor:"8,keyasint,omitempty"`
-	Snapshot   *snapMeta `cbor:"9,keyasint,omitempty"`
+	Type       int32
+	Term       uint64
+	LogTerm    uint64
+	Index      uint64
+	Commit     uint64
+	Reject     bool
+	RejectHint uint64
+	Entries    []Entry
+	Snapshot   *snapMeta
 }
 
 type snapMeta struct {
-	Index uint64 `cbor:"1,keyasint"`
-	Term  uint64 `cbor:"2,keyasint"`
-	Conf  Conf   `cbor:"3,keyasint"`
+	Index uint64
+	Term  uint64
+	Conf  Conf
 }
 
 // part is piece N (from 0) of Of.
 type part struct {
-	N    int    `cbor:"1,keyasint"`
-	Of   int    `cbor:"2,keyasint"`
-	Data []byte `cbor:"3,keyasint"`
+	N    int
+	Of   int
+	Data []byte
 }
 
 // Limits of what is sent and accepted.
@@ -81,42 +90,44 @@ var errFrame = errors.New("malformed frame")
 
 // decodeFrame checks everything about a frame that can be checked without
 // knowing the state of the receiver. Any bytes are safe to hand to it.
-func decodeFrame(codec wire.Codec, b []byte) (*frame, error) {
-	if len(b) > gossip.MaxMessage {
-		return nil, fmt.Errorf("%w: %d bytes", errFrame, len(b))
-	}
-	f := new(frame)
-	if err := codec.Decode(b, f); err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
-	}
-	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin {
-		return nil, fmt.Errorf("%w: from %x to %x", errFrame, f.From, f.To)
+func decodeFrame(codec wire.Codec, b []byte) (*frame, error) { return new(parcel).decode(codec, b) }
+
+func (f *frame) check() error {
+	if !validID(f.From) || f.To != 0 && !validID(f.To) || f.To == 0 && f.Kind != kindJoin && f.Kind != kindCheck {
+		return fmt.Errorf("from %x to %x", f.From, f.To)
 	}
 	if len(f.Cluster) > ledger.MaxName || len(f.Words) > maxWords || f.Hops > maxHops {
-		return nil, fmt.Errorf("%w: header", errFrame)
+		return errors.New("header")
 	}
-	var err error
 	switch f.Kind {
 	case kindRaft:
-		err = checkRaft(f.Raft, f.Part)
+		return checkRaft(f.Raft, f.Part)
 	case kindPropose:
-		err = checkCommand(f.Command)
+		return checkCommand(f.Command)
 	case kindJoin:
-		if f.Member == nil || !validID(f.Member.ID) || f.Member.Name == "" || len(f.Member.Name) > ledger.MaxName {
-			err = errors.New("no member")
+		return checkMember(f.Member)
+	case kindCheck:
+		return checkMember(&f.Check.Member)
+	case kindAnswer:
+		if max(f.Answer.Index, f.Answer.Term) >= maxNumber {
+			return errors.New("index or term out of bounds")
 		}
-	case kindRefused, kindGone:
-	default:
-		err = fmt.Errorf("kind %d", f.Kind)
+		return f.Answer.Conf.check()
+	case kindRefused, kindGone, kindObjection:
+		return nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
-	}
-	return f, nil
+	return fmt.Errorf("kind %d", f.Kind)
 }
 
 // validID rejects the ids that raft keeps for itself.
 func validID(id ledger.MemberID) bool { return id != 0 && id < math.MaxUint64-1 }
+
+func checkMember(m *ledger.Member) error {
+	if m == nil || !validID(m.ID) || m.Name == "" || len(m.Name) > ledger.MaxName {
+		return errors.New("no member")
+	}
+	return nil
+}
 
 // checkCommand lets through only what a member may ask for: raft's own business
 // and founding are not for asking.
@@ -298,6 +309,11 @@ func (c Conf) has(id uint64) bool {
 	return slices.Contains(c.Voters, id) || slices.Contains(c.Learners, id)
 }
 
+// sole reports whether that member decides alone.
+func (c Conf) sole(id ledger.MemberID) bool {
+	return len(c.Voters) == 1 && len(c.Outgoing) == 0 && c.Voters[0] == uint64(id)
+}
+
 func (c Conf) proto() *raftpb.ConfState {
 	return &raftpb.ConfState{
 		Voters: slices.Clone(c.Voters), Learners: slices.Clone(c.Learners),
@@ -314,30 +330,11 @@ func toEntry(e *raftpb.Entry) Entry {
 }
 
 func (e Entry) proto() *raftpb.Entry {
-	return &raftpb.Entry{Index: new(e.Index), Term: new(e.Term), Type: raftpb.EntryType(e.Kind).Enum(), Data: e.Data}
-}
-
-func toMessage(m *raftpb.Message) *message {
-	w := &message{
-		Type: int32(m.GetType()), Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(),
-		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(),
-	}
-	for _, e := range m.GetEntries() {
-		w.Entries = append(w.Entries, toEntry(e))
-	}
-	if s := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap {
-		w.Snapshot = &snapMeta{s.GetIndex(), s.GetTerm(), toConf(s.GetConfState())}
-	}
-	return w
-}
-
-func (w *message) proto(from, to ledger.MemberID) *raftpb.Message {
-	m := &raftpb.Message{
-		Type: raftpb.MessageType(w.Type).Enum(), From: new(uint64(from)), To: new(uint64(to)), Term: new(w.Term),
-		LogTerm: new(w.LogTerm), Index: new(w.Index), Commit: new(w.Commit), Reject: new(w.Reject), RejectHint: new(w.RejectHint),
-	}
-	for _, e := range w.Entries {
-		m.Entries = append(m.Entries, e.proto())
-	}
-	return m
+	all := &struct {
+		e           raftpb.Entry
+		index, term uint64
+		typ         raftpb.EntryType
+	}{index: e.Index, term: e.Term, typ: raftpb.EntryType(e.Kind)}
+	all.e.Index, all.e.Term, all.e.Type, all.e.Data = &all.index, &all.term, &all.typ, e.Data
+	return &all.e
 }

@@ -1,9 +1,6 @@
 package replica
 
 import (
-	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/tracker"
-
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
@@ -19,7 +16,6 @@ type joining struct {
 	heardAt   uint64 // tick of the last raft message
 	refused   string
 	refusedAt uint64
-	amnesia   uint64 // tick at which somebody counted on a log that we do not have
 	answered  map[ledger.MemberID]uint64
 }
 
@@ -39,7 +35,7 @@ func (c *Core) askToJoin() {
 
 // receiveJoin serves a newcomer, or another member that hands its request on.
 func (c *Core) receiveJoin(from gossip.Peer, f *frame) {
-	m := ledger.Member{ID: f.Member.ID, Name: f.Member.Name}
+	m := ledger.Member{ID: f.Member.ID, Name: f.Member.Name, Place: f.Member.Place}
 	if f.Hops == 0 && (m.Name != string(from) || m.ID != f.From) {
 		c.counters.WrongMember++
 		return
@@ -72,20 +68,34 @@ func (c *Core) admit(m ledger.Member) {
 		c.remember(m)
 		return
 	}
+	if twin, ok := c.twin(m); ok {
+		if c.ticks-c.since < settleTicks {
+			return // who is alive will be heard soon
+		}
+		if c.silence(twin.ID) <= c.times.Twin {
+			c.send(gossip.Peer(m.Name), &frame{To: m.ID, Kind: kindRefused, Words: clip("another host is called " + m.Name + " and was heard a moment ago; " +
+				"if it still runs, give one of the two another name with --name; if it was this host before, wait a few seconds")})
+			return
+		}
+	}
 	_ = c.appendCommand(cmd) // dropped: it asks again
+}
+
+// twin finds the live member whose name a newcomer has, where it may be a host that
+// runs. One in the same network namespace of the same boot has ended: it held a lock.
+func (c *Core) twin(m ledger.Member) (twin ledger.Member, ok bool) {
+	twin, ok = c.state.MemberByName(m.Name)
+	if !ok || c.mutate.has(RetireWithoutProof) {
+		return twin, false
+	}
+	return twin, m.Place != twin.Place || !m.Place.Succeeds(twin.Place)
 }
 
 // remember answers a member that asks to join. Mostly the ledger is on its way to
 // it. But if it acknowledged some of the log before, it has lost that, and with it
 // what it promised: under this identity it must not come back.
 func (c *Core) remember(m ledger.Member) {
-	var match uint64
-	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-		if id == uint64(m.ID) {
-			match = pr.Match
-		}
-	})
-	if match > 0 {
+	if c.match(m.ID) > 0 {
 		c.send(gossip.Peer(m.Name), &frame{To: m.ID, Kind: kindRefused,
 			Words: "host " + m.Name + " has lost its copy of the ledger but kept its identity, so it may have forgotten a vote; remove its state directory and start its router again"})
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -23,10 +24,12 @@ const (
 type view struct {
 	self    uint64
 	conf    Conf
-	members []ledger.Member
+	member  func(ledger.MemberID) (ledger.Member, bool)
+	members iter.Seq[ledger.Member]
 	silence func(id uint64) uint64 // ticks since the member was heard; 0 for oneself
 	caught  func(id uint64) bool   // its log is nearly the leader's
 	uneven  uint64                 // ticks for which the number of voters has been even
+	times   Times
 }
 
 // next is the change to make now, if any. It is a pure function: the leader asks
@@ -44,8 +47,8 @@ func (v view) next() (ch change, ok bool) {
 }
 
 func (v view) live(id uint64) bool {
-	i := slices.IndexFunc(v.members, func(m ledger.Member) bool { return uint64(m.ID) == id })
-	return i >= 0 && v.members[i].Live()
+	m, ok := v.member(ledger.MemberID(id))
+	return ok && m.Live()
 }
 
 func (v view) fresh(id uint64) bool { return v.silence(id) <= freshFor }
@@ -67,8 +70,10 @@ func (v view) stands(ch change) bool {
 func (v view) removeStrangers() change {
 	ids := slices.DeleteFunc(slices.Concat(v.conf.Learners, v.conf.Voters), func(id uint64) bool { return id == v.self })
 	for _, id := range append(ids, v.self) {
-		ch := change{{raftpb.ConfChangeRemoveNode, id}}
-		if !v.live(id) && v.stands(ch) {
+		if v.live(id) {
+			continue
+		}
+		if ch := (change{{raftpb.ConfChangeRemoveNode, id}}); v.stands(ch) {
 			return ch
 		}
 	}
@@ -77,7 +82,23 @@ func (v view) removeStrangers() change {
 
 // addLearner lets a member of the ledger follow.
 func (v view) addLearner() change {
-	for _, m := range v.members {
+	missing := 0
+	for m := range v.members {
+		if m.Live() {
+			missing++
+		}
+	}
+	for _, ids := range [][]uint64{v.conf.Voters, v.conf.Learners} {
+		for _, id := range ids {
+			if v.live(id) {
+				missing--
+			}
+		}
+	}
+	if missing == 0 {
+		return nil
+	}
+	for m := range v.members {
 		if m.Live() && !v.conf.has(uint64(m.ID)) {
 			return change{{raftpb.ConfChangeAddLearnerNode, uint64(m.ID)}}
 		}
@@ -92,13 +113,15 @@ func (v view) replaceSilent() change {
 	if len(v.candidates()) == 0 && !stranger {
 		return nil
 	}
-	return v.demote(func(id uint64) bool { return v.silence(id) > silentFor })
+	return v.demote(func(id uint64) bool { return v.silence(id) > v.times.Silent })
 }
 
 func (v view) demote(which func(id uint64) bool) change {
 	for _, id := range v.conf.Voters {
-		ch := change{{raftpb.ConfChangeAddLearnerNode, id}}
-		if id != v.self && which(id) && v.stands(ch) {
+		if id == v.self || !which(id) {
+			continue
+		}
+		if ch := (change{{raftpb.ConfChangeAddLearnerNode, id}}); v.stands(ch) {
 			return ch
 		}
 	}
@@ -107,16 +130,16 @@ func (v view) demote(which func(id uint64) bool) change {
 
 // candidates are the learners that could have a vote, the oldest member first.
 func (v view) candidates() (ids []uint64) {
-	since := make(map[uint64]uint64, len(v.members))
-	for _, m := range v.members {
-		since[uint64(m.ID)] = m.Since
-	}
 	for _, id := range v.conf.Learners {
 		if v.live(id) && v.fresh(id) && v.caught(id) {
 			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b uint64) int { return cmp.Or(cmp.Compare(since[a], since[b]), cmp.Compare(a, b)) })
+	since := func(id uint64) uint64 {
+		m, _ := v.member(ledger.MemberID(id))
+		return m.Since
+	}
+	slices.SortFunc(ids, func(a, b uint64) int { return cmp.Or(cmp.Compare(since(a), since(b)), cmp.Compare(a, b)) })
 	return ids
 }
 
@@ -153,7 +176,7 @@ func (v view) promote() change {
 // evenOut takes a vote away when an even number has lasted: of one who is away,
 // else of the last.
 func (v view) evenOut() change {
-	if v.uneven < unevenFor || len(v.conf.Voters) <= v.target(0) {
+	if v.uneven < v.times.Uneven || len(v.conf.Voters) <= v.target(0) {
 		return nil
 	}
 	if ch := v.demote(func(id uint64) bool { return !v.fresh(id) }); ch != nil {

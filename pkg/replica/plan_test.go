@@ -17,7 +17,13 @@ import (
 func TestTheConfigurationComesToRest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 9).Draw(t, "hosts")
-		v := view{self: 1, uneven: unevenFor, caught: func(uint64) bool { return true }}
+		v := view{self: 1, uneven: unevenFor, times: Times{}.orUsual(), caught: func(uint64) bool { return true }}
+		var members []ledger.Member
+		v.members = func(yield func(ledger.Member) bool) { slices.Values(members)(yield) }
+		v.member = func(id ledger.MemberID) (ledger.Member, bool) {
+			i := slices.IndexFunc(members, func(m ledger.Member) bool { return m.ID == id })
+			return members[i], true
+		}
 		silence := map[uint64]uint64{}
 		for i := range n {
 			id := uint64(i + 1)
@@ -26,7 +32,7 @@ func TestTheConfigurationComesToRest(t *testing.T) {
 				silence[id] = rapid.SampledFrom([]uint64{0, 0, 0, 100, 10000}).Draw(t, "silence")
 				m.Left = rapid.IntRange(0, 5).Draw(t, "left") == 0
 			}
-			v.members = append(v.members, m)
+			members = append(members, m)
 			switch rapid.IntRange(0, 2).Draw(t, "role") {
 			case 0:
 				v.conf.Voters = append(v.conf.Voters, id)
@@ -73,7 +79,7 @@ func standing(voters []uint64, silence map[uint64]uint64) bool {
 
 func atRest(t *rapid.T, v view, silence map[uint64]uint64) {
 	ready, gone, maybe := 0, 0, false
-	for _, m := range v.members {
+	for m := range v.members {
 		if id := uint64(m.ID); m.Live() && silence[id] <= freshFor && !slices.Contains(v.conf.Voters, id) {
 			ready++
 		}

@@ -17,15 +17,26 @@ type proposals struct {
 	sentAt   uint64
 	asked    int                        // which voter was asked last, while no leader is known
 	appended map[ledger.MemberID]uint64 // as leader: the last Seq put into the log in this term
+
+	announceAt uint64 // tick from which to announce this life again
 }
 
 type proposal struct {
-	ticket uint64
+	ticket uint64 // 0: our own announcement
 	cmd    ledger.Command
 }
 
 // init starts the numbers above all that an earlier run can have used.
 func (p *proposals) init(generation uint64) { p.seq = generation << 32 }
+
+// announce puts our own word before what others wait for.
+func (p *proposals) announce(cmd ledger.Command) {
+	ours := func(q proposal) bool { return q.ticket == 0 }
+	if p.current != nil && ours(*p.current) || slices.ContainsFunc(p.line, ours) {
+		return
+	}
+	p.line = slices.Insert(p.line, 0, proposal{0, cmd})
+}
 
 // Propose asks for a command to be carried out, once. From and Seq are filled in
 // here. The ticket comes back in a Done.
@@ -34,6 +45,10 @@ func (c *Core) Propose(cmd ledger.Command) (ticket uint64) {
 	c.prop.line = append(c.prop.line, proposal{c.prop.ticket, cmd})
 	if why := c.spent(); why != "" {
 		c.failProposals(goneError(why))
+	}
+	if _, err := ledger.ParseCommand(cmd.Append(nil)); err != nil && len(c.prop.line) > 0 { // nobody would ever answer
+		c.prop.line = c.prop.line[:len(c.prop.line)-1]
+		c.done = append(c.done, Done{Ticket: c.prop.ticket, Result: ledger.Result{Code: ledger.CodeInvalid, Err: err.Error()}})
 	}
 	c.pump()
 	return c.prop.ticket
@@ -53,7 +68,7 @@ func (c *Core) Cancel(ticket uint64) {
 // member the ledger would not remember what it did for us.
 func (c *Core) pump() {
 	p := &c.prop
-	if p.current != nil || len(p.line) == 0 || !c.member() {
+	if p.current != nil || len(p.line) == 0 || c.trial != nil || !c.member() {
 		return
 	}
 	next := p.line[0]
@@ -127,24 +142,37 @@ func (c *Core) appendOnce(cmd ledger.Command) {
 	p.appended[cmd.From] = cmd.Seq
 }
 
-// proposalApplied ends the command under way when it is this one.
-func (c *Core) proposalApplied(seq uint64, res ledger.Result) {
+// proposalApplied ends the command under way when it is this one. Another of ours
+// under its number, or an answer that it is old, can only come of a copy of our
+// state directory.
+func (c *Core) proposalApplied(cmd ledger.Command, res ledger.Result) {
 	p := &c.prop
-	if p.current == nil || p.current.cmd.Seq != seq {
+	if p.current == nil || p.current.cmd.Seq != cmd.Seq {
 		return
 	}
-	c.done = append(c.done, Done{Ticket: p.current.ticket, Result: res})
-	p.current = nil
+	if (res.Code == ledger.CodeStale || !cmd.Same(p.current.cmd)) && !c.mutate.has(TrustOldState) {
+		c.end(twoCopies.words())
+		return
+	}
+	c.finishProposal(Done{Ticket: p.current.ticket, Result: res})
+}
+
+func (c *Core) finishProposal(d Done) {
+	c.prop.current = nil
+	if d.Ticket == 0 {
+		c.announced = c.announced || d.Err == nil && d.Result.Code == ledger.OK
+		return
+	}
+	c.done = append(c.done, d)
 }
 
 func (c *Core) failProposals(err error) {
 	p := &c.prop
 	if p.current != nil {
-		c.done = append(c.done, Done{Ticket: p.current.ticket, Err: err})
-		p.current = nil
+		c.finishProposal(Done{Ticket: p.current.ticket, Err: err})
 	}
 	for _, q := range p.line {
-		c.done = append(c.done, Done{Ticket: q.ticket, Err: err})
+		c.finishProposal(Done{Ticket: q.ticket, Err: err})
 	}
 	p.line = nil
 }

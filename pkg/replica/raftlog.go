@@ -68,24 +68,44 @@ func newMemory(saved Saved) (*memory, error) {
 
 // raftLogger hands raft's own words on, at a level below ours. Its panics are
 // panics: raft goes on after none of them.
-type raftLogger struct{ log *slog.Logger }
+type raftLogger struct {
+	log  *slog.Logger // nil: nobody reads it
+	talk bool         // debug level is on
+}
+
+func newLogger(log *slog.Logger) raftLogger {
+	if log == nil || !log.Enabled(context.Background(), slog.LevelWarn) {
+		return raftLogger{}
+	}
+	return raftLogger{log, log.Enabled(context.Background(), slog.LevelDebug)}
+}
 
 func (l raftLogger) Debug(...any)          {}
 func (l raftLogger) Debugf(string, ...any) {}
-func (l raftLogger) Info(v ...any)         { l.log.Debug(fmt.Sprint(v...)) }
-func (l raftLogger) Warning(v ...any)      { l.log.Debug(fmt.Sprint(v...)) }
-func (l raftLogger) Error(v ...any)        { l.log.Warn(fmt.Sprint(v...)) }
+func (l raftLogger) Info(v ...any)         { l.debugf("%s", fmt.Sprint(v...)) }
+func (l raftLogger) Warning(v ...any)      { l.debugf("%s", fmt.Sprint(v...)) }
 func (l raftLogger) Fatal(v ...any)        { panic(fmt.Sprint(v...)) }
 func (l raftLogger) Panic(v ...any)        { panic(fmt.Sprint(v...)) }
 
 func (l raftLogger) Infof(f string, v ...any)    { l.debugf(f, v...) }
 func (l raftLogger) Warningf(f string, v ...any) { l.debugf(f, v...) }
-func (l raftLogger) Errorf(f string, v ...any)   { l.log.Warn(fmt.Sprintf(f, v...)) }
 func (l raftLogger) Fatalf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }
 func (l raftLogger) Panicf(f string, v ...any)   { panic(fmt.Sprintf(f, v...)) }
 
+func (l raftLogger) Error(v ...any) {
+	if l.log != nil {
+		l.log.Warn(fmt.Sprint(v...))
+	}
+}
+
+func (l raftLogger) Errorf(f string, v ...any) {
+	if l.log != nil {
+		l.log.Warn(fmt.Sprintf(f, v...))
+	}
+}
+
 func (l raftLogger) debugf(f string, v ...any) {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+	if l.talk {
 		l.log.Debug(fmt.Sprintf(f, v...))
 	}
 }

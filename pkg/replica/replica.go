@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,12 +39,17 @@ func goneError(why string) error { return fmt.Errorf("%w: %s", ErrGone, why) }
 
 // Config is what a Replica is made of.
 type Config struct {
-	Self  ledger.Member   // ID (never used by another life of this host) and Name (the gossip name)
+	Self  ledger.Member   // ID, Name (the gossip name) and Place (where this router runs)
 	Net   gossip.Net      // New sets the handler of its Ledger channel
 	Store Store           // stays the caller's to close, after Run has returned
 	Found *ledger.Command // founds a cluster if the store is empty; nil: joins one
 	Log   *slog.Logger
 	Tick  time.Duration // of a Core's tick; 0: a tenth of a second
+
+	// Vouched says that the store holds what this member saved last, on this
+	// boot; see CoreConfig.
+	Vouched bool
+	Nonce   func() uint32 // a random number; nil: from math/rand, which is seeded at random
 }
 
 // Replica is this host's copy of the ledger.
@@ -53,6 +59,7 @@ type Replica struct {
 	inbox chan received
 	asks  chan ask
 	stops chan uint64 // tickets to cancel
+	force chan chan<- error
 
 	waiting map[uint64]chan<- Done // Run's goroutine only
 
@@ -91,11 +98,14 @@ func New(cfg Config) (*Replica, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Nonce == nil {
+		cfg.Nonce = rand.Uint32
+	}
 	saved, err := cfg.Store.Load()
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
-	core, first, err := NewCore(CoreConfig{Self: cfg.Self, Saved: saved, Found: cfg.Found, Log: cfg.Log})
+	core, first, err := NewCore(CoreConfig{Self: cfg.Self, Saved: saved, Found: cfg.Found, Log: cfg.Log, Vouched: cfg.Vouched, Nonce: cfg.Nonce()})
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +116,7 @@ func New(cfg Config) (*Replica, error) {
 	}
 	r := &Replica{
 		cfg: cfg, core: core, inbox: make(chan received, inboxSize), asks: make(chan ask), stops: make(chan uint64),
-		waiting: make(map[uint64]chan<- Done), changed: make(chan struct{}), stopped: make(chan struct{}),
+		force: make(chan chan<- error), waiting: make(map[uint64]chan<- Done), changed: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	r.state.Store(core.State())
 	r.note()
@@ -127,6 +137,55 @@ func (r *Replica) Changed() <-chan struct{} {
 
 // Status is how things were at the last tick.
 func (r *Replica) Status() Status { return *r.status.Load() }
+
+// Ready reports whether addresses may be given out of this host's blocks: see
+// Core.Ready. Once it was, only Spent ends it. Changed tells when it may have changed.
+func (r *Replica) Ready() bool { return r.status.Load().Ready }
+
+// Spent is why this host's identity is over, "" while it is not: the router must
+// start again under a new one. Changed tells when it may have changed.
+func (r *Replica) Spent() string { return r.status.Load().Spent }
+
+// Force goes on without the majority: see Core.Force. It asks the hosts that can
+// be reached first, which takes up to a few seconds.
+func (r *Replica) Force(ctx context.Context) error {
+	poll := time.NewTicker(r.cfg.Tick)
+	defer poll.Stop()
+	for {
+		done := make(chan error, 1)
+		select {
+		case r.force <- done:
+		case <-r.stopped:
+			return ErrStopped
+		case <-ctx.Done():
+			return fmt.Errorf("force the ledger on: %w", context.Cause(ctx))
+		}
+		err := <-done // Run answers at once
+		if !errors.Is(err, ErrAsking) {
+			return err
+		}
+		select {
+		case <-poll.C:
+		case <-r.stopped:
+			return ErrStopped
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		}
+	}
+}
+
+// goOn is Force in Run's goroutine. What it tells is on disk.
+func (r *Replica) goOn() (answer, fatal error) {
+	b, err := r.core.Force()
+	if err != nil {
+		return err, nil
+	}
+	if err := r.cfg.Store.Save(b); err != nil {
+		err = fmt.Errorf("save the ledger: %w", err)
+		return err, err
+	}
+	return nil, nil
+}
 
 // receive copies, since the carrier keeps its buffer.
 func (r *Replica) receive(from gossip.Peer, msg []byte) {
@@ -205,6 +264,12 @@ func (r *Replica) Run(ctx context.Context) error {
 			ticket := r.core.Propose(a.cmd)
 			r.waiting[ticket] = a.done
 			a.ticket <- ticket
+		case done := <-r.force:
+			answer, err := r.goOn()
+			done <- answer
+			if err != nil {
+				return err
+			}
 		case ticket := <-r.stops:
 			delete(r.waiting, ticket)
 			r.core.Cancel(ticket)

@@ -218,6 +218,51 @@ func TestTheLedgerIsOnDiskWhenProposeReturns(t *testing.T) {
 	}
 }
 
+func TestASurvivorIsForcedOnAndServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "a", "b", "c")
+		var rs []*replica.Replica
+		var stops []func() error
+		for i, name := range []gossip.Peer{"a", "b", "c"} {
+			found := founding()
+			if i > 0 {
+				found = nil
+			}
+			r, stop := b.start(name, ledger.MemberID(i+1), new(replica.MemStore), found)
+			rs, stops = append(rs, r), append(stops, stop)
+		}
+		until(t, "three voters", func() bool { return len(rs[2].Status().Voters) == 3 })
+		until(t, "all are ready", func() bool { return rs[0].Ready() && rs[1].Ready() && rs[2].Ready() })
+		if err := rs[2].Force(t.Context()); err == nil || !strings.Contains(err.Error(), "nothing to do") {
+			t.Errorf("with a majority: %v", err)
+		}
+		for i := range 2 {
+			b.fabric.SetDown([]gossip.Peer{"a", "b"}[i], true)
+			if err := stops[i](); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		if err := rs[2].Force(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for id := range ledger.MemberID(2) {
+			if res, err := within(t, rs[2], time.Second, ledger.Command{Retire: &ledger.Retire{ID: id + 1}}); err != nil || res.Code != ledger.OK {
+				t.Errorf("%+v, %v", res, err)
+			}
+		}
+		if res, err := within(t, rs[2], time.Second, take(3, 16)); err != nil || res.Code != ledger.OK || rs[2].Spent() != "" {
+			t.Errorf("%+v, %v", res, err)
+		}
+		if err := stops[2](); err != nil {
+			t.Error(err)
+		}
+		if err := rs[2].Force(t.Context()); !errors.Is(err, replica.ErrStopped) {
+			t.Errorf("stopped: %v", err)
+		}
+	})
+}
+
 func owned(r *replica.Replica, id ledger.MemberID) (n uint64) {
 	for _, x := range r.State().Owned("weave", subnet, id) {
 		n += x.Size()

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -16,6 +17,14 @@ type snapshots struct {
 	made    *raftpb.Snapshot // the last one, kept so that a repetition has the same parts
 	waiting map[ledger.MemberID]uint64
 	coming  *assembly
+	loaded  *loaded // of the last that came whole
+}
+
+// loaded is a snapshot's ledger, on its way through raft.
+type loaded struct {
+	index, term uint64
+	state       *ledger.State
+	forced      uint64
 }
 
 // assembly is a snapshot of which not all parts are here yet. There is one at a
@@ -43,7 +52,7 @@ func (c *Core) makeSnapshot() (*raftpb.Snapshot, error) {
 	if err != nil {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
-	data, err := c.codec.Encode(c.state.Dump())
+	data, err := c.encodeLedger(c.state)
 	if err != nil || len(data) > maxSnapshot {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable // the ledger bounds itself well below
 	}
@@ -66,7 +75,7 @@ func (c *Core) retrySnapshots() {
 		}
 		delete(c.snap.waiting, id)
 		if c.conf.has(uint64(id)) {
-			c.rn.ReportSnapshot(uint64(id), raft.SnapshotFailure)
+			c.raft().ReportSnapshot(uint64(id), raft.SnapshotFailure)
 		}
 	}
 }
@@ -74,7 +83,7 @@ func (c *Core) retrySnapshots() {
 // assemble adds a part; done when it was the last that was missing, then m holds the snapshot.
 func (c *Core) assemble(f *frame, m *raftpb.Message) (done bool) {
 	meta, p, a := f.Raft.Snapshot, f.Part, c.snap.coming
-	if meta.Index <= c.state.Index() {
+	if meta.Index <= c.state.Index() && era(meta.Term) <= era(c.lastTerm()) && !c.mutate.has(StaleWins) {
 		// We are further already: raft will say so to the sender.
 		m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, nil}.proto()
 		return true
@@ -92,13 +101,37 @@ func (c *Core) assemble(f *frame, m *raftpb.Message) (done bool) {
 	}
 	c.snap.coming = nil
 	data := join(a.parts)
-	s, err := c.loadSnapshot(meta.Index, data)
+	s, forced, err := c.loadSnapshot(meta.Index, data)
 	if err != nil || s.Cluster() != f.Cluster || s.Cluster() == "" || !meta.Conf.has(uint64(c.self.ID)) {
 		c.counters.Impossible++
 		return false
 	}
+	if c.cutOff(forced) || c.forgotVotes(meta) {
+		return false
+	}
+	if c.mutate.has(StaleWins) && meta.Index < c.state.Index() {
+		c.state, c.changed = s, true
+		return false
+	}
+	c.snap.loaded = &loaded{meta.Index, meta.Term, s, forced}
 	m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, data}.proto()
 	return true
+}
+
+// forgotVotes notices that a core which began without a ledger had a vote in an
+// earlier life: who joins follows first, and has the ledger when it gets a vote.
+func (c *Core) forgotVotes(meta *snapMeta) bool {
+	if c.state.Index() > 0 || !slices.Contains(meta.Conf.Voters, uint64(c.self.ID)) || c.mutate.has(VoteAfterForgetting|TrustOldState) {
+		return false
+	}
+	c.end(ledgerGone.words())
+	return true
+}
+
+func (c *Core) lastTerm() uint64 {
+	last, _ := c.mem.LastIndex()
+	term, _ := c.mem.Term(last) // never fails for the last entry
+	return term
 }
 
 func join(parts [][]byte) []byte {
@@ -116,15 +149,21 @@ func join(parts [][]byte) []byte {
 // install puts a snapshot that raft has accepted in the place of the ledger.
 func (c *Core) install(s *raftpb.Snapshot) error {
 	meta := s.GetMetadata()
-	state, err := c.loadSnapshot(meta.GetIndex(), s.GetData())
-	if err != nil {
-		return err // it was loaded once before
+	l := c.snap.loaded
+	if c.snap.loaded = nil; l == nil || l.index != meta.GetIndex() || l.term != meta.GetTerm() {
+		state, forced, err := c.loadSnapshot(meta.GetIndex(), s.GetData())
+		if err != nil {
+			return err // it was loaded once before
+		}
+		l = &loaded{state: state, forced: forced}
 	}
-	c.state, c.changed = state, true
+	c.state, c.forced, c.changed = l.state, l.forced, true
 	c.conf = toConf(meta.GetConfState())
 	c.compactedTo = meta.GetIndex()
-	if seq, res := state.Last(c.self.ID); seq != 0 {
-		c.proposalApplied(seq, res)
+	if p := c.prop.current; p != nil {
+		if res, before := c.state.Answer(p.cmd); before {
+			c.proposalApplied(p.cmd, res)
+		}
 	}
 	c.noticeSelf()
 	return nil
@@ -141,7 +180,7 @@ func (c *Core) compact(b *Batch) {
 	if err != nil {
 		return
 	}
-	data, err := c.codec.Encode(c.state.Dump())
+	data, err := c.encodeLedger(c.state)
 	if err != nil {
 		return
 	}

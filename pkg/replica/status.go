@@ -15,6 +15,8 @@ type Status struct {
 	Leader   string   // name of the leader, "" when none is known
 	Voters   []string // names, sorted
 	Members  int      // of the ledger, live ones
+	Ready    bool     // see Core.Ready
+	Spent    string   // see Core.Spent
 	Waiting  string   // one sentence: what it waits for and what to do; "" when nothing
 	Alone    bool     // that is to reach any other host at all
 	Lost     uint64   // messages dropped because too many waited
@@ -23,7 +25,7 @@ type Status struct {
 
 // Status describes the present.
 func (c *Core) Status() Status {
-	s := Status{Index: c.state.Index(), Waiting: c.waiting(), Counters: c.counters}
+	s := Status{Index: c.state.Index(), Ready: c.Ready(), Spent: c.Spent(), Waiting: c.waiting(), Counters: c.counters}
 	s.Alone = s.Waiting == nobodyReached
 	if c.leaderHeard() {
 		s.Leader = c.display(uint64(c.lead))
@@ -32,7 +34,7 @@ func (c *Core) Status() Status {
 		s.Voters = append(s.Voters, c.display(id))
 	}
 	slices.Sort(s.Voters)
-	for _, m := range c.state.Members() {
+	for m := range c.state.AllMembers() {
 		if m.Live() {
 			s.Members++
 		}
@@ -53,10 +55,10 @@ func (c *Core) waiting() string {
 	switch why := c.spent(); {
 	case why != "":
 		return why + ": stop this router, remove its state directory and start it again"
+	case c.trial != nil:
+		return c.asking()
 	case !c.member():
 		return c.waitingToJoin()
-	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
-		return "the state directory is older than what this host has promised the others: remove it and start the router again"
 	case c.leading && !c.quorumThere():
 		return c.noMajority()
 	case !c.leaderHeard():
@@ -72,8 +74,6 @@ func (c *Core) waitingToJoin() string {
 	switch {
 	case refused:
 		return "the cluster does not let this host join: " + c.join.refused
-	case c.join.amnesia != 0 && c.ticks-c.join.amnesia < wordsTicks:
-		return "the cluster knows this host's identity but its copy of the ledger is gone: remove the state directory and start the router again"
 	case len(c.peers) == 0:
 		return nobodyReached
 	case c.cluster == "" && c.join.asked == "":

@@ -28,6 +28,8 @@ func (r *Router) serve(s *control.Server) {
 	control.Handle(s, ctl.PathRegister, r.apiRegister)
 	control.Handle(s, ctl.PathForget, r.apiForget)
 	control.Handle(s, ctl.PathNames, r.apiNames)
+	control.Handle(s, ctl.PathRetire, r.apiRetire)
+	control.Handle(s, ctl.PathReset, r.apiReset)
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)
@@ -202,6 +204,9 @@ func (r *Router) readiness() *ctl.Error {
 
 // waiting says in one sentence what the router waits for and what to do.
 func (r *Router) waiting() string {
+	if w := r.foundingWaits(); w != "" {
+		return w
+	}
 	s := r.replica.Status()
 	if s.Alone {
 		if why := unheard(r.statusPeers(), r.link.OnlySelf(), time.Now()); why != "" {

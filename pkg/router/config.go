@@ -30,6 +30,10 @@ type Config struct {
 	Name  string   // of this host, unique in the cluster; "" derives it from the machine id
 	Peers []string // HOST[:PORT] of other routers, resolved again and again; none: found a cluster
 
+	// Bootstrap are the names of the hosts that found the cluster together, this one
+	// among them; the same on all of them. None: PEERs say whether to join or found.
+	Bootstrap []string
+
 	Advertise  netip.Addr     // where other hosts reach this one; zero: found by looking at the routes
 	Port       uint16         // TCP, gossip
 	VXLANPort  uint16         // UDP
@@ -38,6 +42,7 @@ type Config struct {
 	ForceRange bool           // take the range although a route of the host overlaps it
 	MTU        int            // bytes, of the default network; used when a cluster is founded
 
+	Machine    string // tells this machine from every other, where its hardware does not; "" asks the kernel
 	RunDir     string // survives a restart, not a reboot
 	StateDir   string // survives both
 	Socket     string // "" is weave.sock in RunDir

@@ -32,20 +32,28 @@ func (r *Router) publishAll(ports []port) error {
 		return err
 	}
 	errs := []error{r.exchange.Put(overlay.HostKey, h)}
+	var unheard []error
 	for _, c := range r.ipam.Claims() {
 		if c.Decider == ctl.DecidedByClaim || shown[c.Hash] {
-			errs = append(errs, r.publish(c))
+			if err := r.publish(c); err != nil {
+				unheard = append(unheard, err)
+			}
 		}
 		if c.Hash == ipam.HostKey(c.Network).Hash() {
 			errs = append(errs, r.publishBridge(c.Network, c.Addrs))
 		}
+	}
+	if len(unheard) > 0 { // too many, say: no reason to serve none at all
+		r.log.Error("the other hosts do not hear of some attachments", "attachments", len(unheard), "error", unheard[0])
 	}
 	r.exchange.Announce()
 	return errors.Join(errs...)
 }
 
 // publish announces a claim as it is now: nothing until it is committed, unless
-// another main plugin made it, which never says so.
+// another main plugin made it, which never says so. One that is neither on the
+// bridge nor has a name is nothing to the other hosts: a host may have more of
+// those than records.
 func (r *Router) publish(c ipam.Claim) error {
 	if !c.Live() || c.Network == "" {
 		return nil
@@ -53,6 +61,10 @@ func (r *Router) publish(c ipam.Claim) error {
 	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names, Addrs: hosts(c.Addrs)}
 	if !c.OnBridge {
 		e.MAC = nil
+	}
+	if len(e.MAC) == 0 && len(e.Names) == 0 {
+		r.withdraw(c.Hash)
+		return nil
 	}
 	return r.announce(c.Hash, e)
 }

@@ -30,6 +30,25 @@ func (r *Router) recordsChanged(changes []record.Change) {
 	poke(r.forward)
 }
 
+// forgetRetired drops the records of hosts of which the ledger says that they are
+// gone for good: their containers are, or will be told by a new member of that name.
+func (r *Router) forgetRetired() {
+	if !r.replica.Ready() {
+		return
+	}
+	here := map[gossip.Peer]bool{}
+	for _, m := range r.replica.State().Members() {
+		name := gossip.Peer(m.Name)
+		here[name] = here[name] || !m.Left
+	}
+	for _, o := range r.exchange.Origins() {
+		if there, known := here[o]; known && !there {
+			r.log.Info("records of a host that has left are dropped", "host", o)
+			r.exchange.Forget(o)
+		}
+	}
+}
+
 func (r *Router) hostChanged(c record.Change) {
 	var h overlay.Host
 	if c.New == nil {

@@ -17,6 +17,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -25,6 +26,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,10 +41,12 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/identity"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
+	"github.com/weave-cni/weave-cni/pkg/ipam/offers"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/names"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/overlay"
+	"github.com/weave-cni/weave-cni/pkg/place"
 	"github.com/weave-cni/weave-cni/pkg/reaper"
 	"github.com/weave-cni/weave-cni/pkg/record"
 	"github.com/weave-cni/weave-cni/pkg/record/exchange"
@@ -61,6 +65,7 @@ type Router struct {
 	id       *identity.Identity
 	link     *meshlink.Link
 	store    *store.File
+	founders *founders // nil: not told to found together with others
 	replica  *replica.Replica
 	records  *record.Store
 	exchange *exchange.Exchange
@@ -74,8 +79,15 @@ type Router struct {
 
 	resolvConf *names.ResolvConf // the host's own
 
+	place     place.Place
+	stateless bool           // no life has used the state directory before
+	vouched   bool           // it held what the last life of this host left there
+	witnessed bool           // the witness follows this life
+	closers   []func() error // in the order in which they were opened
+
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
+	resets  chan struct{} // cap 1: the operator had the host leave its cluster
 
 	inherited map[string]bool   // by network; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
@@ -91,6 +103,14 @@ type Router struct {
 	settled  bool                 // a whole pass has ended with a network standing
 	broken   error                // why the data plane is not as it should be; nil when it is
 }
+
+// errFounds ends a life after which this host founds the cluster.
+var errFounds = errors.New("this host founds the cluster")
+
+// ErrAgain asks for the same program to be started again in the place of this one:
+// this host's identity is over, or it has left its cluster, and a new life begins.
+// (mesh cannot be ended within a process.)
+var ErrAgain = errors.New("the router is to be started again")
 
 // Run runs a router until ctx ends, and returns nil then.
 func Run(ctx context.Context, c Config, log *slog.Logger) error {
@@ -109,53 +129,53 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	}
 	defer unlock()
 	r, err := open(ctx, c, log)
-	if err != nil {
-		return err
+	if err == nil {
+		err = r.run(ctx)
 	}
-	return r.run(ctx)
+	r.close()
+	var spent *spentError
+	switch {
+	case errors.Is(err, errReset):
+		log.Warn("this host has left its cluster and begins anew")
+		return cmp.Or(r.forget(), ErrAgain)
+	case errors.Is(err, errFounds):
+		log.Info("it is decided: this host founds the cluster")
+		return ErrAgain
+	case errors.As(err, &spent):
+		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
+		return cmp.Or(setAside(c.StateDir), ErrAgain)
+	}
+	return err
 }
 
 // open makes all parts and reads the kernel. Nothing runs yet and nothing on the
-// host or in the cluster has changed when it fails.
+// host or in the cluster has changed when it fails. What it opened is for close,
+// also then.
 func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 	r := &Router{
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
-		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1),
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{
-		r.openIdentity, r.openUnderlay, r.openLedger, r.openRecords, r.openKernel,
+		r.openMemory, r.openUnderlay, r.openLedger, r.openRecords, r.openKernel,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	return r, nil
 }
 
-func (r *Router) openIdentity(context.Context) error {
-	var secret identity.Secret
-	if r.config.SecretFile != "" {
-		var err error
-		if secret, err = identity.LoadSecret(r.config.SecretFile); err != nil {
-			return err
+// close lets go of the files. The kernel stays as it is.
+func (r *Router) close() {
+	for _, close := range slices.Backward(r.closers) {
+		if err := close(); err != nil {
+			r.log.Warn("close", "error", err)
 		}
-	} else {
-		r.log.Warn("OPEN CLUSTER: no --secret-file is given; whoever reaches this host's gossip port can join and take part")
 	}
-	name := r.config.Name
-	if name == "" {
-		n, err := identity.HostName()
-		if err != nil {
-			return err
-		}
-		name = string(n)
-	}
-	var err error
-	r.id, err = identity.Open(r.config.StateDir, name, secret)
-	return err
 }
 
 // openUnderlay finds the address at which other hosts reach this one.
@@ -190,15 +210,15 @@ func overhead(vtep netip.Addr) int {
 	return 40 + 8 + 8 + 14
 }
 
+// openLedger opens gossip and the ledger that rides on it.
 func (r *Router) openLedger(context.Context) error {
-	path := filepath.Join(r.config.StateDir, "ledger.db")
-	_, missing := os.Stat(path)
-	r.loadKnown()
-	found, err := r.founding(missing != nil)
+	founders, err := r.openFounders()
 	if err != nil {
 		return err
 	}
-	if r.store, err = store.Open(path); err != nil {
+	r.founders = founders
+	found, err := r.founding()
+	if err != nil {
 		return err
 	}
 	r.link, err = meshlink.New(meshlink.Config{
@@ -215,31 +235,47 @@ func (r *Router) openLedger(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if founders != nil {
+		r.link.Handle(gossip.Founding, founders.receive)
+	}
 	r.recall()
 	r.replica, err = replica.New(replica.Config{
-		Self:  ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name())},
-		Net:   r.link,
-		Store: r.store,
-		Found: found,
-		Log:   r.log.With("part", "ledger"),
+		Self:    ledger.Member{ID: ledger.MemberID(r.id.MemberID()), Name: string(r.id.Name()), Place: ledger.Place(r.place)},
+		Net:     r.link,
+		Store:   r.store,
+		Found:   found,
+		Vouched: r.vouched,
+		Log:     r.log.With("part", "ledger"),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if m, ok := r.replica.State().Member(ledger.MemberID(r.id.MemberID())); ok && m.Live() && m.Name != string(r.id.Name()) {
+		return fmt.Errorf("the state in %s is that of host %q, and this host is to be called %q: start it with --name %s, or give it to a new member by removing the state",
+			r.config.StateDir, m.Name, r.id.Name(), m.Name)
+	}
+	return nil
 }
 
 // founding is the command that founds a cluster, nil on a host that joins one or
 // has state: it goes on where it was. One that knows other hosts of before has lost
 // a part of its state and joins them again.
-func (r *Router) founding(stateless bool) (*ledger.Command, error) {
-	if len(r.config.Peers)+len(r.known) != 0 || !stateless {
+func (r *Router) founding() (*ledger.Command, error) {
+	if r.founders != nil {
+		return r.founders.decided(ledger.MemberID(r.id.MemberID())), nil
+	}
+	if len(r.config.Peers)+len(r.known) != 0 || !r.stateless {
 		return nil, nil
 	}
 	if err := errors.Join(r.checkNoCluster(), r.checkRanges(r.config.Ranges, DefaultBridge)); err != nil {
 		return nil, err
 	}
-	return &ledger.Command{Found: &ledger.Found{
-		Cluster: rand.Text(),
-		Network: ledger.Network{Name: DefaultNetwork, Driver: "weave", MTU: r.config.MTU, Subnets: r.config.Ranges},
-	}}, nil
+	return &ledger.Command{Found: &ledger.Found{Cluster: rand.Text(), Network: *r.firstNetwork()}}, nil
+}
+
+// firstNetwork is what a cluster is founded with.
+func (r *Router) firstNetwork() *ledger.Network {
+	return &ledger.Network{Name: DefaultNetwork, Driver: "weave", MTU: r.config.MTU, Subnets: r.config.Ranges}
 }
 
 // checkNoCluster refuses to found a cluster on a host whose kernel still leads to
@@ -293,6 +329,7 @@ func (r *Router) openRecords(context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.closers = append(r.closers, files.Close)
 	if err := files.Announce(r.config.socket()); err != nil {
 		return err
 	}
@@ -300,6 +337,7 @@ func (r *Router) openRecords(context.Context) error {
 		Self:   ledger.MemberID(r.id.MemberID()),
 		Ledger: r.replica,
 		Claims: files,
+		Offers: offers.New(r.store),
 		BootID: bootID(),
 		Linked: netdev.Attached,
 		Log:    r.log.With("part", "ipam"),
@@ -317,7 +355,6 @@ func bootID() string {
 
 // run starts everything and waits for all of it.
 func (r *Router) run(ctx context.Context) error {
-	defer r.store.Close()
 	defer r.fw.Close()
 	sock, err := control.Listen(r.config.socket())
 	if err != nil {
@@ -344,6 +381,9 @@ func (r *Router) run(ctx context.Context) error {
 		"beat":     r.beat,
 		"guard":    r.watchFirewall,
 		"remember": r.remember,
+		"identity": r.watchIdentity,
+		"reset":    r.watchReset,
+		"founding": r.bootstrap,
 	} {
 		g.Go(func() error {
 			err := part(inner)

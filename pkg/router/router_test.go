@@ -16,6 +16,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/knownhosts"
 	"github.com/weave-cni/weave-cni/pkg/identity"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ipam/allot"
 	"github.com/weave-cni/weave-cni/pkg/ipam/book"
 	"github.com/weave-cni/weave-cni/pkg/ipam/claims"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -36,6 +37,12 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 type noLedger struct{ ipam.Ledger }
 
 func (noLedger) State() *ledger.State { return ledger.New() }
+func (noLedger) Ready() bool          { return false }
+
+type noOffers struct{}
+
+func (noOffers) Load() ([]allot.Offer, error) { return nil, nil }
+func (noOffers) Save([]allot.Offer) error     { return nil }
 
 // bare is a router of which only the parts exist that publish, on claims that a
 // router before it has left.
@@ -51,7 +58,7 @@ func bare(t *testing.T, left ...ipam.Claim) (*Router, *record.Store) {
 	r := &Router{config: Defaults(), log: quiet(), id: id, vtep: netip.MustParseAddr("192.0.2.1"), table: names.NewTable(), codec: wire.New()}
 	store := record.New(id.Name(), id.Incarnation(), id.Sign, id.Cert(), id.Verify)
 	r.exchange = exchange.New(exchange.Config{Store: store, Net: gossiptest.New(1, "self").Node("self"), Log: quiet()})
-	r.ipam, err = ipam.New(ipam.Config{Self: 1, Ledger: noLedger{}, Claims: files, BootID: "boot", Log: quiet()})
+	r.ipam, err = ipam.New(ipam.Config{Self: 1, Ledger: noLedger{}, Claims: files, Offers: noOffers{}, BootID: "boot", Log: quiet()})
 	must(t, err)
 	return r, store
 }
@@ -99,6 +106,28 @@ func TestAnAttachmentThatIsThereAgainIsNotWithdrawn(t *testing.T) {
 			t.Errorf("round %d: announced: %v, names %v", round, ok, r.table.All())
 		}
 		must(t, r.ipam.ReleaseHash(again.Hash))
+	}
+}
+
+// Of other main plugins' containers there may be more than a host may have records.
+func TestWhatIsNeitherOnTheBridgeNorNamedIsNotAnnounced(t *testing.T) {
+	foreign := claim("foreign", ctl.DecidedByClaim, 4)
+	named := foreign.Names
+	foreign.Names = nil
+	r, store := bare(t, foreign)
+	must(t, r.ipam.Adopt(nil))
+	must(t, r.publishAll(nil))
+	announced := func() bool { _, ok := store.Records("self")[overlay.EndpointPrefix+foreign.Hash]; return ok }
+	if announced() {
+		t.Error("without a name it is announced")
+	}
+	for _, names := range [][]string{named, nil} {
+		c, err := r.ipam.SetNames(foreign.Key, names)
+		must(t, err)
+		must(t, r.publish(c))
+		if announced() != (names != nil) || len(r.table.All()) != len(names) {
+			t.Errorf("named %q: announced: %v, names %v", names, announced(), r.table.All())
+		}
 	}
 }
 
@@ -223,8 +252,8 @@ func TestAHostHasLeftOnceItsMembershipIsOver(t *testing.T) {
 }
 
 func TestAHostThatKnowsOthersFoundsNoCluster(t *testing.T) {
-	r := &Router{config: Defaults(), known: []knownhosts.Host{{Name: "b"}}}
-	if c, err := r.founding(true); c != nil || err != nil {
+	r := &Router{config: Defaults(), stateless: true, known: []knownhosts.Host{{Name: "b"}}}
+	if c, err := r.founding(); c != nil || err != nil {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

@@ -57,6 +57,7 @@ func (r *Router) settle(ctx context.Context) error {
 			r.sayWhatDoesNotCount()
 			r.link.Recheck() // peers of another one are told so
 		}
+		r.forgetRetired()
 		err := r.converge(ctx)
 		r.noteBroken(err)
 		select {

@@ -8,6 +8,7 @@
 package book
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -182,34 +183,63 @@ func (b *Book) Reserved(a netip.Addr) bool {
 	return s != nil && reserved(s.prefix, a)
 }
 
+// Bounds are of a choice of one family's addresses. The zero Bounds are none.
+type Bounds struct {
+	Within netip.Prefix // if valid, only from it
+	But    []addr.Range // none of these
+}
+
+// Contains reports whether an address may be chosen.
+func (o Bounds) Contains(a netip.Addr) bool {
+	return (!o.Within.IsValid() || o.Within.Contains(a)) && !slices.ContainsFunc(o.But, func(r addr.Range) bool { return r.Contains(a) })
+}
+
+// In gives what of a subnet may be chosen, in order.
+func (o Bounds) In(subnet netip.Prefix) []addr.Range {
+	whole := addr.RangeOf(subnet)
+	if o.Within.IsValid() {
+		cut, ok := addr.RangeOf(o.Within).Within(whole)
+		if !ok {
+			return nil
+		}
+		whole = cut
+	}
+	return addr.Subtract([]addr.Range{whole}, o.But)
+}
+
+// Whole reports whether all of a subnet may be chosen.
+func (o Bounds) Whole(subnet netip.Prefix) bool {
+	in := o.In(subnet)
+	return len(in) == 1 && in[0] == addr.RangeOf(subnet)
+}
+
 // Pick finds a free address of the family (IPv4 or not) in a network's own blocks,
 // with the length of its subnet: the one that hash held before if it can, else one that
-// was never used, else the one that was freed longest ago. within, if valid, bounds the choice. The book does not change in the eyes of others; Put does that.
-func (b *Book) Pick(hash, network string, is4 bool, within netip.Prefix) (netip.Prefix, bool) {
+// was never used, else the one that was freed longest ago. within bounds the choice. The
+// book does not change in the eyes of others; Put does that.
+func (b *Book) Pick(hash, network string, is4 bool, within Bounds) (netip.Prefix, bool) {
 	for _, p := range b.former[hash] {
 		a := p.Addr()
 		s := b.spaceOf(a)
 		_, free := b.freed[a]
-		if free && a.Is4() == is4 && s != nil && s.network == network && s.gives(a) && (!within.IsValid() || within.Contains(a)) {
+		if free && a.Is4() == is4 && s != nil && s.network == network && s.gives(a) && within.Contains(a) {
 			return netip.PrefixFrom(a, s.prefix.Bits()), true
 		}
 	}
 	var oldest netip.Prefix
 	var turn uint64
 	for _, s := range b.spaces {
-		if s.network != network || s.prefix.Addr().Is4() != is4 || within.IsValid() && !within.Overlaps(s.prefix) {
+		if s.network != network || s.prefix.Addr().Is4() != is4 {
 			continue
 		}
-		limit := addr.RangeOf(s.prefix)
-		if within.IsValid() {
-			limit = addr.RangeOf(within)
-		}
 		if len(s.queue) < manyFreed {
-			if a, ok := s.pickFresh(b, limit); ok {
-				return netip.PrefixFrom(a, s.prefix.Bits()), true
+			for _, limit := range within.In(s.prefix) {
+				if a, ok := s.pickFresh(b, limit); ok {
+					return netip.PrefixFrom(a, s.prefix.Bits()), true
+				}
 			}
 		}
-		if q, ok := s.pickQueued(b, limit); ok && (turn == 0 || q.turn < turn) {
+		if q, ok := s.pickQueued(b, within); ok && (turn == 0 || q.turn < turn) {
 			oldest, turn = netip.PrefixFrom(q.addr, s.prefix.Bits()), q.turn
 		}
 	}
@@ -369,6 +399,31 @@ func (b *Book) Use(network string, prefix netip.Prefix, foreign bool) (u Use) {
 	}
 	return u
 }
+
+// Spare gives up to want addresses of a subnet that are owned and free and do not
+// rest, in few ranges, the largest first and each from its end, where allocation comes last.
+func (b *Book) Spare(network string, prefix netip.Prefix, want uint64, now time.Duration) (out []addr.Range) {
+	s := b.space(network, prefix)
+	if s == nil {
+		return nil
+	}
+	free := s.free(b, now)
+	slices.SortStableFunc(free, func(x, y addr.Range) int { return cmp.Compare(y.Size(), x.Size()) })
+	for _, r := range free {
+		if want == 0 || len(out) == maxSpare {
+			break
+		}
+		if size := r.Size(); size > want {
+			r.First, _ = addr.Add(r.First, size-want)
+			r.Last, _ = addr.Add(r.First, want-1) // a large range has more than Size says
+		}
+		out, want = append(out, r), want-r.Size()
+	}
+	return out
+}
+
+// maxSpare bounds the ranges of one Spare.
+const maxSpare = 64
 
 // Foreign lists the addresses of a subnet that are held here but not owned, in order.
 func (b *Book) Foreign(network string, prefix netip.Prefix) (out []netip.Addr) {

@@ -40,7 +40,7 @@ func owning(own4, own6 []addr.Range) *Book {
 // give allocates one IPv4 address.
 func give(t testing.TB, b *Book, i int) netip.Prefix {
 	t.Helper()
-	p, ok := b.Pick(key(i).Hash(), "weave", true, netip.Prefix{})
+	p, ok := b.Pick(key(i).Hash(), "weave", true, Bounds{})
 	if !ok {
 		t.Fatalf("nothing to give to %d", i)
 	}
@@ -57,10 +57,10 @@ func TestTheEndsOfASubnetAreGivenToNobody(t *testing.T) {
 	if want := []string{"10.32.0.1/12", "10.32.0.2/12", "10.32.0.3/12", "10.47.255.254/12"}; !slices.Equal(got, want) {
 		t.Errorf("gave %v, want %v", got, want)
 	}
-	if p, ok := b.Pick("x", "weave", true, netip.Prefix{}); ok {
+	if p, ok := b.Pick("x", "weave", true, Bounds{}); ok {
 		t.Errorf("gave %v", p)
 	}
-	if p, ok := b.Pick("x", "weave", false, netip.Prefix{}); !ok || p.String() != "fd00:1::1/64" {
+	if p, ok := b.Pick("x", "weave", false, Bounds{}); !ok || p.String() != "fd00:1::1/64" {
 		t.Errorf("IPv6: gave %v", p)
 	}
 	if u := b.Use("weave", net4, false); u.Usable != 4 || u.Used != 4 || u.Free() != 0 {
@@ -147,7 +147,7 @@ func TestTheMemoryOfWhatWasFreedIsBounded(t *testing.T) {
 		t.Errorf("%d formers of addresses that are lost", len(b.former))
 	}
 	for i := range manyFreed + 1000 {
-		p, _ := b.Pick(key(i).Hash(), "weave", false, netip.Prefix{})
+		p, _ := b.Pick(key(i).Hash(), "weave", false, Bounds{})
 		b.Put(claim(i, p))
 		b.Release(key(i).Hash(), 0)
 	}
@@ -167,7 +167,7 @@ func TestAKeyGetsTheAddressThatItHad(t *testing.T) {
 	b.Release(key(1).Hash(), 0)
 	give(t, b, 3)
 	give(t, b, 4) // gets it, all others being held
-	if got, ok := b.Pick(key(1).Hash(), "weave", true, netip.Prefix{}); ok {
+	if got, ok := b.Pick(key(1).Hash(), "weave", true, Bounds{}); ok {
 		t.Errorf("gave %v, which is held", got)
 	}
 }
@@ -192,7 +192,7 @@ func TestALostBlockIsNotGivenFromAndItsClaimsAreForeign(t *testing.T) {
 		t.Errorf("use %+v", u)
 	}
 	b.Release(key(1).Hash(), 0)
-	if _, ok := b.Pick("x", "weave", true, netip.Prefix{}); ok {
+	if _, ok := b.Pick("x", "weave", true, Bounds{}); ok {
 		t.Error("a released foreign address was given")
 	}
 }
@@ -203,18 +203,18 @@ func TestTwoHoldersOfOneAddressBothCount(t *testing.T) {
 	b.Put(claim(1, p))
 	b.Put(claim(2, p))
 	b.Release(key(1).Hash(), 0)
-	if _, ok := b.Pick("x", "weave", true, netip.Prefix{}); ok {
+	if _, ok := b.Pick("x", "weave", true, Bounds{}); ok {
 		t.Error("given while the second still holds it")
 	}
 	b.Release(key(2).Hash(), 0)
-	if _, ok := b.Pick("x", "weave", true, netip.Prefix{}); !ok {
+	if _, ok := b.Pick("x", "weave", true, Bounds{}); !ok {
 		t.Error("not given after both had left it")
 	}
 }
 
 func TestAPartOfASubnetCanBeAskedFor(t *testing.T) {
 	b := owning([]addr.Range{rng("10.32.0.0", "10.32.3.255")}, nil)
-	part := netip.MustParsePrefix("10.32.2.0/24")
+	part := Bounds{Within: netip.MustParsePrefix("10.32.2.0/24")}
 	for i := range 256 {
 		p, ok := b.Pick(key(i).Hash(), "weave", true, part)
 		if !ok || !part.Contains(p.Addr()) || p.Bits() != 12 {
@@ -386,9 +386,9 @@ func (m *model) owns(a netip.Addr) bool {
 }
 
 // free lists what may be given of a family, inside a prefix.
-func (m *model) free(i int, within netip.Prefix) (out []netip.Addr) {
+func (m *model) free(i int, within Bounds) (out []netip.Addr) {
 	for a := smalls[i].Addr(); smalls[i].Contains(a); a = a.Next() {
-		if _, held := m.held[a]; !held && m.owns(a) && !reserved(smalls[i], a) && (!within.IsValid() || within.Contains(a)) {
+		if _, held := m.held[a]; !held && m.owns(a) && !reserved(smalls[i], a) && within.Contains(a) {
 			out = append(out, a)
 		}
 	}
@@ -400,9 +400,14 @@ func (m *model) give(t *rapid.T) {
 	if _, has := m.claims[who]; has {
 		t.Skip("has one")
 	}
-	var within netip.Prefix
+	var within Bounds
 	if rapid.Bool().Draw(t, "bounded") {
-		within = netip.PrefixFrom(smalls[i].Addr(), smalls[i].Bits()+1)
+		within.Within = netip.PrefixFrom(smalls[i].Addr(), smalls[i].Bits()+1)
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "excluded") {
+		first, _ := addr.Add(smalls[i].Addr(), rapid.Uint64Range(0, 15).Draw(t, "first"))
+		last, _ := addr.Add(first, rapid.Uint64Range(0, 5).Draw(t, "more"))
+		within.But = append(within.But, addr.Range{First: first, Last: last})
 	}
 	p, ok := m.b.Pick(key(who).Hash(), "weave", i == 0, within)
 	if free := m.free(i, within); ok != (len(free) > 0) || ok && !slices.Contains(free, p.Addr()) {
@@ -459,10 +464,10 @@ func (m *model) check(t *rapid.T) {
 // exhaust takes all that is left: just the free ones, each once.
 func (m *model) exhaust(t *rapid.T) {
 	for i := range smalls {
-		want := len(m.free(i, netip.Prefix{}))
+		want := len(m.free(i, Bounds{}))
 		for n := 0; ; n++ {
 			who := 1000 + 100*i + n
-			p, ok := m.b.Pick(key(who).Hash(), "weave", i == 0, netip.Prefix{})
+			p, ok := m.b.Pick(key(who).Hash(), "weave", i == 0, Bounds{})
 			if !ok {
 				if n != want {
 					t.Fatalf("family %d: %d could be given, %d were free", i, n, want)

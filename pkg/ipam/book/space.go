@@ -49,29 +49,6 @@ func contains(sorted []addr.Range, a netip.Addr) bool {
 // gives reports whether the address is owned and not reserved.
 func (s *space) gives(a netip.Addr) bool { return contains(s.own, a) && !reserved(s.prefix, a) }
 
-// subtract gives what of each range of from lies in no range of cut, in order.
-func subtract(from, cut []addr.Range) []addr.Range {
-	rest := slices.Clone(from)
-	for _, c := range cut {
-		var next []addr.Range
-		for _, r := range rest {
-			in, ok := r.Within(c)
-			if !ok {
-				next = append(next, r)
-				continue
-			}
-			if r.First != in.First {
-				next = append(next, addr.Range{First: r.First, Last: in.First.Prev()})
-			}
-			if r.Last != in.Last {
-				next = append(next, addr.Range{First: in.Last.Next(), Last: r.Last})
-			}
-		}
-		rest = next
-	}
-	return rest
-}
-
 // usable is how many owned addresses may be given to somebody, at most math.MaxUint64.
 func (s *space) usable() (n uint64) {
 	for _, r := range s.own {
@@ -91,9 +68,9 @@ func (s *space) usable() (n uint64) {
 
 // setOwn changes what is owned. Of what is lost nothing is given any more.
 func (s *space) setOwn(b *Book, own []addr.Range) {
-	gained, lost := subtract(own, s.own), subtract(s.own, own)
+	gained, lost := addr.Subtract(own, s.own), addr.Subtract(s.own, own)
 	s.own = slices.Clone(own)
-	s.fresh = append(subtract(s.fresh, lost), gained...)
+	s.fresh = append(addr.Subtract(s.fresh, lost), gained...)
 	s.queue = slices.DeleteFunc(s.queue, func(q queued) bool { return !contains(s.own, q.addr) })
 	for a, f := range b.freed {
 		in := func(r addr.Range) bool { return r.Contains(a) }
@@ -130,7 +107,7 @@ func (s *space) pickFresh(b *Book, limit addr.Range) (netip.Addr, bool) {
 		if a.IsValid() {
 			passed.Last = a.Prev()
 		}
-		s.fresh = slices.Replace(s.fresh, i, i+1, subtract(s.fresh[i:i+1], []addr.Range{passed})...)
+		s.fresh = slices.Replace(s.fresh, i, i+1, addr.Subtract(s.fresh[i:i+1], []addr.Range{passed})...)
 		if a.IsValid() {
 			return a, true
 		}
@@ -139,13 +116,13 @@ func (s *space) pickFresh(b *Book, limit addr.Range) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// pickQueued finds the address within limit that was freed longest ago, and leaves it, too.
-func (s *space) pickQueued(b *Book, limit addr.Range) (queued, bool) {
+// pickQueued finds the address within bounds that was freed longest ago, and leaves it, too.
+func (s *space) pickQueued(b *Book, within Bounds) (queued, bool) {
 	for len(s.queue) > 0 && b.stale(s.queue[0]) {
 		s.queue = s.queue[1:]
 	}
 	for _, q := range s.queue {
-		if !b.stale(q) && limit.Contains(q.addr) {
+		if !b.stale(q) && within.Contains(q.addr) {
 			return q, true
 		}
 	}
@@ -158,4 +135,50 @@ func (s *space) enqueue(b *Book, q queued) {
 	if len(s.queue) > 2*len(b.freed)+64 {
 		s.queue = slices.DeleteFunc(s.queue, b.stale)
 	}
+}
+
+// free gives what of own nobody holds, what is reserved and what rests left out.
+func (s *space) free(b *Book, now time.Duration) []addr.Range {
+	var busy []netip.Addr
+	for a := range b.holders {
+		if s.prefix.Contains(a) {
+			busy = append(busy, a)
+		}
+	}
+	for a := range b.freed {
+		if s.prefix.Contains(a) && b.Rests(a, "", now) {
+			busy = append(busy, a)
+		}
+	}
+	for _, a := range []netip.Addr{s.prefix.Addr(), addr.LastOf(s.prefix)} {
+		if reserved(s.prefix, a) {
+			busy = append(busy, a)
+		}
+	}
+	slices.SortFunc(busy, netip.Addr.Compare)
+	return without(s.own, busy)
+}
+
+// without cuts single addresses, sorted, out of sorted ranges.
+func without(own []addr.Range, busy []netip.Addr) (free []addr.Range) {
+	for _, r := range own {
+		i, _ := slices.BinarySearchFunc(busy, r.First, netip.Addr.Compare)
+		next, open := r.First, true
+		for _, a := range busy[i:] {
+			if r.Last.Less(a) {
+				break
+			}
+			if next.Less(a) {
+				free = append(free, addr.Range{First: next, Last: a.Prev()})
+			}
+			if open = a != r.Last; !open {
+				break
+			}
+			next = a.Next()
+		}
+		if open && !r.Last.Less(next) {
+			free = append(free, addr.Range{First: next, Last: r.Last})
+		}
+	}
+	return free
 }

@@ -94,7 +94,8 @@ type Exchange struct {
 
 	mu       sync.Mutex
 	store    *record.Store
-	announce bool // Announce was called
+	announce bool          // Announce was called
+	doomed   []gossip.Peer // to be forgotten by Run
 
 	// Of Run's goroutine alone.
 	sent       uint64 // own writes up to here were hinted
@@ -180,11 +181,27 @@ func (e *Exchange) Origins() []gossip.Peer {
 	return e.store.Origins()
 }
 
-// Forget drops a retired host's records; see record.Store.Forget. Watch is not told.
-func (e *Exchange) Forget(origin gossip.Peer) []record.Change {
+// Forget has a retired host's records dropped, by Run, which tells Watch; see
+// record.Store.Forget.
+func (e *Exchange) Forget(origin gossip.Peer) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.store.Forget(origin)
+	e.doomed = append(e.doomed, origin)
+	e.changed()
+}
+
+func (e *Exchange) forgetDoomed() {
+	e.mu.Lock()
+	doomed := e.doomed
+	e.doomed = nil
+	var cs []record.Change
+	for _, o := range doomed {
+		cs = append(cs, e.store.Forget(o)...)
+	}
+	e.mu.Unlock()
+	if len(cs) > 0 && e.config.Watch != nil {
+		e.config.Watch(cs)
+	}
 }
 
 // Stats gives the counts.
@@ -226,6 +243,7 @@ func (e *Exchange) Run(ctx context.Context) error {
 			e.sendDigests()
 		case <-changed:
 		case <-e.poke:
+			e.forgetDoomed()
 			if hint == nil {
 				hint = time.After(hintDelay)
 			}

@@ -1,12 +1,15 @@
-// Package store keeps a replica's log, votes and snapshot in one file, by bbolt,
-// which it alone imports. Every change is one transaction, on disk when Save
-// returns.
+// Package store keeps what a host must never forget in one file, by bbolt, which it
+// alone imports: its replica's log, votes and snapshot, and notes of others. Every
+// change is one transaction, on disk when Save or Put returns, and counted: so an
+// old copy of the file can be told from it.
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -17,10 +20,21 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
-// File is a replica.Store on disk.
+// File is a replica.Store on disk. Save and Put may be called from two goroutines.
 type File struct {
 	db    *bbolt.DB
 	codec wire.Codec
+
+	mu    sync.Mutex
+	mark  Mark
+	watch func(Mark) error
+}
+
+// Mark is whose the file is and how far it has come.
+type Mark struct {
+	Owner      ledger.MemberID // 0: nobody's yet
+	Generation uint64          // how often it was loaded
+	Saves      uint64          // how often it was changed since
 }
 
 // Buckets and keys. An entry's key is its index, 8 bytes, so that the order of
@@ -28,10 +42,12 @@ type File struct {
 var (
 	bucketLog  = []byte("log")
 	bucketMeta = []byte("meta")
+	bucketNote = []byte("note")
 
 	keyFormat     = []byte("format")
 	keyOwner      = []byte("owner")
 	keyGeneration = []byte("generation")
+	keySaves      = []byte("saves")
 	keyHard       = []byte("hard")
 	keySnapshot   = []byte("snapshot")
 )
@@ -57,7 +73,7 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	f := &File{db, wire.New()}
+	f := &File{db: db, codec: wire.New()}
 	if err := db.Update(f.prepare); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
@@ -65,13 +81,16 @@ func Open(path string) (*File, error) {
 }
 
 func (f *File) prepare(tx *bbolt.Tx) error {
-	if _, err := tx.CreateBucketIfNotExists(bucketLog); err != nil {
-		return err
+	for _, b := range [][]byte{bucketLog, bucketNote} {
+		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+			return err
+		}
 	}
 	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
 	if err != nil {
 		return err
 	}
+	f.mark = Mark{ledger.MemberID(getNumber(meta, keyOwner)), getNumber(meta, keyGeneration), getNumber(meta, keySaves)}
 	switch v := getNumber(meta, keyFormat); v {
 	case 0:
 		return putNumber(meta, keyFormat, format)
@@ -82,12 +101,76 @@ func (f *File) prepare(tx *bbolt.Tx) error {
 	}
 }
 
+// Path is where the file is.
+func (f *File) Path() string { return f.db.Path() }
+
 // Close closes the file.
 func (f *File) Close() error { return f.db.Close() }
 
+// Mark is how far the file has come.
+func (f *File) Mark() Mark {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mark
+}
+
+// Watch tells watch how far the file has come, at once and after every change, when
+// that is on disk and before the one who made it hears of it. An error of watch is
+// that one's. nil ends it.
+func (f *File) Watch(watch func(Mark) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = watch
+	if watch == nil {
+		return nil
+	}
+	return watch(f.mark)
+}
+
+// update makes a change, counted.
+func (f *File) update(change func(*bbolt.Tx) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.db.Update(func(tx *bbolt.Tx) error {
+		if err := change(tx); err != nil {
+			return err
+		}
+		meta := tx.Bucket(bucketMeta)
+		generation := getNumber(meta, keyGeneration)
+		saves := uint64(0)
+		if generation == f.mark.Generation {
+			saves = f.mark.Saves + 1
+		}
+		f.mark = Mark{ledger.MemberID(getNumber(meta, keyOwner)), generation, saves}
+		return putNumber(meta, keySaves, saves)
+	})
+	if err == nil && f.watch != nil {
+		err = f.watch(f.mark)
+	}
+	return err
+}
+
+// Get reads a note; nil when there is none.
+func (f *File) Get(name string) (note []byte, err error) {
+	err = f.db.View(func(tx *bbolt.Tx) error {
+		note = bytes.Clone(tx.Bucket(bucketNote).Get([]byte(name)))
+		return nil
+	})
+	return note, err
+}
+
+// Put writes a note in the place of one of the same name.
+func (f *File) Put(name string, note []byte) error {
+	err := f.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketNote).Put([]byte(name), note) })
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.db.Path(), err)
+	}
+	return nil
+}
+
 // Load implements replica.Store.
 func (f *File) Load() (saved replica.Saved, err error) {
-	err = f.db.Update(func(tx *bbolt.Tx) error {
+	err = f.update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		saved.Owner = ledger.MemberID(getNumber(meta, keyOwner))
 		saved.Generation = getNumber(meta, keyGeneration) + 1
@@ -130,7 +213,7 @@ func loadLog(log *bbolt.Bucket, saved *replica.Saved) error {
 
 // Save implements replica.Store.
 func (f *File) Save(b replica.Batch) error {
-	err := f.db.Update(func(tx *bbolt.Tx) error { return f.save(tx, b) })
+	err := f.update(func(tx *bbolt.Tx) error { return f.save(tx, b) })
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.db.Path(), err)
 	}

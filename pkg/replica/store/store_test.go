@@ -128,3 +128,47 @@ func BenchmarkSaveOneEntry(b *testing.B) {
 		}
 	}
 }
+
+func TestEveryChangeCountsAndIsToldOnceItIsOnDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	f := open(t, path)
+	var told []Mark
+	watch := func(m Mark) error {
+		told = append(told, m)
+		if note, err := f.Get("n"); m.Saves == 2 && (err != nil || string(note) != "two") {
+			t.Errorf("told of %+v while the note is %q, %v", m, note, err)
+		}
+		return nil
+	}
+	if err := f.Watch(watch); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Save(replica.Batch{Owner: 7, Hard: &replica.Hard{Term: 1}}), f.Put("n", []byte("two")), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := []Mark{{}, {0, 1, 0}, {7, 1, 1}, {7, 1, 2}}
+	if d := cmp.Diff(want, told); d != "" {
+		t.Error(d)
+	}
+	f = open(t, path)
+	defer f.Close()
+	if got := f.Mark(); got != want[3] {
+		t.Errorf("found with %+v", got)
+	}
+	if _, err := f.Load(); err != nil || f.Mark() != (Mark{7, 2, 0}) {
+		t.Errorf("loaded again: %+v, %v", f.Mark(), err)
+	}
+	if note, err := f.Get("n"); err != nil || string(note) != "two" {
+		t.Errorf("the note is %q, %v", note, err)
+	}
+	refused := errors.New("refused")
+	if err := f.Watch(func(Mark) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
+	}
+	if err := f.Put("n", nil); !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
+	}
+}

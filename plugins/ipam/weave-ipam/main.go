@@ -124,7 +124,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	}
 	var got ctl.AllocateReply
 	request := ctl.AllocateRequest{
-		Key: c.Key, Network: conf.network(), Requested: conf.asked, Subnet: conf.IPAM.Subnet,
+		Key: c.Key, Network: conf.network(), Requested: conf.asked, Subnet: conf.IPAM.Subnet, Exclude: conf.IPAM.Exclude,
 		Decider: conf.decider(), NetNS: c.NS.ID(),
 	}
 	router := cniconf.NewRouter(conf.IPAMSocket())

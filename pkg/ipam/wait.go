@@ -1,0 +1,256 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ipam/allot"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+)
+
+// How long who waits.
+const (
+	allocateWithin = 5 * time.Second         // a call that cannot be served at once
+	restWithin     = time.Second             // an ADD for an address that has rested, when there is one that has not
+	begWithin      = 1500 * time.Millisecond // an ADD for what other hosts own
+	lookEvery      = time.Second
+	askWithin      = 5 * time.Second
+)
+
+// Ledger is what the allocator needs of pkg/replica.
+type Ledger interface {
+	// State is the last applied one; it does not change.
+	State() *ledger.State
+	// Ready reports whether State is known to be the present one, or was once in this life.
+	Ready() bool
+	// Changed is closed when State or Ready may have changed since it was asked for.
+	Changed() <-chan struct{}
+	// Propose returns once the command is applied here, or ctx ends.
+	Propose(ctx context.Context, c ledger.Command) (ledger.Result, error)
+}
+
+// Allocate reserves addresses for an attachment and answers with them, each with its
+// network's length: one of each family of the network, or exactly the requested ones.
+// The same key gets the same again. Errors are *ctl.Error:
+//
+//	CodeInvalidConfig  no such network; an address outside it, or one that nobody may have
+//	CodeAddressTaken   a requested address is somebody's
+//	CodeNetworkFull    with the numbers
+//	CodeTryAgain       not within 5 s, or ctx; with what it waits for
+func (a *Allocator) Allocate(ctx context.Context, in ctl.AllocateRequest) ([]netip.Prefix, error) {
+	o, err := allot.ParseAllocate(in)
+	if err != nil {
+		return nil, err
+	}
+	return a.fill(ctx, o, in.Network)
+}
+
+// HostAddr is the host's own addresses on a network's bridge, one of each family or
+// more, IPv4 first: those that it has been claimed before or, if they are in the
+// network, those that the bridge has; else new ones. One that the ledger gave to another
+// host is not kept: this host may have had it of a cluster of its own.
+func (a *Allocator) HostAddr(ctx context.Context, network string, has []netip.Prefix) ([]netip.Prefix, error) {
+	return a.fill(ctx, allot.HostOrder(network, has), network)
+}
+
+// fill tries, proposes or waits, and tries again.
+func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]netip.Prefix, error) {
+	ctx, cancel := context.WithTimeout(ctx, allocateWithin)
+	defer cancel()
+	rested, cancel := context.WithTimeout(ctx, restWithin)
+	defer cancel()
+	begged, cancel := context.WithTimeout(ctx, begWithin)
+	defer cancel()
+	for {
+		changed := a.config.Ledger.Changed()
+		got, l, err := a.try(o)
+		if err != nil || l == nil {
+			return got, err
+		}
+		switch {
+		case l.Instead:
+			err = a.ask(rested, *l)
+			o.Restless = err != nil || rested.Err() != nil
+			continue
+		case l.Begs && begged.Err() != nil:
+			o.Denied = true
+		case l.Begs && l.Command == nil:
+			o.Denied = wait(begged, changed) != nil
+		case l.Command != nil:
+			err = a.ask(ctx, *l)
+		default:
+			err = wait(ctx, changed)
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		var coded *ctl.Error
+		if errors.As(err, &coded) {
+			return nil, coded
+		}
+		if err != nil {
+			return nil, &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("no address on network %q yet", network), Details: because(l.Why, err)}
+		}
+	}
+}
+
+func (a *Allocator) try(o allot.Order) ([]netip.Prefix, *allot.Lack, error) {
+	defer a.mu.Unlock()
+	got, l, err := a.locked().Try(o)
+	if len(got) > 0 {
+		a.look() // there is less free now
+	}
+	return got, l, err
+}
+
+func wait(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// because joins what was waited for with how the waiting ended, if that tells anything.
+func because(why string, err error) string {
+	if errors.Is(err, context.DeadlineExceeded) && err.Error() == context.DeadlineExceeded.Error() {
+		return why
+	}
+	return why + ": " + err.Error()
+}
+
+// ask makes a proposal, or waits for one like it that is under way. A nil error means
+// that trying again makes sense.
+func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
+	a.mu.Lock()
+	if done, ok := a.asks[l.Key]; ok {
+		a.mu.Unlock()
+		return wait(ctx, done)
+	}
+	done := make(chan struct{})
+	a.asks[l.Key] = done
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		delete(a.asks, l.Key)
+		a.mu.Unlock()
+		close(done)
+	}()
+	res, err := a.config.Ledger.Propose(ctx, *l.Command)
+	if err != nil {
+		return err
+	}
+	if (l.Chosen || l.Begs) && res.Code == ledger.CodeTaken {
+		return nil // the next one will do; or the ledger shows the need now
+	}
+	return allot.Refusal(res)
+}
+
+// Run keeps the host provided: as much free as used, so that an ADD finds an address
+// here and a partition finds every host with some. It also asks for the foreign
+// addresses that have come back to the pool, gives back what others need, and forgets
+// those that have rested. It ends with ctx.
+func (a *Allocator) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		changed := a.config.Ledger.Changed()
+		a.provide(ctx)
+		a.give(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-a.wake:
+		case <-tick.C:
+			a.locked().DropRested()
+			a.mu.Unlock()
+		}
+	}
+}
+
+// look lets Run see whether enough is free. It does not block.
+func (a *Allocator) look() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Allocator) provide(ctx context.Context) {
+	wants := a.locked().Wants()
+	a.mu.Unlock()
+	var failed error
+	for _, l := range wants {
+		askCtx, cancel := context.WithTimeout(ctx, askWithin)
+		err := a.ask(askCtx, l)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if failed == nil {
+			failed = err
+		}
+	}
+	a.note(failed)
+}
+
+// give hands back what others need, one offer at a time. What fails is tried again.
+func (a *Allocator) give(ctx context.Context) {
+	for ctx.Err() == nil {
+		cmd, err := a.locked().Give()
+		a.mu.Unlock()
+		if err != nil {
+			a.config.Log.Error("addresses that another host needs are not given back", "error", err)
+			return
+		}
+		if cmd == nil {
+			return
+		}
+		askCtx, cancel := context.WithTimeout(ctx, askWithin)
+		_, err = a.config.Ledger.Propose(askCtx, *cmd)
+		cancel()
+		if err != nil {
+			return // the offer stands
+		}
+		err = a.locked().Given()
+		a.mu.Unlock()
+		if err != nil {
+			a.config.Log.Error("an offer that was answered stays on file", "error", err)
+			return
+		}
+	}
+}
+
+// note keeps why asking failed, for Waiting.
+func (a *Allocator) note(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	was := a.trouble
+	a.trouble = ""
+	if err != nil {
+		a.trouble = err.Error()
+	}
+	if a.trouble != "" && was == "" {
+		a.config.Log.Warn("no more addresses for this host now", "error", err)
+	}
+}
+
+// Waiting says in one sentence what no address can be given without; "" when nothing is waited for.
+func (a *Allocator) Waiting() string {
+	defer a.mu.Unlock()
+	core := a.locked()
+	if why := core.Unready(); why != "" || a.trouble == "" {
+		return why
+	}
+	network, why := core.RunsShort()
+	if network == "" {
+		return ""
+	}
+	return fmt.Sprintf("network %s runs short of addresses on this host: %s: %s", network, why, a.trouble)
+}

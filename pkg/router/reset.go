@@ -1,0 +1,87 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+)
+
+// errReset ends a life that the operator ended.
+var errReset = errors.New("this host has left its cluster")
+
+// someNames is how many containers a refusal lists.
+const someNames = 3
+
+// apiReset leaves the cluster: what this host owns goes back to the pool. From the
+// first step on nothing is allocated here, and that is on disk, so nothing of it is
+// used twice whatever breaks.
+func (r *Router) apiReset(ctx context.Context, in ctl.ResetRequest) (nothing, error) {
+	held, err := r.ipam.Leave()
+	if err != nil {
+		return nothing{}, ctl.Errorf(ctl.CodeInternal, "%v", err)
+	}
+	if len(held) > 0 {
+		return nothing{}, stillHere(held)
+	}
+	if err := r.leave(ctx); err != nil && !in.Abandon {
+		r.ipam.Stay()
+		return nothing{}, &ctl.Error{Code: ctl.CodeTryAgain, Msg: "this host has not left its cluster", Details: err.Error() +
+			"; --abandon forgets the cluster without telling it, then `weave rmpeer --destroyed " + string(r.id.Name()) + "` on another host frees what this one owned"}
+	}
+	select {
+	case r.resets <- struct{}{}:
+	default:
+	}
+	return nothing{}, nil
+}
+
+func (r *Router) leave(ctx context.Context) error {
+	self := ledger.MemberID(r.id.MemberID())
+	if m, ok := r.replica.State().Member(self); !ok || !m.Live() {
+		return nil // it never joined, or is out already
+	}
+	res, err := r.decide(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
+	if err != nil {
+		return err
+	}
+	return res.Error()
+}
+
+func stillHere(held []string) error {
+	list := held
+	if len(list) > someNames {
+		list = append(list[:someNames:someNames], fmt.Sprintf("and %d more", len(held)-someNames))
+	}
+	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached here (%v): remove them first, `weave ps` lists them", list)
+}
+
+// watchReset ends the life once the caller has been answered.
+func (r *Router) watchReset(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-r.resets:
+		return errReset
+	}
+}
+
+// forget removes what the host knew of its cluster, also from the kernel. No
+// container is attached.
+func (r *Router) forget() error {
+	var errs []error
+	for _, n := range r.standing() {
+		errs = append(errs, netdev.DeleteLink(deviceName(n.Network)), netdev.DeleteLink(bridgeName(n.Network)))
+	}
+	for _, name := range []string{identityFile, ledgerFile, knownHostsFile} {
+		if err := os.Remove(filepath.Join(r.config.StateDir, name)); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
