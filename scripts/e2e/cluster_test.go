@@ -54,7 +54,8 @@ func build() (string, error) {
 	for _, pkg := range []string{
 		"./cmd/weaver", "./cmd/weave", "./plugins/main/weave-net", "./plugins/main/simplebridge", "./plugins/ipam/weave-ipam", "./plugins/meta/weavedns",
 		"github.com/containernetworking/cni/cnitool",
-		"github.com/containernetworking/plugins/plugins/main/bridge",
+		"github.com/containernetworking/plugins/plugins/main/bridge", "github.com/containernetworking/plugins/plugins/main/ptp",
+		"github.com/containernetworking/plugins/plugins/main/macvlan",
 		"github.com/containernetworking/plugins/plugins/ipam/host-local", "github.com/containernetworking/plugins/plugins/meta/portmap",
 	} {
 		cmd := exec.Command("go", "build", "-o", dir+"/", pkg)
