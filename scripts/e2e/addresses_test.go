@@ -745,6 +745,7 @@ func (o *ordeal) judge() {
 	for i, v := range bad {
 		o.wrong("%v", v)
 		if i == 0 {
+			o.t.Errorf("the smallest history that is wrong: %v", v) // whatever else there was
 			o.t.Logf("faults meanwhile:")
 			for _, f := range o.plan {
 				if f.At <= v.Ops[len(v.Ops)-1].Call && f.At+f.For+5*time.Second >= v.Ops[0].Call {
