@@ -3,6 +3,7 @@ module github.com/weave-cni/weave-cni
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/containernetworking/cni v1.3.1
 	github.com/coreos/go-iptables v0.8.0
 	github.com/fxamacker/cbor/v2 v2.9.6

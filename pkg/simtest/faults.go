@@ -29,6 +29,7 @@ type rates struct {
 	isolate    float64
 	split      float64
 	heal       float64
+	amnesia    float64 // one that helped to decide on the founder forgets it, out of the others' sight
 	stall      float64 // a router does not get to run for a while
 	clock      float64 // a machine's clock jumps ahead
 	reboot     float64
@@ -117,6 +118,8 @@ func (w *World) actOnMachines(r *rates) {
 				x.startAt = w.tick + 1 + w.intn(3)
 			}
 		}
+	case w.chance(r.amnesia):
+		w.amnesia()
 	case w.chance(r.stall):
 		m.stalled = 1 + w.intn(30)
 		w.tracef("%v stalls for %d ticks", m, m.stalled)
@@ -318,6 +321,29 @@ func (w *World) mayForget(m *machine) bool {
 	}
 	w.forgot++
 	return true
+}
+
+// amnesia has one that took part in a decision about the founder forget it, while all who
+// know of it as well are cut off from those who do not.
+func (w *World) amnesia() {
+	var knows []*machine
+	var side uint
+	for _, m := range w.machines {
+		if m.state.decided != nil || m.state.founding.Value != nil {
+			knows = append(knows, m)
+			side |= 1 << m.at
+		}
+	}
+	if len(knows) < 2 || len(knows) == len(w.machines) {
+		return
+	}
+	m := pick(w, knows)
+	id := m.state.id
+	if m.loseState(); m.state.id == id {
+		return
+	}
+	w.net.split(side &^ (1 << m.at))
+	m.start()
 }
 
 // clone starts a copy of a machine, on other hardware.

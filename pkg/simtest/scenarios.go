@@ -54,7 +54,7 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "restore", About: "state directories are put back from old copies, in the same boot, after a reboot, without a witness",
-			machines: [2]int{3, 5}, ticks: [2]int{18, 36}, crash: 0.003, network: true, tight: true,
+			machines: [2]int{3, 5}, ticks: [2]int{14, 28}, crash: 0.003, network: true, tight: true,
 			rates: with(func(r *rates) {
 				r.add, r.del, r.wanted, r.byFile = 0.8, 0.6, 0.6, 0
 				r.backup, r.restore, r.kill, r.reboot, r.start, r.heal = 0.08, 0.2, 0.08, 0.01, 0.6, 0.1
@@ -62,7 +62,7 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "clone", About: "machines are cloned, with their state, while the original is cut off or not",
-			machines: [2]int{2, 4}, ticks: [2]int{18, 36}, network: true, twins: true, mayDestroy: 1,
+			machines: [2]int{2, 4}, ticks: [2]int{14, 28}, network: true, twins: true, mayDestroy: 1,
 			rates: with(func(r *rates) {
 				r.byFile = 0
 				r.clone, r.backup, r.kill, r.start, r.heal, r.isolate, r.reboot = 0.05, 0.03, 0.01, 0.15, 0.04, 0.02, 0.005
@@ -70,14 +70,14 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "retire", About: "machines are destroyed and retired, by one or by several at once; new ones come under the old name",
-			machines: [2]int{3, 5}, ticks: [2]int{18, 36}, network: true, crash: 0.003, mayDestroy: 2, mayGrow: 7,
+			machines: [2]int{3, 5}, ticks: [2]int{14, 28}, network: true, crash: 0.003, mayDestroy: 2, mayGrow: 7,
 			rates: with(func(r *rates) {
 				r.destroy, r.kill, r.start, r.heal, r.isolate, r.join = 0.03, 0.01, 0.15, 0.05, 0.01, 0.01
 			}),
 		},
 		{
 			Name: "voters", About: "hosts join and leave, and voters are replaced while that goes on",
-			machines: [2]int{1, 5}, ticks: [2]int{18, 36}, network: true, crash: 0.003, mayGrow: 7,
+			machines: [2]int{1, 5}, ticks: [2]int{14, 28}, network: true, crash: 0.003, mayGrow: 7,
 			rates: with(func(r *rates) {
 				r.add, r.del, r.leave, r.join = 0.3, 0.4, 0.08, 0.05
 				r.kill, r.killLeader, r.start, r.heal, r.isolate = 0.01, 0.01, 0.15, 0.05, 0.01
@@ -85,14 +85,14 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "first", About: "the first host founds, the others join, all while they crash",
-			machines: [2]int{2, 5}, ticks: [2]int{15, 32}, network: true, crash: 0.02, fresh: true,
+			machines: [2]int{2, 5}, ticks: [2]int{12, 24}, network: true, crash: 0.02, fresh: true,
 			rates: with(func(r *rates) { r.kill, r.start, r.heal, r.isolate = 0.02, 0.3, 0.05, 0.01 }),
 		},
 		{
 			Name: "bootstrap", About: "hosts found together, crash while they do, and a minority loses its state",
-			machines: [2]int{2, 5}, ticks: [2]int{24, 44}, network: true, crash: 0.01, bootstrap: true,
+			machines: [2]int{2, 5}, ticks: [2]int{18, 32}, network: true, crash: 0.01, bootstrap: true,
 			rates: with(func(r *rates) {
-				r.kill, r.loseState, r.start, r.heal, r.isolate, r.cut = 0.02, 0.1, 0.4, 0.06, 0.08, 0.08
+				r.amnesia, r.kill, r.loseState, r.start, r.heal, r.isolate, r.cut = 0.3, 0.02, 0.02, 0.4, 0.03, 0.06, 0.08
 			}),
 		},
 		{
@@ -107,7 +107,7 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "everything", About: "all of it at once, clocks that jump, both address families",
-			machines: [2]int{3, 5}, ticks: [2]int{24, 44}, network: true, crash: 0.004, mayDestroy: 1, mayGrow: 7,
+			machines: [2]int{3, 5}, ticks: [2]int{18, 34}, network: true, crash: 0.004, mayDestroy: 1, mayGrow: 7,
 			rates: with(func(r *rates) {
 				r.byFile = 0
 				r.cut, r.isolate, r.split, r.heal, r.stall, r.clock = 0.01, 0.01, 0.005, 0.06, 0.01, 0.02

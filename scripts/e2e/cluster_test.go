@@ -54,7 +54,8 @@ func build() (string, error) {
 	for _, pkg := range []string{
 		"./cmd/weaver", "./cmd/weave", "./plugins/main/weave-net", "./plugins/main/simplebridge", "./plugins/ipam/weave-ipam", "./plugins/meta/weavedns",
 		"github.com/containernetworking/cni/cnitool",
-		"github.com/containernetworking/plugins/plugins/main/bridge",
+		"github.com/containernetworking/plugins/plugins/main/bridge", "github.com/containernetworking/plugins/plugins/main/ptp",
+		"github.com/containernetworking/plugins/plugins/main/macvlan",
 		"github.com/containernetworking/plugins/plugins/ipam/host-local", "github.com/containernetworking/plugins/plugins/meta/portmap",
 	} {
 		cmd := exec.Command("go", "build", "-o", dir+"/", pkg)
@@ -179,6 +180,7 @@ func (c *cluster) watch() func() {
 		"file /var/lib/weave/",           // a log that only grows, and a counter of starts
 		"file /var/lib/cni",              // libcni's own
 		"file /run/weave/claims/resting", // freed addresses, for 30 s
+		"file /run/weave/witness",        // how often the state was changed
 	}})
 }
 

@@ -21,7 +21,7 @@ type call struct {
 }
 
 // exec runs the plugin and returns what it printed; the error holds the CNI error.
-func (c *cluster) exec(h *netlab.Host, k call) (result, error) {
+func (c *cluster) exec(h *netlab.Host, k call, env ...string) (result, error) {
 	conf := map[string]any{"cniVersion": "1.1.0", "name": "weave", "type": "weave-net", "ipam": map[string]any{"type": "weave-ipam"}}
 	for key, v := range k.conf {
 		conf[key] = v
@@ -35,6 +35,7 @@ func (c *cluster) exec(h *netlab.Host, k call) (result, error) {
 	cmd := h.Command(ctx, bin+"/"+conf["type"].(string))
 	cmd.Stdin = strings.NewReader(string(stdin))
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+k.verb, "CNI_CONTAINERID="+k.id, "CNI_NETNS="+k.netns, "CNI_IFNAME="+k.ifname, "CNI_PATH=/opt/cni/bin")
+	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.Output()
 	if err != nil {
 		return result{}, fmt.Errorf("%s%w", out, err)
@@ -55,9 +56,9 @@ func (c *cluster) ns(host int, name string) *netlab.Container {
 	return ns
 }
 
-func (c *cluster) must(h *netlab.Host, k call) result {
+func (c *cluster) must(h *netlab.Host, k call, env ...string) result {
 	c.t.Helper()
-	r, err := c.exec(h, k)
+	r, err := c.exec(h, k, env...)
 	if err != nil {
 		c.t.Errorf("%s %s %s: %v", k.verb, k.id, k.ifname, err)
 	}

@@ -53,7 +53,7 @@ func run() error {
 	flag.BoolVar(&o.list, "list", false, "list the scenarios")
 	flag.BoolVar(&o.mutations, "mutations", false, "list the mistakes")
 	flag.Parse()
-	debug.SetGCPercent(800) // the heap is small and short-lived
+	debug.SetGCPercent(2000) // the heap is small and short-lived
 	if o.profile != "" {
 		f, err := os.Create(o.profile)
 		if err != nil {
