@@ -5,11 +5,13 @@
 #
 # It installs what is missing, builds, checks formatting, runs all Go tests
 # (with the race detector where there are goroutines), fuzzes each decoder for a
-# few seconds, and then runs the demo and the scripts of e2e/. As root a skipped
+# few seconds, and then runs the demo, podman and containerd. As root a skipped
 # test counts as a failure: this machine has all that a test may ask for.
 #
 #   FUZZ=30s scripts/test.sh     fuzz longer; 0 not at all
 #   E2E=0 scripts/test.sh        without the demo and the real runtimes
+#
+# What takes longer is run by hand: scripts/sim.sh, scripts/e2e/addresses.sh, scripts/bench/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/shell.sh
