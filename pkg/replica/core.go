@@ -19,15 +19,16 @@ const TicksPerSecond = 10
 const (
 	heartbeatTicks = 3
 	electionTicks  = 10
-	governTicks    = 3  // a leader looks whether the configuration is to change; it does so when an entry is applied, too
-	retryTicks     = 5  // a proposal is sent again
-	joinTicks      = 5  // a newcomer asks the next peer; one on trial asks again
-	snapshotTicks  = 20 // a snapshot that nobody acknowledged is sent again
-	wordsTicks     = 50 // a refusal is shown after it was heard last
-	twinTicks      = 60 // who was heard within them counts as alive under that name or identity
-	objectTicks    = 30 // a sole voter waits for objections
-	settleTicks    = 10 // a new leader does not know yet who is alive
-	lonelyTicks    = 30 // who hears no leader asks whether it is gone, so often
+	governTicks    = 3   // a leader looks whether the configuration is to change; it does so when an entry is applied, too
+	retryTicks     = 5   // a proposal is sent again
+	joinTicks      = 5   // a newcomer asks the next peer; one on trial asks again
+	snapshotTicks  = 20  // a snapshot that nobody acknowledged is sent again
+	wordsTicks     = 50  // a refusal is shown after it was heard last
+	twinTicks      = 60  // who was heard within them counts as alive under that name or identity
+	objectTicks    = 30  // a sole voter waits for objections
+	settleTicks    = 10  // a new leader does not know yet who is alive
+	relieveTicks   = 300 // a voter that has left waits so long for the others to do without it
+	lonelyTicks    = 30  // who hears no leader asks whether it is gone, so often
 )
 
 // Sizes, in entries and bytes.
@@ -60,17 +61,18 @@ type CoreConfig struct {
 
 // Times are waits, in ticks, that nothing but convenience depends on; 0: the usual one.
 type Times struct {
-	Twin   uint64 // twinTicks
-	Object uint64 // objectTicks
-	Silent uint64 // silentFor
-	Uneven uint64 // unevenFor
-	Lonely uint64 // lonelyTicks
+	Twin    uint64 // twinTicks
+	Object  uint64 // objectTicks
+	Silent  uint64 // silentFor
+	Uneven  uint64 // unevenFor
+	Lonely  uint64 // lonelyTicks
+	Relieve uint64 // relieveTicks
 }
 
 func (t Times) orUsual() Times {
 	return Times{
 		Twin: cmp.Or(t.Twin, twinTicks), Object: cmp.Or(t.Object, objectTicks), Silent: cmp.Or(t.Silent, silentFor),
-		Uneven: cmp.Or(t.Uneven, unevenFor), Lonely: cmp.Or(t.Lonely, lonelyTicks),
+		Uneven: cmp.Or(t.Uneven, unevenFor), Lonely: cmp.Or(t.Lonely, lonelyTicks), Relieve: cmp.Or(t.Relieve, relieveTicks),
 	}
 }
 
@@ -130,6 +132,7 @@ type Core struct {
 	prop   proposals
 	join   joining
 	alone  loneliness
+	leftAt uint64 // last tick at which we were a member
 	forced uint64 // entry after which this cluster went on without a majority; 0: never
 	force  forcing
 	log    *slog.Logger
@@ -224,6 +227,7 @@ func (c *Core) Tick() {
 	if c.void != "" {
 		return
 	}
+	c.watchDeparture()
 	if c.trial != nil {
 		c.askAround()
 		if !c.mutate.has(VoteAfterForgetting) {

@@ -46,8 +46,8 @@ const (
 	kindObjection = 8 // Words, About: this; only who is on trial heeds it
 )
 
-// message is what we use of a raft message. Context is left out on purpose: it
-// serves reads and forced elections, neither of which we do.
+// message is what we use of a raft message. Of its Context only that a leader has
+// handed over is kept: the rest serves reads, which we do not do.
 type message struct {
 	Type       int32
 	Term       uint64
@@ -56,6 +56,7 @@ type message struct {
 	Commit     uint64
 	Reject     bool
 	RejectHint uint64
+	HandedOver bool // of a vote: its candidate was told to stand by the leader itself
 	Entries    []Entry
 	Snapshot   *snapMeta
 }
@@ -141,7 +142,7 @@ func checkCommand(c *ledger.Command) error {
 // remoteTypes are the messages that raft expects from others and that we use.
 var remoteTypes = []raftpb.MessageType{
 	raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote,
-	raftpb.MsgPreVoteResp, raftpb.MsgSnap, raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp,
+	raftpb.MsgPreVoteResp, raftpb.MsgSnap, raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow,
 }
 
 func checkRaft(m *message, p *part) error {

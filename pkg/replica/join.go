@@ -20,7 +20,7 @@ type joining struct {
 }
 
 func (c *Core) askToJoin() {
-	if c.ticks < c.join.at || c.member() || c.spent() != "" || len(c.peers) == 0 {
+	if c.ticks < c.join.at || c.member() || c.departing() || c.spent() != "" || len(c.peers) == 0 {
 		return
 	}
 	c.join.at = c.ticks + joinTicks

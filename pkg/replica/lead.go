@@ -42,13 +42,14 @@ func (c *Core) govern() {
 	}
 	c.retrySnapshots()
 	if c.ticks%governTicks == 0 {
+		c.handOver()
 		c.changeConf()
 	}
 }
 
 // changeConf makes the next change of the configuration, when none is under way.
 func (c *Core) changeConf() {
-	if !c.leading || c.state.Index() < c.confAt {
+	if !c.leading || c.state.Index() < c.confAt || c.leaveUnderWay() {
 		return
 	}
 	last, _ := c.mem.LastIndex()

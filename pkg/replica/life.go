@@ -96,7 +96,8 @@ func (c *Core) end(why string) {
 }
 
 // Spent is why this identity is over, "" while it is not: nothing is promised or
-// allocated under it any more, and the router starts again under a new one.
+// allocated under it any more, and the router starts again under a new one. A voter
+// that left is not spent before it is relieved: see departing.
 func (c *Core) Spent() string { return c.spent() }
 
 // spent says why we are a member no longer, "" while we are or may become one.
@@ -104,7 +105,7 @@ func (c *Core) spent() string {
 	if c.void != "" {
 		return c.void
 	}
-	if m, ok := c.state.Member(c.self.ID); ok && !m.Live() {
+	if m, ok := c.state.Member(c.self.ID); ok && !m.Live() && !c.departing() {
 		return departed(m)
 	}
 	return ""

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,9 +30,14 @@ const (
 	flagTrial = 1 << iota
 	flagAbout
 	flagReject
+	flagHandedOver
 )
 
 var be = binary.BigEndian
+
+// handedOver is raft's word for a vote that must not wait for the old leader to be
+// silent. Never written to.
+var handedOver = []byte("CampaignTransfer")
 
 // pack encodes a frame.
 func (f *frame) pack(codec wire.Codec) ([]byte, error) {
@@ -90,6 +96,9 @@ func (f *frame) flags() (flags byte) {
 	}
 	if f.Raft != nil && f.Raft.Reject {
 		flags |= flagReject
+	}
+	if f.Raft != nil && f.Raft.HandedOver {
+		flags |= flagHandedOver
 	}
 	return flags
 }
@@ -173,7 +182,7 @@ func (p *parcel) unpack(codec wire.Codec, b []byte) (*frame, error) {
 		return f, f.unpackBody(codec, r.b)
 	}
 	f.Raft = &p.m
-	f.Raft.Reject = flags&flagReject != 0
+	f.Raft.Reject, f.Raft.HandedOver = flags&flagReject != 0, flags&flagHandedOver != 0
 	if f.Part = r.message(f.Raft); r.bad || len(r.b) > 0 {
 		return nil, errors.New("raft message")
 	}
@@ -302,7 +311,8 @@ func (r *reader) ids() (ids []uint64) {
 func (p *parcel) raftFrame(to ledger.MemberID, m *raftpb.Message) *frame {
 	p.m = message{
 		Type: int32(m.GetType()), Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(),
-		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(), Entries: p.entries[:0],
+		Commit: m.GetCommit(), Reject: m.GetReject(), RejectHint: m.GetRejectHint(),
+		HandedOver: bytes.Equal(m.GetContext(), handedOver), Entries: p.entries[:0],
 	}
 	for _, e := range m.GetEntries() {
 		p.m.Entries = append(p.m.Entries, toEntry(e))
@@ -324,7 +334,10 @@ func (p *parcel) proto(from, to ledger.MemberID) *raftpb.Message {
 	m := &x.m
 	m.Type, m.From, m.To, m.Term, m.LogTerm = &x.typ, &x.from, &x.to, &x.term, &x.log
 	m.Index, m.Commit, m.Reject, m.RejectHint = &x.index, &x.commit, &x.reject, &x.hint
-	m.Entries, m.Snapshot = nil, nil
+	m.Entries, m.Snapshot, m.Context = nil, nil, nil
+	if w.HandedOver {
+		m.Context = handedOver
+	}
 	if n := len(w.Entries); n > 0 {
 		m.Entries = make([]*raftpb.Entry, n)
 	}

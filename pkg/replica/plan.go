@@ -65,12 +65,11 @@ func (v view) stands(ch change) bool {
 	return ok && n > len(after.Voters)/2
 }
 
-// removeStrangers drops who has left or was replaced. Oneself last: a leader that
-// removes itself can do nothing for the others.
+// removeStrangers drops who has left or was replaced, but for oneself: a leader that
+// removes itself can do nothing for the others. It hands over.
 func (v view) removeStrangers() change {
-	ids := slices.DeleteFunc(slices.Concat(v.conf.Learners, v.conf.Voters), func(id uint64) bool { return id == v.self })
-	for _, id := range append(ids, v.self) {
-		if v.live(id) {
+	for _, id := range slices.Concat(v.conf.Learners, v.conf.Voters) {
+		if v.live(id) || id == v.self {
 			continue
 		}
 		if ch := (change{{raftpb.ConfChangeRemoveNode, id}}); v.stands(ch) {
@@ -107,13 +106,18 @@ func (v view) addLearner() change {
 }
 
 // replaceSilent takes the vote of one who has been away for long, when somebody
-// is there to have it, or when without that one who has left could not go.
+// is there to have it, or when without that one who has left could not go; that one
+// does not wait for as long.
 func (v view) replaceSilent() change {
 	stranger := slices.ContainsFunc(v.conf.Voters, func(id uint64) bool { return !v.live(id) })
 	if len(v.candidates()) == 0 && !stranger {
 		return nil
 	}
-	return v.demote(func(id uint64) bool { return v.silence(id) > v.times.Silent })
+	limit := v.times.Silent
+	if stranger {
+		limit = min(limit, v.times.Relieve/2)
+	}
+	return v.demote(func(id uint64) bool { return v.silence(id) > limit })
 }
 
 func (v view) demote(which func(id uint64) bool) change {

@@ -15,9 +15,12 @@ type proposals struct {
 	line     []proposal
 	current  *proposal
 	sentAt   uint64
+	left     *Done                      // our Leave is applied, and its answer held back: see departing
 	asked    int                        // which voter was asked last, while no leader is known
 	appended map[ledger.MemberID]uint64 // as leader: the last Seq put into the log in this term
 
+	leave      uint64 // as leader: the Seq of the last Leave put into the log
+	leaver     ledger.MemberID
 	announceAt uint64 // tick from which to announce this life again
 }
 
@@ -133,8 +136,11 @@ func (c *Core) appendOnce(cmd ledger.Command) {
 	if last, _ := c.state.Last(cmd.From); cmd.Seq <= max(last, p.appended[cmd.From]) {
 		return
 	}
-	if c.appendCommand(cmd) != nil {
+	if cmd.Leave != nil && c.mustWait(cmd.Leave) || c.appendCommand(cmd) != nil {
 		return
+	}
+	if cmd.Leave != nil {
+		p.leave, p.leaver = cmd.Seq, cmd.Leave.ID
 	}
 	if p.appended == nil {
 		p.appended = make(map[ledger.MemberID]uint64)
@@ -154,6 +160,10 @@ func (c *Core) proposalApplied(cmd ledger.Command, res ledger.Result) {
 		c.end(twoCopies.words())
 		return
 	}
+	if cmd.Leave != nil && c.departing() {
+		p.left, p.current = &Done{Ticket: p.current.ticket, Result: res}, nil
+		return
+	}
 	c.finishProposal(Done{Ticket: p.current.ticket, Result: res})
 }
 
@@ -168,6 +178,9 @@ func (c *Core) finishProposal(d Done) {
 
 func (c *Core) failProposals(err error) {
 	p := &c.prop
+	if p.left != nil {
+		c.done, p.left = append(c.done, *p.left), nil
+	}
 	if p.current != nil {
 		c.finishProposal(Done{Ticket: p.current.ticket, Err: err})
 	}

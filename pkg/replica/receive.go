@@ -103,6 +103,11 @@ func (c *Core) receiveRaft(f *frame) {
 			return
 		}
 		c.alone.ledAt = c.ticks
+	case raftpb.MsgTimeoutNow:
+		if f.From != c.lead || f.Raft.Term != c.term || !c.member() {
+			c.counters.Impossible++ // only who leads can hand over
+			return
+		}
 	case raftpb.MsgAppResp:
 		if !f.Raft.Reject && f.Raft.Index > last {
 			c.counters.Impossible++

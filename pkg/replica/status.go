@@ -57,6 +57,8 @@ func (c *Core) waiting() string {
 		return why + ": stop this router, remove its state directory and start it again"
 	case c.trial != nil:
 		return c.asking()
+	case c.departing():
+		return c.relief()
 	case !c.member():
 		return c.waitingToJoin()
 	case c.leading && !c.quorumThere():

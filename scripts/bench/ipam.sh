@@ -2,7 +2,7 @@
 # Times an address: allocate and release through the exec'd weave-ipam, with its
 # router, beside the exec'd host-local, with none to 20,000 reservations there
 # already; then the router alone over its socket, the allocator alone in one
-# process, and what a ledger of many hosts costs. Takes about five minutes; needs
+# process, and what a ledger of many hosts costs. Takes about ten minutes; needs
 # root and a machine that does nothing else. Flags go to the driver:
 #
 #   scripts/bench/ipam.sh

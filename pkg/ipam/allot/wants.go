@@ -57,7 +57,7 @@ func (a *Core) wantEarly(n ledger.Network, is4 bool) *Lack {
 	}
 	for _, p := range n.Subnets {
 		if p.Addr().Is4() == is4 && a.mayGet(n.Name, p) {
-			return a.lackTake(n.Name, p, need-free+used/2, true)
+			return a.lackTake(n.Name, p, need-free+need/2, true) // more than lacks: else each container that comes and goes would cost a proposal
 		}
 	}
 	return nil
