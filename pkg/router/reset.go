@@ -10,6 +10,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/replica"
 )
 
 // errReset ends a life that the operator ended.
@@ -47,6 +48,9 @@ func (r *Router) leave(ctx context.Context) error {
 		return nil // it never joined, or is out already
 	}
 	res, err := r.decide(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
+	if errors.Is(err, replica.ErrGone) {
+		return nil // as it asked for
+	}
 	if err != nil {
 		return err
 	}
