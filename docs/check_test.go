@@ -454,7 +454,7 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 	for _, f := range foreignFlags {
 		known[f] = true
 	}
-	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status")}
+	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset")}
 	for i, flags := range all {
 		for f := range flags {
 			known["--"+f] = true
@@ -485,8 +485,10 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 // TestTheSentencesOfWaitingAreExplained compares the sentences in the source with those in operating.md, both ways.
 func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 	said := append(
-		literals(t, "pkg/replica", "waiting", "waitingToJoin", "noMajority", "spent", "asking", "departed", "words"),
-		append(literals(t, "pkg/ipam", "Waiting"), literals(t, "pkg/ipam/allot", "unready")...)...)
+		literals(t, "pkg/replica", "waiting", "waitingToJoin", "nobodyReached", "noMajority", "spent", "asking", "departed", "words"),
+		literals(t, "pkg/ipam", "Waiting")...)
+	said = append(said, literals(t, "pkg/ipam/allot", "unready")...)
+	said = append(said, literals(t, "pkg/router", "unheard", "onlySelf")...)
 	var told []string
 	in := false
 	for _, line := range find(t, "docs/operating.md").prose {
@@ -520,21 +522,30 @@ func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 var tails = []string{
 	": stop this router, remove its state directory and start it again",
 	"has left the cluster under this identity",
+	"waits to join a cluster; ", "waits to join a cluster, but ",
 }
 
-// literals gives the texts in some functions of a package.
+// literals gives the texts in some functions and constants of a package.
 func literals(t *testing.T, dir string, funcs ...string) []string {
 	t.Helper()
 	var out []string
 	found := map[string]bool{}
 	for _, file := range sources(t, dir) {
 		for _, d := range file.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok || !slices.Contains(funcs, f.Name.Name) {
+			name := ""
+			switch f := d.(type) {
+			case *ast.FuncDecl:
+				name = f.Name.Name
+			case *ast.GenDecl: // a constant
+				if v, ok := f.Specs[0].(*ast.ValueSpec); ok {
+					name = v.Names[0].Name
+				}
+			}
+			if !slices.Contains(funcs, name) {
 				continue
 			}
-			found[f.Name.Name] = true
-			ast.Inspect(f, func(n ast.Node) bool {
+			found[name] = true
+			ast.Inspect(d, func(n ast.Node) bool {
 				if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
 					if s, err := strconv.Unquote(l.Value); err == nil {
 						out = append(out, s)

@@ -101,7 +101,7 @@ func (r *Router) openIdentity() (id *identity.Identity, err error) {
 func (r *Router) watchIdentity(ctx context.Context) error {
 	for {
 		changed := r.replica.Changed()
-		if why := r.replica.Spent(); why != "" {
+		if why := r.replica.Spent(); why != "" && !r.resetting.Load() {
 			return &spentError{why}
 		}
 		if !r.witnessed && r.replica.Ready() {

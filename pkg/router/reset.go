@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -30,7 +31,9 @@ func (r *Router) apiReset(ctx context.Context, in ctl.ResetRequest) (nothing, er
 	if len(held) > 0 {
 		return nothing{}, stillHere(held)
 	}
+	r.resetting.Store(true)
 	if err := r.leave(ctx); err != nil && !in.Abandon {
+		r.resetting.Store(false)
 		r.ipam.Stay()
 		return nothing{}, &ctl.Error{Code: ctl.CodeTryAgain, Msg: "this host has not left its cluster", Details: err.Error() +
 			"; --abandon forgets the cluster without telling it, then `weave rmpeer --destroyed " + string(r.id.Name()) + "` on another host frees what this one owned"}
@@ -42,19 +45,44 @@ func (r *Router) apiReset(ctx context.Context, in ctl.ResetRequest) (nothing, er
 	return nothing{}, nil
 }
 
+// leaveWithin bounds the leaving of a voter, which goes on voting until it is relieved.
+const leaveWithin = 25 * time.Second
+
+// leave returns once the cluster does without this host.
 func (r *Router) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
 	self := ledger.MemberID(r.id.MemberID())
-	if m, ok := r.replica.State().Member(self); !ok || !m.Live() {
-		return nil // it never joined, or is out already
+	m, ok := r.replica.State().Member(self)
+	switch {
+	case !ok:
+		return nil // it never joined
+	case !m.Live():
+		return r.relieved(ctx)
 	}
-	res, err := r.decide(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
-	if errors.Is(err, replica.ErrGone) {
+	res, err := r.replica.Propose(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
+	switch {
+	case errors.Is(err, replica.ErrGone):
 		return nil // as it asked for
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	return res.Error()
+}
+
+// relieved waits until a host that has left is needed no more.
+func (r *Router) relieved(ctx context.Context) error {
+	for {
+		changed := r.replica.Changed()
+		if r.replica.Spent() != "" {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("it has left, and waits for the others to do without its vote: %w", ctx.Err())
+		}
+	}
 }
 
 func stillHere(held []string) error {

@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -88,6 +89,8 @@ type Router struct {
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
 	resets  chan struct{} // cap 1: the operator had the host leave its cluster
+
+	resetting atomic.Bool // it is leaving: that its identity ends is no news
 
 	inherited map[string]bool   // by network; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
