@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -64,8 +65,11 @@ var ErrBusy = errors.New("another router uses the state directory")
 // Open opens or creates the file, readable by its owner only.
 func Open(path string) (*File, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
 		err = ErrBusy
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		err = fmt.Errorf("the file is damaged, and with it what this host has promised: move it away, and the host joins as a new member (%w)", err)
 	}
 	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
 		err = fmt.Errorf("%w: the file is damaged; remove it and the file identity beside it, and start the router with PEERs: the host joins them anew", err)
