@@ -14,6 +14,7 @@ import (
 var ignored = []struct{ line, what string }{
 	{"file /var/lib/cni", "/var/lib/cni (libcni's own cache)"},
 	{"file /var/lib/weave/", "/var/lib/weave/ (the ledger: a log, it only grows)"},
+	{"file /run/weave/witness", "/run/weave/witness (how often the state was changed)"},
 	{"file /run/weave/claims/resting-", "/run/weave/claims/resting-* (freed addresses, kept back for 30 s)"},
 }
 
