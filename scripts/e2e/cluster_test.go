@@ -176,6 +176,15 @@ func (c *cluster) waitPeers() {
 // watch notes what all hosts look like; the function that it returns fails the test unless they look so again.
 func (c *cluster) watch() func() {
 	c.t.Helper()
+	for i := range c.n {
+		c.wait("the kernel has given the bridge its link-local address", func() error {
+			out, err := c.lab.Host(i).Run("ip", "-6", "-o", "addr", "show", "dev", "weave", "scope", "link")
+			if err == nil && !strings.Contains(out, "fe80") {
+				err = fmt.Errorf("it has %q", out)
+			}
+			return err
+		})
+	}
 	return c.lab.Watch(c.t, netlab.WorldOptions{Ignore: []string{
 		"file /var/lib/weave/",           // a log that only grows, and a counter of starts
 		"file /var/lib/cni",              // libcni's own
