@@ -14,7 +14,6 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/replica"
@@ -70,9 +69,6 @@ func Open(path string) (*File, error) {
 		err = ErrBusy
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		err = fmt.Errorf("the file is damaged, and with it what this host has promised: move it away, and the host joins as a new member (%w)", err)
-	}
-	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		err = fmt.Errorf("%w: the file is damaged; remove it and the file identity beside it, and start the router with PEERs: the host joins them anew", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)

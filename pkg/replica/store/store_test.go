@@ -32,7 +32,7 @@ func TestADamagedFileIsRefusedWithWhatToDo(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 1<<16), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "identity beside it") {
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "move it away") {
 		t.Errorf("got %v", err)
 	}
 }
