@@ -183,7 +183,7 @@ func (w *World) agreed() bool {
 			continue
 		}
 		r := m.proc
-		if r == nil || r.core == nil || !r.ready || len(r.adds) > 0 || len(r.asks) > 0 || r.giving {
+		if r == nil || r.core == nil || !r.ready || len(r.adds) > 0 || len(r.asks) > 0 || r.giving || m.state.leaving {
 			return false
 		}
 		if me, ok := r.state.Member(r.id); !ok || !me.Live() {
@@ -199,17 +199,31 @@ func (w *World) agreed() bool {
 	return first != nil && len(w.mourned(first.state)) == 0
 }
 
-// drain lets what rests have rested and what was never finished be ended: two looks at
-// the kernel, far apart.
+// drain lets what rests have rested and what was never finished be ended: some looks at
+// the kernel, far apart, by the same lives.
 func (w *World) drain() {
-	for range 3 {
-		for _, m := range w.up() {
-			m.skew += minute
-			m.proc.lookAt, m.proc.tellAt = 0, 0
+	for range 5 {
+		before := w.lives()
+		for range 3 {
+			for _, m := range w.up() {
+				m.skew += minute
+				m.proc.lookAt, m.proc.tellAt = 0, 0
+			}
+			w.run(2)
 		}
-		w.run(2)
+		if w.until(agreeWithin, w.agreed) && slices.Equal(before, w.lives()) {
+			return
+		}
 	}
-	w.until(agreeWithin, w.agreed)
+	w.fail("routers end by themselves, again and again: %s", w.standing())
+}
+
+// lives are the routers that run.
+func (w *World) lives() (all []*router) {
+	for _, m := range w.machines {
+		all = append(all, m.proc)
+	}
+	return all
 }
 
 // noLeak asserts that claims and containers are the same, that records are everywhere,
