@@ -241,11 +241,13 @@ func (m machines) rulesAreTaken() {
 
 // filesOfTheTableAreThere looks for what operating.md says is on a host.
 func (m machines) filesOfTheTableAreThere() {
+	m.t.Helper()
 	for _, row := range find(m.t, "docs/operating.md").table(m.t, "Files") {
 		for _, path := range code(row[0]) {
-			if out, err := m.shell(m.first, "ls -d "+path); err != nil {
-				m.t.Errorf("docs/operating.md: %s", out)
-			}
+			m.wait("docs/operating.md: "+path, func() error { // known-hosts is written some seconds after the first contact
+				_, err := m.shell(m.first, "ls -d "+path)
+				return err
+			})
 		}
 	}
 }
