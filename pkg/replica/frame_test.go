@@ -133,3 +133,27 @@ func TestHostileFramesChangeNothing(t *testing.T) {
 	w.until("all goes on", 200, func() bool { return w.leader() != nil })
 	l.taken(16)
 }
+
+// What raft answers to one message points into it until the core settles, and more may
+// have come by then.
+func TestAMessageOfRaftStaysAsItWasWhenTheNextArrives(t *testing.T) {
+	codec := wire.New()
+	var p parcel
+	read := func(from ledger.MemberID, term uint64) *raftpb.Message {
+		f := frame{Cluster: "c1", From: from, To: 9, Kind: kindRaft, Raft: &message{Type: int32(raftpb.MsgHeartbeat), Term: term, Commit: term}}
+		b, err := f.pack(codec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := p.decode(codec, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.proto(got.From, got.To)
+	}
+	first := read(7, 3)
+	read(8, 4)
+	if first.GetFrom() != 7 || first.GetTerm() != 3 || first.GetCommit() != 3 {
+		t.Errorf("the first message says now: %v", first)
+	}
+}

@@ -135,13 +135,6 @@ type parcel struct {
 	f       frame
 	m       message
 	entries []Entry
-
-	pb struct { // every field of raft's message is a pointer
-		m                                        raftpb.Message
-		typ                                      raftpb.MessageType
-		from, to, term, log, index, commit, hint uint64
-		reject                                   bool
-	}
 }
 
 // decode is decodeFrame into p.
@@ -325,16 +318,21 @@ func (p *parcel) raftFrame(to ledger.MemberID, m *raftpb.Message) *frame {
 	return &p.f
 }
 
-// proto makes raft's message of what was decoded. raft keeps its entries, and the
-// list of them, but not the message.
+// proto makes raft's message of what was decoded, in memory of its own: what raft
+// answers points into it (To: m.From) until Ready has been taken, and there may be
+// more messages before that.
 func (p *parcel) proto(from, to ledger.MemberID) *raftpb.Message {
-	w, x := &p.m, &p.pb
+	w, x := &p.m, &struct {
+		m                                        raftpb.Message
+		typ                                      raftpb.MessageType
+		from, to, term, log, index, commit, hint uint64
+		reject                                   bool
+	}{}
 	x.typ, x.from, x.to, x.reject = raftpb.MessageType(w.Type), uint64(from), uint64(to), w.Reject
 	x.term, x.log, x.index, x.commit, x.hint = w.Term, w.LogTerm, w.Index, w.Commit, w.RejectHint
 	m := &x.m
 	m.Type, m.From, m.To, m.Term, m.LogTerm = &x.typ, &x.from, &x.to, &x.term, &x.log
 	m.Index, m.Commit, m.Reject, m.RejectHint = &x.index, &x.commit, &x.reject, &x.hint
-	m.Entries, m.Snapshot, m.Context = nil, nil, nil
 	if w.HandedOver {
 		m.Context = handedOver
 	}
