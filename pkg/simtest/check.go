@@ -146,6 +146,7 @@ func (w *World) finish() {
 	w.tracef("everything is healed")
 	w.crash, w.rate = 0, rates{}
 	w.net.heal()
+	w.net.arrive()
 	for _, m := range w.machines {
 		m.stalled = 0
 		m.start()
@@ -183,7 +184,7 @@ func (w *World) agreed() bool {
 			continue
 		}
 		r := m.proc
-		if r == nil || r.core == nil || !r.ready || len(r.adds) > 0 || len(r.asks) > 0 || r.giving || m.state.leaving {
+		if r == nil || r.core == nil || !r.ready || len(r.adds) > 0 || len(r.ends) > 0 || m.state.leaving {
 			return false
 		}
 		if me, ok := r.state.Member(r.id); !ok || !me.Live() {
@@ -204,12 +205,12 @@ func (w *World) agreed() bool {
 func (w *World) drain() {
 	for range 5 {
 		before := w.lives()
-		for range 3 {
+		for range 3 { // what is gone is missed, then released, then it has rested
 			for _, m := range w.up() {
 				m.skew += minute
-				m.proc.lookAt, m.proc.tellAt = 0, 0
+				m.proc.lookAt = 0
 			}
-			w.run(2)
+			w.step()
 		}
 		if w.until(agreeWithin, w.agreed) && slices.Equal(before, w.lives()) {
 			return

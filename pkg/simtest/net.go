@@ -145,6 +145,28 @@ func (n *network) next() (p packet, ok bool) {
 	return p, true
 }
 
+// others takes whatever else waits for a machine, in order.
+func (n *network) others(to int, inbox []packet) []packet {
+	rest := n.now[:0]
+	for _, p := range n.now {
+		if p.to == to {
+			inbox = append(inbox, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	n.now = rest
+	return inbox
+}
+
+// arrive has all that is late arrive in this tick.
+func (n *network) arrive() {
+	for at := range n.later {
+		n.now = append(n.now, n.later[at]...)
+		n.later[at] = n.later[at][:0]
+	}
+}
+
 // heal ends every fault.
 func (n *network) heal() {
 	n.cut = [maxMachines][maxMachines]bool{}
