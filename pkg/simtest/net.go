@@ -20,6 +20,7 @@ type network struct {
 const (
 	horizon     = 64 // ticks that a message may be late, at most
 	maxMachines = 8
+	storm       = 1000 // messages on their way at a time
 )
 
 // packet is a message: bytes of the replica's or the founding's, or a value of the
@@ -113,7 +114,9 @@ func (n *network) put(p packet) {
 		n.later[at] = append(n.later[at], p)
 		return
 	}
-	n.now = append(n.now, p)
+	if n.now = append(n.now, p); len(n.now) > storm {
+		n.w.fail("messages beget messages: %d are on their way", len(n.now))
+	}
 }
 
 // due moves what was delayed until this tick.

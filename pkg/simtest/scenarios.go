@@ -57,8 +57,14 @@ func Scenarios() []*Scenario {
 			machines: [2]int{3, 5}, ticks: [2]int{14, 28}, crash: 0.003, network: true, tight: true,
 			rates: with(func(r *rates) {
 				r.add, r.del, r.wanted, r.byFile = 0.8, 0.6, 0.6, 0
-				r.backup, r.restore, r.kill, r.reboot, r.start, r.heal = 0.08, 0.2, 0.08, 0.01, 0.6, 0.1
+				r.backup, r.restore, r.kill, r.reboot, r.start, r.heal = 0.03, 0.5, 0.1, 0.01, 0.7, 0.1
 			}),
+			setup: func(w *World) {
+				for _, m := range w.machines {
+					copied := m.state.copy()
+					m.backup = &copied
+				}
+			},
 		},
 		{
 			Name: "clone", About: "machines are cloned, with their state, while the original is cut off or not",
