@@ -20,7 +20,7 @@ const (
 	MaxStdin     = 1 << 20 // bytes of configuration
 	maxDepth     = 64      // levels of JSON
 	maxRequested = 64      // addresses asked for
-	maxExcluded  = 64      // ranges of ipam.exclude
+	maxRanges    = 64      // of ipam.exclude and ipam.reserve together
 	maxSocket    = 107     // bytes of a unix socket's path, less its NUL
 	foldDepth    = 2       // levels whose keys are ours or CNI's and so may not differ in case only
 )
@@ -54,7 +54,8 @@ type IPAM struct {
 	Type    string         `json:"type"`
 	Network string         `json:"network"`
 	Subnet  string         `json:"subnet"`
-	Exclude []string       `json:"exclude"`
+	Exclude []string       `json:"exclude"` // never given
+	Reserve []string       `json:"reserve"` // given to who asks for the very address
 	Socket  string         `json:"socket"`
 	Routes  []*types.Route `json:"routes"`
 }
@@ -211,7 +212,7 @@ func (c *Conf) Check(p *Problems) {
 			p.Add("ipam.subnet %q: want a prefix like 10.32.4.0/24", clip(c.IPAM.Subnet))
 		}
 	}
-	c.IPAM.checkExclude(p)
+	c.IPAM.checkRanges(p)
 	for i, r := range c.IPAM.Routes {
 		if _, err := routeOf(r); err != nil {
 			p.Add("ipam.routes[%d]: %v", i, err)
@@ -219,18 +220,24 @@ func (c *Conf) Check(p *Problems) {
 	}
 }
 
-func (i *IPAM) checkExclude(p *Problems) {
-	if len(i.Exclude) > maxExcluded {
-		p.Add("ipam.exclude: %d ranges, at most %d are taken", len(i.Exclude), maxExcluded)
+func (i *IPAM) checkRanges(p *Problems) {
+	if n := len(i.Exclude) + len(i.Reserve); n > maxRanges {
+		p.Add("ipam.exclude and ipam.reserve: %d ranges, at most %d are taken", n, maxRanges)
 		return
 	}
-	for n, text := range i.Exclude {
+	checkRanges(p, "ipam.exclude", i.Exclude)
+	checkRanges(p, "ipam.reserve", i.Reserve)
+}
+
+// checkRanges notes what is neither a prefix nor an address.
+func checkRanges(p *Problems, key string, texts []string) {
+	for n, text := range texts {
 		a, err := netip.ParseAddr(text)
 		if s, e := netip.ParsePrefix(text); e == nil && s == s.Masked() {
 			a, err = s.Addr(), nil
 		}
 		if err != nil || a.Is4In6() || a.Zone() != "" {
-			p.Add("ipam.exclude[%d] %q: want a prefix like 10.32.5.0/24, or an address", n, clip(text))
+			p.Add("%s[%d] %q: want a prefix like 10.32.5.0/24, or an address", key, n, clip(text))
 		}
 	}
 }

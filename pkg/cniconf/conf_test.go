@@ -187,15 +187,29 @@ func TestARequestedMACComesFromTheBestSource(t *testing.T) {
 }
 
 func TestCheckFindsEveryFaultAtOnce(t *testing.T) {
-	c := decode(t, `{"name":"a","socket":"weave.sock","ipam":{"type":"weave-ipam","network":"../x","subnet":"10.0.0.1/8","exclude":["10.0.5.0/24","10.0.5.1/24","fd00::1%x"],"socket":"/a/../b","routes":[{"dst":"10.0.0.0/8","gw":"fd00::1"},null]}}`)
+	c := decode(t, `{"name":"a","socket":"weave.sock","ipam":{"type":"weave-ipam","network":"../x","subnet":"10.0.0.1/8","exclude":["10.0.5.0/24","10.0.5.1/24","fd00::1%x"],"reserve":["fd00::/80","10.0.6.1/24"],"socket":"/a/../b","routes":[{"dst":"10.0.0.0/8","gw":"fd00::1"},null]}}`)
 	var p Problems
 	c.Check(&p)
-	if len(p) != 8 || code(p.Err()) != 7 {
-		t.Errorf("got %d problems, %v, want 8 in one error with code 7", len(p), p.Err())
+	if len(p) != 9 || code(p.Err()) != 7 {
+		t.Errorf("got %d problems, %v, want 9 in one error with code 7", len(p), p.Err())
 	}
-	for _, word := range []string{"socket", "ipam.network", "ipam.subnet", "ipam.exclude[1]", "ipam.exclude[2]", "ipam.socket", "routes[0]", "routes[1]"} {
+	for _, word := range []string{"socket", "ipam.network", "ipam.subnet", "ipam.exclude[1]", "ipam.exclude[2]", "ipam.reserve[1]", "ipam.socket", "routes[0]", "routes[1]"} {
 		if !strings.Contains(p.Err().Error(), word) {
 			t.Errorf("no word of %s in %v", word, p.Err())
+		}
+	}
+}
+
+func TestTheListsOfRangesAreBoundedTogether(t *testing.T) {
+	for _, c := range []struct {
+		exclude, reserve int
+		ok               bool
+	}{{64, 0, true}, {0, 64, true}, {32, 32, true}, {65, 0, false}, {0, 65, false}, {33, 32, false}} {
+		i := IPAM{Exclude: slices.Repeat([]string{"10.0.0.9"}, c.exclude), Reserve: slices.Repeat([]string{"10.0.0.10"}, c.reserve)}
+		var p Problems
+		i.checkRanges(&p)
+		if ok := len(p) == 0; ok != c.ok || !ok && !strings.Contains(p.Err().Error(), "ipam.exclude and ipam.reserve: 65 ranges, at most 64") {
+			t.Errorf("%d and %d: %v", c.exclude, c.reserve, p.Err())
 		}
 	}
 }
@@ -248,7 +262,7 @@ func TestGCListKnowsBothKeysAndAbsenceFromEmptiness(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
-		`{"cniVersion":"1.0.0","name":"weave","type":"weave-net","ipam":{"type":"weave-ipam","subnet":"10.32.4.0/24","exclude":["10.32.4.7","fd00::/80"],"routes":[{"dst":"0.0.0.0/0"}]}}`,
+		`{"cniVersion":"1.0.0","name":"weave","type":"weave-net","ipam":{"type":"weave-ipam","subnet":"10.32.4.0/24","exclude":["10.32.4.7","fd00::/80"],"reserve":["10.32.4.8/29"],"routes":[{"dst":"0.0.0.0/0"}]}}`,
 		`{"runtimeConfig":{"IPs":["10.0.0.1/8"],"Aliases":{"weave":["a"]},"MAC":"02:00:00:00:00:01"},"args":{"cni":{"ips":["fd00::1"],"mac":""}}}`,
 		`{"name":"n","cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}],"cni.dev/attachments":[]}`,
 		`{"prevResult":{"ips":[null]}}`, `{"a":1,"a":2}`, `{"a":[[[{}]]]}`, "{}x", "\xef\xbb\xbf{}",

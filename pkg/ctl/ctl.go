@@ -133,6 +133,7 @@ type AllocateRequest struct {
 	Requested []string        `json:"requested,omitempty"` // "10.32.0.5" or "10.32.0.5/12"; repeats are passed over
 	Subnet    string          `json:"subnet,omitempty"`    // a prefix inside the network's range
 	Exclude   []string        `json:"exclude,omitempty"`   // "10.32.5.0/24" or "10.32.6.7": what this attachment is not to get
+	Reserve   []string        `json:"reserve,omitempty"`   // likewise: what it is to get only where it requests it, or had it before
 	Decider   Decider         `json:"decider"`
 	NetNS     attachment.NSID `json:"netns,omitzero"`
 }

@@ -118,6 +118,7 @@ func TestWeaveIPAMRefusesWhatCannotBe(t *testing.T) {
 		"which nobody may have":       inArgs("10.47.255.255"),
 		"excluded":                    excluding,
 		"ipam.exclude[0]":             section(map[string]any{"exclude": []string{"10.32.5.1/24"}}),
+		"ipam.reserve[0]":             section(map[string]any{"reserve": []string{"10.32.5.0-10.32.5.9"}}),
 		"not in the subnet":           outside,
 		"192.0.2.0/24":                section(map[string]any{"subnet": "192.0.2.0/24"}),
 		"no address of a container":   inRuntimeConfig("224.0.0.1"),
@@ -145,6 +146,33 @@ func TestWeaveIPAMPassesOverWhatIsExcluded(t *testing.T) {
 			t.Errorf("%s is excluded", a)
 		}
 	}
+}
+
+func TestWeaveIPAMGivesWhatIsReservedOnlyToWhoAsksForIt(t *testing.T) {
+	c := newCluster(t, 1, netlab.Options{RouterArgs: []string{"--range", "10.32.0.0/28"}})
+	h := c.lab.Host(0)
+	reserved := netip.MustParsePrefix("10.32.0.8/29")
+	conf := section(map[string]any{"reserve": []string{reserved.String()}})
+	asking := inArgs("10.32.0.12")
+	maps.Copy(asking, conf)
+	it := call{"ADD", "it", c.ns(0, "it").Path(), "eth0", asking}
+	if got := c.must(h, it).addr().String(); got != "10.32.0.12" {
+		t.Errorf("asked for 10.32.0.12, got %s", got)
+	}
+	for i := range 6 { // with the bridge's, all that is not reserved
+		id := fmt.Sprint("c", i)
+		if got := c.must(h, call{"ADD", id, c.ns(0, id).Path(), "eth0", conf}).addr(); reserved.Contains(got) {
+			t.Errorf("%s is reserved", got)
+		}
+	}
+	c.mustFail(h, call{"ADD", "late", c.ns(0, "late").Path(), "eth0", conf}, "what the configuration reserves is counted too")
+	c.must(h, call{"DEL", "it", it.netns, "eth0", asking})
+	if got := c.must(h, call{"ADD", "it", it.netns, "eth0", conf}).addr().String(); got != "10.32.0.12" {
+		t.Errorf("it had 10.32.0.12 and gets %s", got)
+	}
+	excluding := inArgs("10.32.0.13")
+	maps.Copy(excluding, section(map[string]any{"exclude": []string{"10.32.0.13"}, "reserve": []string{reserved.String()}}))
+	c.mustFail(h, call{"ADD", "late", c.ns(0, "late2").Path(), "eth0", excluding}, "excluded by the same configuration")
 }
 
 func TestRoutesAreTheConfigurationsAndTheGatewayIsTheBridge(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ipam/book"
 )
 
-// maxExcluded bounds the list of an order: each choice looks through it.
-const maxExcluded = 64
+// maxRanges bounds the lists of an order, together: each choice looks through them.
+const maxRanges = 64
 
 // boundsOf are what the order says of one family's addresses: a subnet to choose from
 // bounds its own family only.
@@ -30,15 +30,24 @@ func (o Order) outside(x netip.Addr) error {
 	return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is asked for, and excluded by the same configuration", x)
 }
 
-// parseRanges reads prefixes, each with all that is in it, and addresses.
-func parseRanges(texts []string) (out []addr.Range, err error) {
-	if len(texts) > maxExcluded {
-		return nil, ctl.Errorf(ctl.CodeInvalidConfig, "%d ranges are excluded, at most %d may be", len(texts), maxExcluded)
+// parseLists reads what the order is not to have, and what it only has by asking for it.
+func parseLists(exclude, reserve []string) (but, kept []addr.Range, err error) {
+	if n := len(exclude) + len(reserve); n > maxRanges {
+		return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "%d ranges are excluded or reserved, at most %d may be", n, maxRanges)
 	}
+	if but, err = parseRanges("excluded", exclude); err != nil {
+		return nil, nil, err
+	}
+	kept, err = parseRanges("reserved", reserve)
+	return but, kept, err
+}
+
+// parseRanges reads prefixes, each with all that is in it, and addresses.
+func parseRanges(what string, texts []string) (out []addr.Range, err error) {
 	for _, text := range texts {
 		r, err := parseRange(text)
 		if err != nil {
-			return nil, ctl.Errorf(ctl.CodeInvalidConfig, "excluded %.60q: want a prefix like 10.32.5.0/24, or an address", text)
+			return nil, ctl.Errorf(ctl.CodeInvalidConfig, "%s %.60q: want a prefix like 10.32.5.0/24, or an address", what, text)
 		}
 		out = append(out, r)
 	}

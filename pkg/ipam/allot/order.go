@@ -65,7 +65,7 @@ func ParseAllocate(in ctl.AllocateRequest) (o Order, err error) {
 		}
 		o.bounds.Within = o.bounds.Within.Masked()
 	}
-	o.bounds.But, err = parseRanges(in.Exclude)
+	o.bounds.But, o.bounds.Kept, err = parseLists(in.Exclude, in.Reserve)
 	return o, err
 }
 

@@ -229,10 +229,23 @@ func (a *Core) full(n ledger.Network, is4 bool, within book.Bounds) error {
 	if within.Within.IsValid() {
 		e.Msg = fmt.Sprintf("subnet %s of network %q has no free address for this host", within.Within, n.Name)
 	}
-	if len(within.But) > 0 {
-		e.Details += "; what the configuration excludes is counted too"
+	if does := restricts(within); does != "" {
+		e.Details += "; what the configuration " + does + " is counted too"
 	}
 	return e
+}
+
+// restricts says what a configuration does with addresses that others may have; "" for nothing.
+func restricts(b book.Bounds) string {
+	switch but, kept := len(b.But) > 0, len(b.Kept) > 0; {
+	case but && kept:
+		return "excludes or reserves"
+	case but:
+		return "excludes"
+	case kept:
+		return "reserves"
+	}
+	return ""
 }
 
 // Refusal reads a ledger's answer: nil when trying again makes sense.

@@ -187,11 +187,20 @@ func (b *Book) Reserved(a netip.Addr) bool {
 type Bounds struct {
 	Within netip.Prefix // if valid, only from it
 	But    []addr.Range // none of these
+	Kept   []addr.Range // none of these, unless the same hash had it
 }
 
-// Contains reports whether an address may be chosen.
+// Contains reports whether an address may be had at all.
 func (o Bounds) Contains(a netip.Addr) bool {
-	return (!o.Within.IsValid() || o.Within.Contains(a)) && !slices.ContainsFunc(o.But, func(r addr.Range) bool { return r.Contains(a) })
+	return (!o.Within.IsValid() || o.Within.Contains(a)) && !anyHas(o.But, a)
+}
+
+// chooses reports whether an address may be chosen for whoever has not had it.
+func (o Bounds) chooses(a netip.Addr) bool { return o.Contains(a) && !anyHas(o.Kept, a) }
+
+// anyHas looks through ranges in no order.
+func anyHas(ranges []addr.Range, a netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(r addr.Range) bool { return r.Contains(a) })
 }
 
 // In gives what of a subnet may be chosen, in order.
@@ -204,7 +213,7 @@ func (o Bounds) In(subnet netip.Prefix) []addr.Range {
 		}
 		whole = cut
 	}
-	return addr.Subtract([]addr.Range{whole}, o.But)
+	return addr.Subtract(addr.Subtract([]addr.Range{whole}, o.But), o.Kept)
 }
 
 // Whole reports whether all of a subnet may be chosen.

@@ -333,7 +333,7 @@ func TestGarbageIsOldUnlistedAndUninhabited(t *testing.T) {
 // against a plain set.
 func TestBookAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{b: New(), held: map[netip.Addr]int{}, claims: map[int][]netip.Prefix{}}
+		m := &model{b: New(), held: map[netip.Addr]int{}, had: map[netip.Addr]int{}, claims: map[int][]netip.Prefix{}}
 		m.sync(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"sync": m.sync, "give": m.give, "request": m.request, "release": m.release, "": m.check,
@@ -346,6 +346,7 @@ type model struct {
 	b      *Book
 	own    [2][]addr.Range
 	held   map[netip.Addr]int
+	had    map[netip.Addr]int // whose an address was last
 	claims map[int][]netip.Prefix
 }
 
@@ -385,10 +386,10 @@ func (m *model) owns(a netip.Addr) bool {
 	return false
 }
 
-// free lists what may be given of a family, inside a prefix.
-func (m *model) free(i int, within Bounds) (out []netip.Addr) {
+// free lists what may be given of a family, within bounds.
+func (m *model) free(i int, within func(netip.Addr) bool) (out []netip.Addr) {
 	for a := smalls[i].Addr(); smalls[i].Contains(a); a = a.Next() {
-		if _, held := m.held[a]; !held && m.owns(a) && !reserved(smalls[i], a) && within.Contains(a) {
+		if _, held := m.held[a]; !held && m.owns(a) && !reserved(smalls[i], a) && within(a) {
 			out = append(out, a)
 		}
 	}
@@ -407,11 +408,17 @@ func (m *model) give(t *rapid.T) {
 	for range rapid.IntRange(0, 2).Draw(t, "excluded") {
 		first, _ := addr.Add(smalls[i].Addr(), rapid.Uint64Range(0, 15).Draw(t, "first"))
 		last, _ := addr.Add(first, rapid.Uint64Range(0, 5).Draw(t, "more"))
-		within.But = append(within.But, addr.Range{First: first, Last: last})
+		if r := (addr.Range{First: first, Last: last}); rapid.Bool().Draw(t, "kept") {
+			within.Kept = append(within.Kept, r)
+		} else {
+			within.But = append(within.But, r)
+		}
 	}
 	p, ok := m.b.Pick(key(who).Hash(), "weave", i == 0, within)
-	if free := m.free(i, within); ok != (len(free) > 0) || ok && !slices.Contains(free, p.Addr()) {
-		t.Fatalf("picked %v, %v; free are %v", p, ok, free)
+	last, had := m.had[p.Addr()]
+	chosen, may := m.free(i, within.chooses), m.free(i, within.Contains)
+	if !ok && len(chosen) > 0 || ok && !slices.Contains(chosen, p.Addr()) && !(had && last == who && slices.Contains(may, p.Addr())) {
+		t.Fatalf("picked %v, %v; of %v, and of what it had %v", p, ok, chosen, may)
 	}
 	if ok {
 		m.put(who, p)
@@ -430,7 +437,7 @@ func (m *model) request(t *rapid.T) {
 
 func (m *model) put(who int, p netip.Prefix) {
 	m.b.Put(claim(who, p))
-	m.claims[who], m.held[p.Addr()] = []netip.Prefix{p}, who
+	m.claims[who], m.held[p.Addr()], m.had[p.Addr()] = []netip.Prefix{p}, who, who
 }
 
 func (m *model) release(t *rapid.T) {
@@ -464,7 +471,7 @@ func (m *model) check(t *rapid.T) {
 // exhaust takes all that is left: just the free ones, each once.
 func (m *model) exhaust(t *rapid.T) {
 	for i := range smalls {
-		want := len(m.free(i, Bounds{}))
+		want := len(m.free(i, Bounds{}.Contains))
 		for n := 0; ; n++ {
 			who := 1000 + 100*i + n
 			p, ok := m.b.Pick(key(who).Hash(), "weave", i == 0, Bounds{})

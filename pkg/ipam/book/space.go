@@ -122,7 +122,7 @@ func (s *space) pickQueued(b *Book, within Bounds) (queued, bool) {
 		s.queue = s.queue[1:]
 	}
 	for _, q := range s.queue {
-		if !b.stale(q) && within.Contains(q.addr) {
+		if !b.stale(q) && within.chooses(q.addr) {
 			return q, true
 		}
 	}

@@ -124,8 +124,8 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	}
 	var got ctl.AllocateReply
 	request := ctl.AllocateRequest{
-		Key: c.Key, Network: conf.network(), Requested: conf.asked, Subnet: conf.IPAM.Subnet, Exclude: conf.IPAM.Exclude,
-		Decider: conf.decider(), NetNS: c.NS.ID(),
+		Key: c.Key, Network: conf.network(), Requested: conf.asked, Subnet: conf.IPAM.Subnet,
+		Exclude: conf.IPAM.Exclude, Reserve: conf.IPAM.Reserve, Decider: conf.decider(), NetNS: c.NS.ID(),
 	}
 	router := cniconf.NewRouter(conf.IPAMSocket())
 	if err := router.Call(ctx, ctl.PathAllocate, request, &got); err != nil {
