@@ -120,7 +120,7 @@ func needsRouter(list *libcni.NetworkConfigList) bool {
 
 func startRouter(t *testing.T, h *netlab.Host, bin string) {
 	t.Helper()
-	r, err := h.StartRouter()
+	r, err := h.StartRouter("--init", "new")
 	if err != nil {
 		t.Fatal(err)
 	}

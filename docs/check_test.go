@@ -488,7 +488,7 @@ func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 		literals(t, "pkg/replica", "waiting", "waitingToJoin", "nobodyReached", "noMajority", "spent", "asking", "departed", "words"),
 		literals(t, "pkg/ipam", "Waiting")...)
 	said = append(said, literals(t, "pkg/ipam/allot", "unready")...)
-	said = append(said, literals(t, "pkg/router", "unheard", "onlySelf")...)
+	said = append(said, literals(t, "pkg/router", "unheard", "onlySelf", "heldBackWaits", "notFounding")...)
 	var told []string
 	in := false
 	for _, line := range find(t, "docs/operating.md").prose {
@@ -522,6 +522,7 @@ func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 var tails = []string{
 	": stop this router, remove its state directory and start it again",
 	"has left the cluster under this identity",
+	"name a PEER, put --state-dir on a disk, or start with --init new",
 	"waits to join a cluster; ", "waits to join a cluster, but ",
 }
 

@@ -95,6 +95,9 @@ func (m machines) run(b block) {
 	}
 	for _, h := range hosts {
 		script := strings.ReplaceAll(b.text, " bin/", " $BIN/") // not into the tree
+		if b.tag == "first" {
+			script = founder + script
+		}
 		if strings.Contains(script, " &\n") {
 			script += "echo $! > " + pidFile + "\n"
 		}
@@ -107,6 +110,10 @@ func (m machines) run(b block) {
 		}
 	}
 }
+
+// founder is said before a router is started that founds a cluster: unlike the reader's
+// machines, those of the lab lose their state directories at each reboot.
+const founder = "export WEAVE_INIT=new\n"
 
 // pidFile holds the process that a block left in the background: the router.
 const pidFile = "/run/docs-router.pid"
@@ -217,8 +224,11 @@ func (m machines) foundAnew() {
 		}
 	}
 	for _, h := range m.where("both") {
-		peer := map[*netlab.Host]string{m.second: "$A"}[h]
-		m.must(h, start+peer+" & echo $! > "+pidFile)
+		before, peer := founder, ""
+		if h == m.second {
+			before, peer = "", "$A"
+		}
+		m.must(h, before+start+peer+" & echo $! > "+pidFile)
 		m.ready(h)
 		m.must(h, "weave status ipam") // which may count some in others' blocks: the page says what to do then
 	}

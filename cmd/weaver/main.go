@@ -64,7 +64,9 @@ func command() *cobra.Command {
 		Long: `The weave router: one on each host.
 
 With PEERs (HOST or HOST:PORT) it joins their cluster; without, on a host that has
-no state yet, it founds one. A host that has state goes on where it was.
+no state yet, it founds one. A host that has state goes on where it was. One whose
+state directory is lost at each reboot (tmpfs, ramfs) founds none without --init new:
+it waits for another host to connect.
 
 Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment.`,
 		Version:       version,
@@ -94,6 +96,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	c := &f.config
 	s.StringVar(&c.Name, "name", "", "this host's name in the cluster (default: from the machine id)")
 	s.StringSliceVar(&c.Bootstrap, "bootstrap", nil, "names of the hosts that found the cluster together, this one among them; the same on all of them")
+	s.StringVar(&c.Init, "init", "", "\"new\": found a cluster although the state directory is lost at each reboot, or although this host was to join one before")
 	s.StringVar(&f.advertise, "advertise", "", "address at which other hosts reach this one (default: that of the route to the first PEER, or the default route)")
 	s.Uint16Var(&c.Port, "port", c.Port, "TCP port for gossip between hosts")
 	s.Uint16Var(&c.VXLANPort, "vxlan-port", c.VXLANPort, "UDP port for the overlay")

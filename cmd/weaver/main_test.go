@@ -60,6 +60,9 @@ func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 		"no domain name":                       {"--dns-domain", "a b"},
 		"--port and --mesh-port are both 6786": {"--port", "6786"},
 		`PEER "a,b"`:                           {"a,b"},
+		`--init: "old", want "new"`:            {"--init", "old"},
+		"PEERs (host2 host3)":                  {"--init", "new", "host2", "host3"},
+		"--bootstrap together with others":     {"--init", "new", "--bootstrap", "a,b"},
 		"--name: 100":                          {"--name", strings.Repeat("n", 100)},
 		"65465\n--port":                        {"--mtu", "1", "--port", "0"},
 	} {

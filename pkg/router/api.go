@@ -213,6 +213,9 @@ func (r *Router) waiting() string {
 			return why
 		}
 	}
+	if r.heldBack != "" && r.replica.State().Cluster() == "" {
+		return heldBackWaits(r.heldBack, s.Waiting, s.Alone)
+	}
 	if s.Waiting != "" {
 		return s.Waiting
 	}

@@ -34,6 +34,10 @@ type Config struct {
 	// among them; the same on all of them. None: PEERs say whether to join or found.
 	Bootstrap []string
 
+	// Init is InitNew where this host is to found a cluster though its state directory
+	// is lost at each reboot, or though it was to join one before. "" else.
+	Init string
+
 	Advertise  netip.Addr     // where other hosts reach this one; zero: found by looking at the routes
 	Port       uint16         // TCP, gossip
 	VXLANPort  uint16         // UDP
@@ -135,7 +139,7 @@ func (c Config) Validate() error {
 			bad("--dns-upstream: %q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
 		}
 	}
-	errs = append(errs, c.validateRanges()...)
+	errs = append(errs, c.validateInit(), c.validateRanges())
 	return errors.Join(errs...)
 }
 
@@ -148,7 +152,22 @@ func isUpstream(u string) bool {
 	return err == nil && ap.Port() != 0
 }
 
-func (c Config) validateRanges() (errs []error) {
+func (c Config) validateInit() error {
+	switch {
+	case c.Init == "":
+		return nil
+	case c.Init != InitNew:
+		return fmt.Errorf("--init: %q, want %q, or leave it out", c.Init, InitNew)
+	case len(c.Peers) > 0:
+		return fmt.Errorf("--init %s founds a cluster, and PEERs (%s) are there to join theirs: leave one of the two out", InitNew, strings.Join(c.Peers, " "))
+	case len(c.Bootstrap) > 0:
+		return fmt.Errorf("--init %s has this host found a cluster alone, and --bootstrap together with others: leave one of the two out", InitNew)
+	}
+	return nil
+}
+
+func (c Config) validateRanges() error {
+	var errs []error
 	families := map[bool]bool{}
 	for _, r := range c.Ranges {
 		host := r.Addr().BitLen() - r.Bits()
@@ -165,7 +184,7 @@ func (c Config) validateRanges() (errs []error) {
 	if len(c.Ranges) == 0 {
 		errs = append(errs, errors.New("no range: want at least one"))
 	}
-	return errs
+	return errors.Join(errs...)
 }
 
 func (c Config) socket() string {

@@ -66,6 +66,9 @@ func startOn(t *testing.T, h *netlab.Host, change func(*Config)) *lone {
 	c := Defaults()
 	c.Name, c.Socket, c.Version = h.Name(), filepath.Join(dir, "s"), "test"
 	change(&c)
+	if len(c.Peers) == 0 {
+		c.Init = InitNew // a lab's state directories are on a tmpfs
+	}
 	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)

@@ -41,6 +41,9 @@ func (r *Router) remember(ctx context.Context) error {
 		case <-tick.C:
 		}
 		r.forgetLeft()
+		if r.heldBack != "" && r.replica.State().Cluster() == "" {
+			continue // whoever connects may wait like this host: to know it must not keep this one from founding later
+		}
 		next := knownhosts.Merge(r.known, r.reached(time.Now().Round(0)), r.left)
 		if knownhosts.Equal(next, r.known) {
 			continue

@@ -90,6 +90,8 @@ type Router struct {
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
 	resets  chan struct{} // cap 1: the operator had the host leave its cluster
 
+	heldBack string // why this host founds no cluster and waits to be connected to; "" where it does not
+
 	resetting atomic.Bool // it is leaving: that its identity ends is no news
 
 	inherited map[string]bool   // by network; settle's alone
@@ -144,6 +146,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	case errors.Is(err, errFounds):
 		log.Info("it is decided: this host founds the cluster")
 		return ErrAgain
+	case errors.Is(err, errAnew):
+		log.Info("this host has joined no cluster and founds one, under a new identity")
+		return cmp.Or(setAside(c.StateDir), ErrAgain)
 	case errors.As(err, &spent):
 		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
 		return cmp.Or(setAside(c.StateDir), ErrAgain)
@@ -253,6 +258,9 @@ func (r *Router) openLedger(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.holdBack(); err != nil {
+		return err
+	}
 	if m, ok := r.replica.State().Member(ledger.MemberID(r.id.MemberID())); ok && m.Live() && m.Name != string(r.id.Name()) {
 		return fmt.Errorf("the state in %s is that of host %q, and this host is to be called %q: start it with --name %s, or give it to a new member by removing the state",
 			r.config.StateDir, m.Name, r.id.Name(), m.Name)
@@ -260,17 +268,25 @@ func (r *Router) openLedger(context.Context) error {
 	return nil
 }
 
-// founding is the command that founds a cluster, nil on a host that joins one or
-// has state: it goes on where it was. One that knows other hosts of before has lost
-// a part of its state and joins them again.
+// founding is the command that founds a cluster, nil on a host that joins one, waits
+// for one, or has state: it goes on where it was. One that knows other hosts of before
+// has lost a part of its state and joins them again.
 func (r *Router) founding() (*ledger.Command, error) {
 	if r.founders != nil {
 		return r.founders.decided(ledger.MemberID(r.id.MemberID())), nil
 	}
-	if len(r.config.Peers)+len(r.known) != 0 || !r.stateless {
+	s, err := r.situation()
+	if err != nil {
+		return nil, err
+	}
+	begins := s.begin()
+	if !r.stateless || begins == goesOn {
 		return nil, nil
 	}
-	if err := errors.Join(r.checkNoCluster(), r.checkRanges(r.config.Ranges, DefaultBridge)); err != nil {
+	if err := r.checkNoCluster(); err != nil || begins == waits {
+		return nil, err
+	}
+	if err := r.checkRanges(r.config.Ranges, DefaultBridge); err != nil {
 		return nil, err
 	}
 	return &ledger.Command{Found: &ledger.Found{Cluster: rand.Text(), Network: *r.firstNetwork()}}, nil

@@ -7,7 +7,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
 )
 
-const onlySelf = "every PEER leads to this host itself: name another host as PEER, or start it without any to found a cluster"
+const onlySelf = "every PEER leads to this host itself: name another host as PEER, or start it without any and with --init new to found a cluster"
 
 // unheard says why a host that joins has no peer, where more is known of it than that
 // none can be reached; "" otherwise. Who answered and refuses, or is refused, says more

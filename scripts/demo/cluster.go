@@ -60,8 +60,8 @@ func (d *demo) startRouters(ctx context.Context) error {
 		}
 	}
 	start := time.Now()
-	d.out.command("weaver --secret-file %s", secretFile)
-	if _, err := first.StartRouter(); err != nil {
+	d.out.command("weaver --secret-file %s --init new", secretFile) // a lab's state directories are on a tmpfs
+	if _, err := first.StartRouter("--init", "new"); err != nil {
 		return err
 	}
 	if err := d.waitReady(ctx, first); err != nil {

@@ -76,6 +76,10 @@ type cluster struct {
 
 const secretFile = "/run/secret"
 
+// founder are the arguments of a router that founds a cluster: a lab's state directories
+// are on a tmpfs.
+var founder = []string{"--init", "new"}
+
 // newCluster starts n hosts with routers, among o.Hosts if that is more, and waits until each can serve ADD.
 func newCluster(t *testing.T, n int, o netlab.Options) *cluster {
 	t.Helper()
@@ -121,7 +125,10 @@ func (c *cluster) installConflists(h *netlab.Host) {
 // start starts host i's router: the first founds, the others join through it.
 func (c *cluster) start(i int) {
 	c.t.Helper()
-	var args []string
+	args := founder
+	if i != 0 {
+		args = nil
+	}
 	for j := range c.n {
 		if i != 0 && j != i {
 			args = append(args, c.lab.Host(j).Addr().String())

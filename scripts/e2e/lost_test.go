@@ -56,7 +56,7 @@ func TestARequestedMACOfAnotherHostsContainerIsRefused(t *testing.T) {
 func TestAHostThatChangesItsClusterChangesItsBridgesAddress(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{Hosts: 2})
 	lone := c.lab.Host(1)
-	if _, err := lone.StartRouter(); err != nil { // founds one of its own
+	if _, err := lone.StartRouter(founder...); err != nil { // founds one of its own
 		t.Fatal(err)
 	}
 	c.waitReady(1)

@@ -164,7 +164,7 @@ func (c *contender) prepare(bin string) (err error) {
 }
 
 func startRouter(h *netlab.Host, bin string) error {
-	r, err := h.StartRouter()
+	r, err := h.StartRouter("--init", "new")
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (c *contender) prepare() (err error) {
 	if c.name == reference {
 		return c.fillStore()
 	}
-	r, err := c.host.StartRouter()
+	r, err := c.host.StartRouter("--init", "new")
 	if err != nil {
 		return err
 	}

@@ -32,12 +32,14 @@ type weave struct{ bin, lists string }
 func (w weave) program() string { return filepath.Join(w.bin, "weave") }
 
 func (w weave) up(hosts []*netlab.Host) error {
+	args := []string{"--init", "new"} // a lab's state directories are on a tmpfs
 	var peers []string
 	for _, h := range hosts {
-		if _, err := h.StartRouter(peers...); err != nil {
+		if _, err := h.StartRouter(args...); err != nil {
 			return err
 		}
 		peers = append(peers, h.Addr().String())
+		args = peers
 		_, err := h.Run(w.program(), "conflist", "--plugin-dir", "/opt/cni/bin", "--out", "/etc/cni/net.d",
 			filepath.Join(w.lists, "10-weave.conflist"), filepath.Join(w.lists, "20-simplebridge.conflist"))
 		if err != nil {
