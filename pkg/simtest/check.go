@@ -134,7 +134,7 @@ func (w *World) sound(s *ledger.State, d ledger.Dump) {
 // Bounds of what must be over after everything is healed, in ticks.
 const (
 	agreeWithin = 400
-	patience    = 150 // then an operator looks whether the majority is lost
+	patience    = 60 // then an operator looks whether the majority is lost
 	serveWithin = 50
 )
 

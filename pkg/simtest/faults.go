@@ -237,7 +237,7 @@ func (m *machine) loseRun() {
 
 // restore puts an old copy of the state directory back; see the package's assumptions.
 func (m *machine) restore() {
-	if m.backup == nil || m.w.lastCopy(m) {
+	if m.backup == nil || m.w.lastCopy(m) || !m.w.mayGoBack(m) {
 		return
 	}
 	seen := m.run.witness.Boot == m.bootID() && m.run.witness.Member == uint64(m.backup.id)
@@ -257,13 +257,24 @@ func (m *machine) restore() {
 		m.reboot()
 	}
 	m.w.tracef("%v has its state directory put back from a copy (life %d)", m, m.backup.ledger.Generation)
-	m.state, m.copied = m.backup.copy(), true
+	m.state, m.copied, m.wentBack = m.backup.copy(), true, true
 	if !seen || how > 0 {
 		m.w.net.cut = [maxMachines][maxMachines]bool{}
 		m.frozen, m.spare = m.w.tick+200, 1
 		m.startAt = m.w.tick + 1
 		m.w.connections()
 	}
+}
+
+// mayGoBack: a minority may, so that a majority of the voters remembers.
+func (w *World) mayGoBack(m *machine) bool {
+	n := 1
+	for _, o := range w.machines {
+		if o != m && o.wentBack {
+			n++
+		}
+	}
+	return n <= (len(w.machines)-1)/2
 }
 
 // frozen: a machine with an old copy must be able to ask those who know better.

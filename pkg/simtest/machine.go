@@ -34,10 +34,11 @@ type machine struct {
 	run        runDir
 	containers []*container
 
-	pending []string // hashes of attachments of other main plugins that DEL is to end
-	backup  *stateDir
-	frozen  int // tick until which nothing else goes wrong, so that it is confirmed or not
-	spare   int // times that it may be killed before it is confirmed
+	pending  []string // hashes of attachments of other main plugins that DEL is to end
+	backup   *stateDir
+	wentBack bool // its state was put back from a copy once
+	frozen   int  // tick until which nothing else goes wrong, so that it is confirmed or not
+	spare    int  // times that it may be killed before it is confirmed
 
 	proc   *router   // nil: down
 	usable [2]uint64 // of World.spaces: what could be given here now, or is held by a container

@@ -23,6 +23,7 @@ type Scenario struct {
 	fresh      bool // the first founds, the others join
 	twins      bool // two machines may have one name
 	tight      bool // every subnet is as small as can be
+	slow       bool // messages are late more often than not
 	survivors  bool // in the end most voters are destroyed, and one goes on by force
 	slander    bool // a host that lives is retired
 	setup      func(w *World)
@@ -131,7 +132,7 @@ func (w *World) begin() {
 		w.net.loss, w.net.repeat = w.some(0.15), w.some(0.1)
 		w.net.reorder, w.net.delay = w.some(0.3), w.some(0.15)
 	}
-	if sc.tight {
+	if sc.slow {
 		w.net.delay = 0.2 + 0.5*float64(w.intn(1000))/1000 // what is given back is long on its way
 	}
 	switch {
