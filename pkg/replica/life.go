@@ -122,12 +122,14 @@ func departed(m ledger.Member) string {
 	return "host " + m.Name + " has left the cluster under this identity"
 }
 
-// receiveGone believes whom we know, and while we ask everybody of our cluster, since
-// all that we knew may have been replaced; of this very life. An objection counts
+// receiveGone believes whom we know, and everybody while we ask all: to join, with no
+// ledger yet (an identity may be older than that), or whether we are gone, since all
+// that we knew may have been replaced; of this very life. An objection counts
 // only on trial: later it may be about what we have said since.
 func (c *Core) receiveGone(f *frame) {
 	_, known := c.state.Member(f.From)
-	if !known && c.trial == nil && !c.lonely() || f.About != c.life || f.Kind == kindObjection && c.trial == nil {
+	asking := c.trial != nil || c.lonely() || c.state.Index() == 0
+	if !known && !asking || f.About != c.life || f.Kind == kindObjection && c.trial == nil {
 		c.counters.WrongMember++
 		return
 	}
