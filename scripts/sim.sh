@@ -43,9 +43,10 @@ play() {
 	for p in $pids; do
 		wait "$p" || bad=1
 	done
-	cat "$work/$1".* | awk -F '\t' '
+	cat "$work/$1".* | awk -F '\t' -v sums="$work/sums" '
 		{ seeds += $2; bad += $3; cpu += $4; first = first (first ? "," : "") $5; if ($6 != "-" && !example) example = $6 }
 		END {
+			print seeds, bad >>sums
 			printf "%-12s %10d %6d %10.0f   first %s%s\n", $1, seeds, bad, (cpu > 0 ? seeds / cpu : 0), first, (example ? "   BAD seed " example : "")
 		}'
 	return $bad
@@ -56,6 +57,7 @@ printf '%-12s %10s %6s %10s\n' scenario seeds bad 'seeds/s'
 for s in $scenarios; do
 	play "$s" || status=1
 done
+awk '{ seeds += $1; bad += $2 } END { printf "%-12s %10d %6d\n", "in all", seeds, bad }' "$work/sums"
 
 if [ -z "$only" ] && [ -z "${SECONDS_EACH:-}" ]; then
 	printf '\n%-46s %8s  %-12s %s\n' 'mistake made on purpose' seeds scenario 'caught as'

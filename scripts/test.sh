@@ -5,10 +5,12 @@
 #
 # It installs what is missing, builds, checks formatting, runs all Go tests
 # (with the race detector where there are goroutines), fuzzes each decoder for a
-# few seconds, and then runs the demo, podman and containerd. As root a skipped
-# test counts as a failure: this machine has all that a test may ask for.
+# few seconds, plays new schedules of the simulator for five minutes, and then runs
+# the demo, podman and containerd. As root a skipped test counts as a failure: this
+# machine has all that a test may ask for.
 #
 #   FUZZ=30s scripts/test.sh     fuzz longer; 0 not at all
+#   SIM=60 scripts/test.sh       so many seconds for each scenario; 0 not at all
 #   E2E=0 scripts/test.sh        without the demo and the real runtimes
 #
 # What takes longer is run by hand: scripts/sim.sh, scripts/e2e/addresses.sh, scripts/bench/.
@@ -18,6 +20,7 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C # sort and comm agree
 
 FUZZ=${FUZZ:-3s}
+SIM=${SIM:-21} # of 14 scenarios
 E2E=${E2E:-1}
 
 need_go
@@ -109,6 +112,10 @@ go_test "tests of ${#calm[@]} packages" "${calm[@]}"
 if [ "$FUZZ" != 0 ]; then
 	step "fuzzing each decoder for $FUZZ"
 	fuzz
+fi
+
+if [ "$SIM" != 0 ]; then
+	check "new schedules, $SIM s a scenario" env SECONDS_EACH="$SIM" scripts/sim.sh
 fi
 
 if [ "$E2E" != 0 ] && is_root; then
