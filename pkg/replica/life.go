@@ -15,9 +15,14 @@ func lifeOf(generation uint64, nonce uint32) Life { return Life(generation<<32 |
 
 func (l Life) generation() uint64 { return uint64(l) >> 32 }
 
+// rivals reports whether two lives have one number: two routers began them, from
+// copies of one state.
+func (l Life) rivals(o Life) bool { return l != o && o != 0 && l.generation() == o.generation() }
+
 // pulse is what is known of a member by its frames.
 type pulse struct {
 	life  Life   // the highest
+	tried Life   // the highest on trial: others on trial are measured by it, who is confirmed is not
 	spoke uint64 // tick of its last frame; 0: none
 	heard uint64 // the same, but that a new leader counts everybody as heard
 }
@@ -52,12 +57,17 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 		newest = seq >> 32
 	}
 	gen := f.Life.generation()
-	if other := gen == p.life.generation() && p.life != 0 && f.Life != p.life; (gen < newest || other) && !c.mutate.has(TrustOldState) {
+	if (gen < newest || f.Life.rivals(p.life) || f.Trial && (gen < p.tried.generation() || f.Life.rivals(p.tried))) && !c.mutate.has(TrustOldState) {
 		c.counters.WrongLife++
-		c.tellGone(from, f, twoCopies.words())
+		why := twoCopies
+		if f.Kind == kindJoin { // of a member
+			why = ledgerGone
+		}
+		c.tellGone(from, f, why.words())
 		return false
 	}
 	if f.Trial {
+		p.tried = max(p.tried, f.Life)
 		return f.Life != p.life // else it is an old frame: that trial is over
 	}
 	p.life, p.heard, p.spoke = f.Life, c.ticks, c.ticks
