@@ -93,7 +93,7 @@ type TakeAddr struct {
 type Give struct {
 	ID      MemberID
 	Network string
-	Ranges  []addr.Range // at most 4096
+	Ranges  []addr.Range // at most MaxGive
 }
 
 // AddNetwork defines a network. Besides the subnets that Network names, the

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 )
@@ -10,19 +9,19 @@ import (
 // Dump is the whole state as plain data, for a snapshot: every list is in the
 // one order that the state keeps, so equal states have equal dumps.
 type Dump struct {
-	Index    uint64        `cbor:"1,keyasint"`
-	Cluster  string        `cbor:"2,keyasint"`
-	NextVNI  uint32        `cbor:"3,keyasint"`
-	Members  []Member      `cbor:"4,keyasint"`
-	Networks []NetworkDump `cbor:"5,keyasint"`
-	Recalls  []Recall      `cbor:"6,keyasint"`
-	Needs    []Need        `cbor:"7,keyasint,omitempty"`
+	Index    uint64
+	Cluster  string
+	NextVNI  uint32
+	Members  []Member
+	Networks []NetworkDump
+	Recalls  []Recall
+	Needs    []Need
 }
 
 // NetworkDump is a network with the owners of each of its subnets.
 type NetworkDump struct {
-	Network Network       `cbor:"1,keyasint"`
-	Owners  [][]Ownership `cbor:"2,keyasint"` // one list a subnet
+	Network Network
+	Owners  [][]Ownership // one list a subnet
 }
 
 // Dump shares its parts with the state: it is for reading only.
@@ -41,25 +40,55 @@ func (s *State) Dump() Dump {
 // Load makes a state of a dump, which it keeps. A dump in which an address has two
 // owners, or that no State can have made, is an error: it may come from a peer.
 func Load(d Dump) (*State, error) {
-	s := &State{index: d.Index, cluster: d.Cluster, nextVNI: d.NextVNI, members: d.Members, recalls: d.Recalls}
-	if s.cluster != "" && !validText(s.cluster) {
-		return nil, fmt.Errorf("ledger dump: cluster id %q", clip(s.cluster))
-	}
-	if err := checkMembers(s.members); err != nil {
-		return nil, fmt.Errorf("ledger dump: %w", err)
-	}
-	if !slices.IsSortedFunc(s.recalls, func(a, b Recall) int { return ascending(a.ID < b.ID) }) {
-		return nil, fmt.Errorf("ledger dump: last commands out of order")
-	}
-	for _, nd := range d.Networks {
-		if err := s.loadNetwork(nd); err != nil {
-			return nil, fmt.Errorf("ledger dump: %w", err)
-		}
-	}
-	if err := s.loadNeeds(d.Needs); err != nil {
+	s := &State{index: d.Index, cluster: d.Cluster, nextVNI: d.NextVNI, members: d.Members}
+	if err := s.load(d); err != nil {
 		return nil, fmt.Errorf("ledger dump: %w", err)
 	}
 	return s, nil
+}
+
+func (s *State) load(d Dump) error {
+	switch {
+	case s.cluster != "" && !validText(s.cluster):
+		return fmt.Errorf("cluster id %q", clip(s.cluster))
+	case d.NextVNI < FirstVNI || d.NextVNI > maxVNI+1:
+		return fmt.Errorf("the next VNI is %d", d.NextVNI)
+	}
+	if err := checkMembers(s.members, s.index); err != nil {
+		return err
+	}
+	if err := s.loadRecalls(d.Recalls); err != nil {
+		return err
+	}
+	for _, nd := range d.Networks {
+		if err := s.loadNetwork(nd); err != nil {
+			return err
+		}
+	}
+	return s.loadNeeds(d.Needs)
+}
+
+// loadRecalls takes only last commands of members that have not left, each with a
+// result that a command can have.
+func (s *State) loadRecalls(recalls []Recall) error {
+	for i, r := range recalls {
+		m, ok := s.Member(r.ID)
+		switch {
+		case !ok || m.Left:
+			return fmt.Errorf("a last command of %x, who is no member", r.ID)
+		case i > 0 && recalls[i-1].ID >= r.ID:
+			return fmt.Errorf("last command of host %s out of order", m.Name)
+		case len(r.Result.Err) > maxErr || len(r.Result.Ranges) > maxPieces || (r.Result.Code == OK) != (r.Result.Err == ""):
+			return fmt.Errorf("last command of host %s ended in an impossible way: code %d, %d ranges, %q", m.Name, r.Result.Code, len(r.Result.Ranges), clip(r.Result.Err))
+		}
+		for _, x := range r.Result.Ranges {
+			if !x.Valid() {
+				return fmt.Errorf("last command of host %s was granted %s", m.Name, x)
+			}
+		}
+	}
+	s.recalls = recalls
+	return nil
 }
 
 // loadNeeds takes only needs that have a reason, each once.
@@ -104,7 +133,10 @@ func ascending(less bool) int {
 	return 1
 }
 
-func checkMembers(ms []Member) error {
+func checkMembers(ms []Member, index uint64) error {
+	if len(ms) > mostMembers {
+		return fmt.Errorf("%d members", len(ms))
+	}
 	names := make(map[string]bool, len(ms))
 	for i, m := range ms {
 		switch {
@@ -112,15 +144,14 @@ func checkMembers(ms []Member) error {
 			return fmt.Errorf("member %q, id %x", clip(m.Name), m.ID)
 		case i > 0 && ms[i-1].ID >= m.ID:
 			return fmt.Errorf("member %s out of order", m.Name)
+		case m.Since > index:
+			return fmt.Errorf("member %s joined by entry %d, of %d", m.Name, m.Since, index)
 		case m.Live() && names[m.Name]:
 			return fmt.Errorf("two live members are called %s", m.Name)
 		}
 		if m.Live() {
 			names[m.Name] = true
 		}
-	}
-	if len(ms) > MaxMembers*2 {
-		return fmt.Errorf("%d members", len(ms))
 	}
 	return nil
 }

@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
-	"unicode/utf8"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
+	"github.com/weave-cni/weave-cni/pkg/wire/cursor"
 )
 
 // A command is packed by hand: every member reads every entry of the log, and a
@@ -142,8 +143,12 @@ func (p *packer) take(t Take) {
 func (p *packer) give(g Give) {
 	p.num(uint64(g.ID))
 	p.text(g.Network)
-	p.num(uint64(len(g.Ranges)))
-	for _, r := range g.Ranges {
+	p.ranges(g.Ranges)
+}
+
+func (p *packer) ranges(rs []addr.Range) {
+	p.num(uint64(len(rs)))
+	for _, r := range rs {
 		p.addr(r.First)
 		p.addr(r.Last)
 	}
@@ -171,109 +176,55 @@ func (p *packer) network(n Network) {
 // ParseCommand reads what Append wrote. Any bytes are safe to hand to it; whether
 // what the command says makes sense is Apply's to find.
 func ParseCommand(b []byte) (Command, error) {
-	u := unpacker{b: b}
-	if u.byte() != commandFormat {
+	u := unpacker{cursor.New(b)}
+	if u.Byte() != commandFormat {
 		return Command{}, errors.New("command of an unknown format")
 	}
-	c := Command{From: MemberID(u.num()), Seq: u.num()}
-	kind := u.byte()
+	c := Command{From: MemberID(u.Num()), Seq: u.Num()}
+	kind := u.Byte()
 	switch kind {
 	case kindFound:
-		c.Found = &Found{u.text(), u.network()}
+		c.Found = &Found{u.Text(), u.network()}
 	case kindJoin:
 		c.Join = &Join{u.member()}
 	case kindLeave:
-		c.Leave = &Leave{MemberID(u.num())}
+		c.Leave = &Leave{MemberID(u.Num())}
 	case kindTake:
-		c.Take = &Take{MemberID(u.num()), u.text(), u.prefix(), u.num(), u.byte() == 1}
+		c.Take = &Take{MemberID(u.Num()), u.Text(), u.prefix(), u.Num(), u.Byte() == 1}
 	case kindTakeAddr:
-		c.TakeAddr = &TakeAddr{MemberID(u.num()), u.text(), u.addr()}
+		c.TakeAddr = &TakeAddr{MemberID(u.Num()), u.Text(), u.addr()}
 	case kindGive:
-		c.Give = &Give{MemberID(u.num()), u.text(), u.ranges()}
+		c.Give = &Give{MemberID(u.Num()), u.Text(), u.ranges(math.MaxInt32)} // how many there may be is Apply's to say
 	case kindAddNetwork:
 		c.AddNetwork = &AddNetwork{u.network(), u.choices()}
 	case kindDelNetwork:
-		c.DelNetwork = &DelNetwork{u.text()}
+		c.DelNetwork = &DelNetwork{u.Text()}
 	case kindRetire:
-		c.Retire = &Retire{MemberID(u.num())}
+		c.Retire = &Retire{MemberID(u.Num())}
 	default:
 		return Command{}, fmt.Errorf("command of kind %d", kind)
 	}
-	if u.bad || len(u.b) > 0 {
+	if !u.Done() {
 		return Command{}, errors.New("malformed command")
 	}
 	return c, nil
 }
 
-// unpacker takes pieces off the front of b. After the first that is not there it
-// is bad, and all further ones are zero.
-type unpacker struct {
-	b   []byte
-	bad bool
-}
-
-func (u *unpacker) bytes(n uint64) []byte {
-	if u.bad = u.bad || n > uint64(len(u.b)); u.bad {
-		return nil
-	}
-	head := u.b[:n]
-	u.b = u.b[n:]
-	return head
-}
-
-func (u *unpacker) byte() byte {
-	if x := u.bytes(1); x != nil {
-		return x[0]
-	}
-	return 0
-}
-
-func (u *unpacker) num() uint64 {
-	n, size := binary.Uvarint(u.b)
-	if size <= 0 {
-		u.bad = true
-		return 0
-	}
-	u.bytes(uint64(size))
-	return n
-}
-
-// count is of things that take a byte each at least.
-func (u *unpacker) count() int {
-	n := u.num()
-	if u.bad = u.bad || n > uint64(len(u.b)); u.bad {
-		return 0
-	}
-	return int(n)
-}
-
-// small is a number that fits an int everywhere.
-func (u *unpacker) small() int {
-	n := u.num()
-	if u.bad = u.bad || n > 1<<31-1; u.bad {
-		return 0
-	}
-	return int(n)
-}
-
-func (u *unpacker) text() string {
-	t := string(u.bytes(u.num()))
-	u.bad = u.bad || !utf8.ValidString(t)
-	return t
-}
+// unpacker is a cursor that knows what packer writes.
+type unpacker struct{ cursor.Cursor }
 
 func (u *unpacker) addr() (a netip.Addr) {
-	u.bad = a.UnmarshalBinary(u.bytes(uint64(u.byte()))) != nil || a.Zone() != "" || u.bad
+	u.Fail(a.UnmarshalBinary(u.Bytes(uint64(u.Byte()))) != nil || a.Zone() != "")
 	return a
 }
 
 func (u *unpacker) prefix() netip.Prefix {
 	a := u.addr()
-	return netip.PrefixFrom(a, int(u.byte())) // more bits than there are make none, which is how none was written
+	return netip.PrefixFrom(a, int(u.Byte())) // more bits than there are make none, which is how none was written
 }
 
-func (u *unpacker) ranges() (rs []addr.Range) {
-	n := u.count()
+func (u *unpacker) ranges(most int) (rs []addr.Range) {
+	n := u.Count(most, 2)
 	if n > 0 {
 		rs = make([]addr.Range, 0, n)
 	}
@@ -284,19 +235,19 @@ func (u *unpacker) ranges() (rs []addr.Range) {
 }
 
 func (u *unpacker) choices() (cs []Choice) {
-	for range u.count() {
-		cs = append(cs, Choice{u.prefix(), u.small()})
+	for range u.Count(math.MaxInt32, 3) {
+		cs = append(cs, Choice{u.prefix(), u.Small(math.MaxInt32)})
 	}
 	return cs
 }
 
 func (u *unpacker) member() Member {
-	return Member{ID: MemberID(u.num()), Name: u.text(), Place: Place{u.text(), u.text(), u.text()}}
+	return Member{ID: MemberID(u.Num()), Name: u.Text(), Place: Place{u.Text(), u.Text(), u.Text()}}
 }
 
 func (u *unpacker) network() Network {
-	n := Network{ID: u.text(), Name: u.text(), Driver: u.text(), VNI: uint32(u.small()), MTU: u.small()}
-	for range u.count() {
+	n := Network{ID: u.Text(), Name: u.Text(), Driver: u.Text(), VNI: uint32(u.Small(math.MaxInt32)), MTU: u.Small(math.MaxInt32)}
+	for range u.Count(math.MaxInt32, 2) {
 		n.Subnets = append(n.Subnets, u.prefix())
 	}
 	return n

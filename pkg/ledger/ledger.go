@@ -95,12 +95,11 @@ const FirstVNI = 0x770000
 const (
 	MaxMembers  = 8192 // that have not left
 	MaxNetworks = 1024
-	MaxSubnets  = 16 // of one network
-	MaxName     = 64 // bytes of a member's or network's name, and of a cluster id
-	maxGive     = 4096
+	MaxSubnets  = 16     // of one network
+	MaxName     = 64     // bytes of a member's or network's name, and of a cluster id
 	maxLeft     = 1024   // members that left and are remembered, so that an id is not used again
-	maxBlocks   = 50000  // owned ranges of one subnet; a decoder takes 65536
-	maxAll      = 120000 // owned ranges of all: a snapshot has an upper size
+	maxBlocks   = 50000  // owned ranges of one subnet, before a command
+	maxAll      = 120000 // likewise of all: a snapshot has an upper size
 	maxVNI      = 1<<24 - 1
 
 	// MaxNeeds is how many addresses, and in how many subnets, one member may
@@ -108,6 +107,16 @@ const (
 	MaxNeeds = 16
 	maxNeeds = 4096
 	maxMTU   = 65535
+
+	// MaxGive is how many ranges one Give names: an entry of the log is at most 96 KiB.
+	MaxGive = 2048
+
+	maxErr = 1024 // bytes of a refusal; it quotes no more than a few names and addresses
+
+	// What a decoder takes: the limits, and what one more command can add.
+	mostMembers = 2 * MaxMembers
+	mostBlocks  = maxBlocks + MaxGive + maxPieces
+	mostAll     = maxAll + MaxGive + maxPieces
 )
 
 // Code says how a command ended. The zero Code is success.
@@ -129,10 +138,10 @@ const (
 
 // Result is how a command ended, the same on every host.
 type Result struct {
-	Code   Code         `cbor:"1,keyasint,omitempty"`
-	Err    string       `cbor:"2,keyasint,omitempty"` // a sentence for people; empty on success
-	Ranges []addr.Range `cbor:"3,keyasint,omitempty"` // Take, TakeAddr: what was granted; not to be changed
-	Owner  MemberID     `cbor:"4,keyasint,omitempty"` // CodeTaken: whose it is
+	Code   Code
+	Err    string       // a sentence for people; empty on success
+	Ranges []addr.Range // Take, TakeAddr: what was granted; not to be changed
+	Owner  MemberID     // CodeTaken: whose it is
 }
 
 // Refusal is a Result that is no success, as an error.
@@ -158,6 +167,6 @@ func refuse(code Code, format string, args ...any) Result {
 
 // Ownership is a range and its owner.
 type Ownership struct {
-	Member MemberID   `cbor:"1,keyasint"`
-	Range  addr.Range `cbor:"2,keyasint"`
+	Member MemberID
+	Range  addr.Range
 }

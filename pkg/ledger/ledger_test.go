@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"net/netip"
@@ -419,8 +420,9 @@ func TestEveryAddressHasAtMostOneOwner(t *testing.T) {
 			}
 			conserved(t, s)
 			neededWithReason(t, s)
-			loaded, err := Load(s.Dump())
-			if err != nil || !reflect.DeepEqual(loaded.Dump(), s.Dump()) {
+			packed := s.Dump().Append(nil)
+			loaded, err := parsed(packed)
+			if err != nil || !bytes.Equal(loaded.Dump().Append(nil), packed) || fmt.Sprintf("%+v", loaded.Dump()) != fmt.Sprintf("%+v", s.Dump()) {
 				t.Fatalf("a dump is not the state: %v", err)
 			}
 		}

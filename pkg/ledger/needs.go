@@ -11,11 +11,11 @@ import (
 // which they asked: nobody who asks for later can be quicker. So a need lasts as long
 // as its reason.
 type Need struct {
-	Member  MemberID     `cbor:"1,keyasint"`
-	Network string       `cbor:"2,keyasint"` // name
-	Subnet  netip.Prefix `cbor:"3,keyasint"`
-	Want    uint64       `cbor:"4,keyasint,omitempty"` // addresses; 0 when Addr is wanted
-	Addr    netip.Addr   `cbor:"5,keyasint,omitzero"`  // this one, when valid
+	Member  MemberID
+	Network string // name
+	Subnet  netip.Prefix
+	Want    uint64     // addresses; 0 when Addr is wanted
+	Addr    netip.Addr // this one, when valid
 }
 
 func (n Need) same(o Need) bool {

@@ -31,10 +31,10 @@ type space struct {
 
 // Recall is a member's last command and how it ended.
 type Recall struct {
-	ID     MemberID `cbor:"1,keyasint"`
-	Seq    uint64   `cbor:"2,keyasint"`
-	Result Result   `cbor:"3,keyasint"`
-	Digest uint64   `cbor:"4,keyasint"` // of the command
+	ID     MemberID
+	Seq    uint64
+	Result Result
+	Digest uint64 // of the command
 }
 
 // New is the state before the first entry.

@@ -42,13 +42,17 @@ func (s *State) take(t Take) Result {
 
 // crumbled reports whether there are so many ranges that there may be no more.
 func (s *State) crumbled(sp space) bool {
-	all := 0
-	for _, n := range s.networks {
-		for _, o := range n.spaces {
-			all += len(o.blocks)
+	return len(sp.blocks) >= maxBlocks || s.pieces() >= maxAll
+}
+
+// pieces is how many owned ranges there are.
+func (s *State) pieces() (n int) {
+	for _, net := range s.networks {
+		for _, sp := range net.spaces {
+			n += len(sp.blocks)
 		}
 	}
-	return len(sp.blocks) >= maxBlocks || all >= maxAll
+	return n
 }
 
 func (s *State) takeAddr(t TakeAddr) Result {
@@ -87,8 +91,8 @@ func (s *State) give(g Give) Result {
 		return refuse(CodeUnknown, "there is no network %q", clip(g.Network))
 	case !known:
 		return refuse(CodeUnknown, "no member has the id %x", g.ID)
-	case len(g.Ranges) > maxGive:
-		return refuse(CodeTooMany, "%d ranges given back at once, at most %d may be", len(g.Ranges), maxGive)
+	case len(g.Ranges) > MaxGive:
+		return refuse(CodeTooMany, "%d ranges given back at once, at most %d may be", len(g.Ranges), MaxGive)
 	}
 	n := *s.networks[i]
 	n.spaces = slices.Clone(n.spaces)
@@ -103,7 +107,11 @@ func (s *State) give(g Give) Result {
 		}
 		n.spaces[j].blocks = after
 	}
-	if slices.ContainsFunc(n.spaces, func(sp space) bool { return len(sp.blocks) > maxBlocks+maxGive }) {
+	before, after := 0, s.pieces()
+	for j, sp := range n.spaces {
+		before, after = before+len(s.networks[i].spaces[j].blocks), after+len(sp.blocks)
+	}
+	if after -= before; after > maxAll+MaxGive || slices.ContainsFunc(n.spaces, func(sp space) bool { return len(sp.blocks) > maxBlocks+MaxGive }) {
 		return refuse(CodeTooMany, "the addresses would be in more pieces than there may be")
 	}
 	s.setNetwork(i, &n)

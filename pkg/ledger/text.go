@@ -3,6 +3,8 @@ package ledger
 import (
 	"encoding/hex"
 	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/wire/cursor"
 )
 
 func validText(t string) bool {
@@ -24,8 +26,8 @@ func validHex(t string) bool {
 }
 
 func clip(t string) string {
-	if len(t) > MaxName {
-		return t[:MaxName] + "…"
+	if short := cursor.Clip(t, MaxName); short != t {
+		return short + "…"
 	}
 	return t
 }

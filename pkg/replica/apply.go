@@ -11,7 +11,7 @@ import (
 
 // apply carries out committed entries on a copy of the ledger.
 func (c *Core) apply(entries []*raftpb.Entry) {
-	if len(entries) == 0 {
+	if len(entries) == 0 || c.halted != "" {
 		return
 	}
 	c.state, c.changed = c.state.Clone(), true
@@ -21,7 +21,9 @@ func (c *Core) apply(entries []*raftpb.Entry) {
 			c.applyConf(e, ch)
 			continue
 		}
-		c.applyCommand(e)
+		if c.applyCommand(e); c.halted != "" {
+			break
+		}
 	}
 	c.noticeSelf()
 }
@@ -42,12 +44,16 @@ func (c *Core) applyConf(e Entry, ch change) {
 	}
 }
 
-// applyCommand is also how a restarted core replays. An entry that cannot be read
-// is passed over, by every host alike.
+// applyCommand is also how a restarted core replays. Raft's own entries are empty. An
+// entry that cannot be read is one that others can: it ends the replay.
 func (c *Core) applyCommand(e Entry) {
-	cmd, err := ledger.ParseCommand(e.Data)
-	if err != nil { // also raft's own, which are empty
+	if len(e.Data) == 0 {
 		c.state.Advance(e.Index)
+		return
+	}
+	cmd, err := ledger.ParseCommand(e.Data)
+	if err != nil {
+		c.halt(e.Index, err)
 		return
 	}
 	if c.mutate.has(RetireWithoutProof) && cmd.Join != nil {

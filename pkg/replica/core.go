@@ -28,6 +28,7 @@ const (
 	objectTicks    = 30  // a sole voter waits for objections
 	settleTicks    = 10  // a new leader does not know yet who is alive
 	relieveTicks   = 300 // a voter that has left waits so long for the others to do without it
+	grumbleTicks   = 600 // what stays wrong is logged again
 	lonelyTicks    = 30  // who hears no leader asks whether it is gone, so often
 )
 
@@ -44,7 +45,7 @@ type CoreConfig struct {
 	Self  ledger.Member   // ID, Name and Place
 	Saved Saved           // what the Store holds
 	Found *ledger.Command // founds a cluster when Saved is empty; nil: joins one
-	Log   *slog.Logger    // of raft's own words, at debug level
+	Log   *slog.Logger    // of raft's own words, at debug level, and of what should never be; nil: nobody reads it
 
 	// Vouched says that Saved is what this member saved last: something that does
 	// not travel with copies of the state directory says so. Without it a core
@@ -133,8 +134,10 @@ type Core struct {
 	join   joining
 	alone  loneliness
 	leftAt uint64 // last tick at which we were a member
-	forced uint64 // entry after which this cluster went on without a majority; 0: never
+	forks  []fork // where this cluster went on without a majority
 	force  forcing
+	halted string // why nothing more of the log can be applied: takes part in nothing, but is no less a member
+	newer  newer
 	log    *slog.Logger
 }
 
@@ -146,7 +149,7 @@ type Counters struct {
 	WrongLife    uint64 // from a life that is over
 	Refused      uint64 // raft would not have it
 	Impossible   uint64 // speaks of a log that we do not have
-	Panics       uint64 // raft did not survive it; we did
+	Panics       uint64 // raft did not survive it; we did, see step
 	NoRoute      uint64 // frames of ours for members whose name we do not know
 	TooLarge     uint64 // frames of ours that do not fit
 }
@@ -227,6 +230,10 @@ func (c *Core) Tick() {
 	if c.void != "" {
 		return
 	}
+	if c.halted != "" {
+		c.askWhetherGone() // what follows in the log may say so
+		return
+	}
 	c.watchDeparture()
 	if c.trial != nil {
 		c.askAround()
@@ -263,7 +270,7 @@ func (c *Core) raft() *raft.RawNode {
 
 // unsettled reports whether raft has something to do. To ask it costs memory.
 func (c *Core) unsettled() bool {
-	c.stirred = c.stirred && c.rn.HasReady()
+	c.stirred = c.stirred && c.halted == "" && c.rn.HasReady()
 	return c.stirred
 }
 

@@ -36,8 +36,8 @@ func era(term uint64) uint64 { return term >> eraBits }
 // saved before anything else is done. It must not be called between Begin and Finish.
 //
 // It is refused while a majority is there, or when a host that can be reached has
-// more of the ledger. Hosts that have the forgotten entries and come back later
-// notice it, and are spent.
+// more of the ledger. Hosts that have the forgotten entries and come back later,
+// also after another Force, notice it, and are spent.
 func (c *Core) Force() (Batch, error) {
 	if err := c.mayForce(); err != nil {
 		return Batch{}, err
@@ -46,12 +46,8 @@ func (c *Core) Force() (Batch, error) {
 		return Batch{}, err
 	}
 	index, term := c.state.Index(), (era(c.highestTerm())+1)<<eraBits
-	c.forced = index
-	data, err := c.encodeLedger(c.state)
-	if err != nil {
-		return Batch{}, fmt.Errorf("force the ledger on: %w", err)
-	}
-	snap := Snapshot{Index: index, Term: term, Conf: Conf{Voters: []uint64{uint64(c.self.ID)}}, Data: data}
+	forked := image{c.state, append(slices.Clone(c.forks), fork{index, term, c.self.ID})}
+	snap := Snapshot{Index: index, Term: term, Conf: Conf{Voters: []uint64{uint64(c.self.ID)}}, Data: forked.encode()}
 	hard := Hard{Term: term, Commit: index}
 	if err := c.restore(Saved{Owner: c.self.ID, Hard: hard, Snapshot: snap}); err != nil {
 		return Batch{}, fmt.Errorf("force the ledger on: %w", err)
@@ -72,6 +68,10 @@ func (c *Core) mayForce() error {
 		return fmt.Errorf("force the ledger on: %s", why)
 	case !c.member():
 		return errors.New("force the ledger on: this host has no copy of the ledger; run it on one that has")
+	case c.halted != "":
+		return fmt.Errorf("force the ledger on: %s", c.halted)
+	case len(c.forks) >= maxForks:
+		return fmt.Errorf("force the ledger on: it was %d times before, which is the most that is kept", len(c.forks))
 	case c.leading && c.quorumThere():
 		return errors.New("force the ledger on: this host leads, and a majority of the voters is there; nothing to do")
 	case !c.leading && c.trial == nil && c.leaderHeard():
@@ -130,12 +130,21 @@ func (c *Core) wantSnapshot(f *frame) {
 	}
 }
 
-// cutOff notices, by a snapshot, that the cluster was forced on without entries
-// that we have applied.
-func (c *Core) cutOff(forced uint64) bool {
-	if forced == c.forced || c.state.Index() <= forced {
-		return false
+// cutOff notices, by a snapshot's forks, that it is of another branch than what we
+// have applied: the cluster was forced on before our last entry, any time since, or we
+// were where it was not.
+func (c *Core) cutOff(forks []fork) bool {
+	for _, f := range forks {
+		if c.state.Index() > f.index && !slices.Contains(c.forks, f) {
+			c.end(fmt.Sprintf("the cluster was forced on without this host, from entry %d, and this host had entry %d", f.index, c.state.Index()))
+			return true
+		}
 	}
-	c.end(fmt.Sprintf("the cluster was forced on without this host, from entry %d, and this host had entry %d", forced, c.state.Index()))
-	return true
+	for _, f := range c.forks {
+		if !slices.Contains(forks, f) {
+			c.end(fmt.Sprintf("this host was forced on, or followed one that was, from entry %d, and the cluster that it meets was not", f.index))
+			return true
+		}
+	}
+	return false
 }

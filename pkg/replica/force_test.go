@@ -128,6 +128,98 @@ func TestWhoHasMoreThanWhatTheClusterWasForcedOnWithIsSpent(t *testing.T) {
 	h.taken(1)
 }
 
+// Who had more at the first of two forks comes back after the second, which is behind it.
+func TestWhoHadMoreAtAnEarlierForkIsSpentToo(t *testing.T) {
+	w := newWorld(t, 45, 5)
+	w.startAll()
+	w.until("five voters", 300, func() bool { return len(w.leader().core.conf.Voters) == 5 })
+	w.run(20)
+	w.blind = true
+	var rest []*host // neither the founder, which would found again, nor s
+	s := w.follower()
+	for _, h := range w.hosts {
+		if h != s && h.found == nil {
+			rest = append(rest, h)
+		}
+	}
+	x, others := rest[0], rest[1:3]
+	w.fabric.Split(s.name)
+	w.peersChanged()
+	for range 3 {
+		w.leader().taken(16)
+	}
+	w.run(20)
+	had := x.state.Index()
+	for _, h := range w.hosts {
+		if h != s {
+			h.kill()
+		}
+	}
+	w.fabric.Heal()
+	w.run(60)
+	if err := s.forced(); err != nil || s.core.forks[0].index >= had {
+		t.Fatalf("%v, at %d, where %s had %d", err, s.state.Index(), x.name, had)
+	}
+	for _, h := range w.hosts {
+		if h != s && h != x {
+			s.propose(ledger.Command{Retire: &ledger.Retire{ID: h.id}})
+		}
+	}
+	for _, h := range others {
+		h.rebirth()
+		h.start()
+	}
+	w.until("three voters", 1500, func() bool { return len(s.core.conf.Voters) == 3 && s.state.Index() > had+5 && w.agreed() })
+	for _, h := range others {
+		h.kill()
+	}
+	w.run(60)
+	if err := s.forced(); err != nil || len(s.core.forks) != 2 || s.core.forks[1].index <= had {
+		t.Fatalf("%v, %+v", err, s.core.forks)
+	}
+	x.start()
+	w.until("it is spent", 200, func() bool { return strings.Contains(x.core.Spent(), "forced on without this host") })
+	if s.core.Spent() != "" {
+		t.Error(s.core.Spent())
+	}
+	for _, h := range others { // they have nothing that was forgotten
+		h.start()
+	}
+	s.propose(ledger.Command{Retire: &ledger.Retire{ID: x.id}})
+	w.run(100)
+	for _, h := range append(others, s) {
+		if h.core.Spent() != "" || !h.core.Ready() || len(h.core.forks) != 2 {
+			t.Errorf("%s: %+v, %+v", h.name, h.core.Status(), h.core.forks)
+		}
+	}
+}
+
+func TestTheBranchThatALedgerIsOfIsToldByItsForks(t *testing.T) {
+	one, two, other := fork{10, 1 << eraBits, 1}, fork{20, 2 << eraBits, 1}, fork{10, 1 << eraBits, 2}
+	for _, c := range []struct {
+		at          uint64
+		mine, their []fork
+		off         bool
+	}{
+		{at: 9, their: []fork{one}},
+		{at: 10, their: []fork{one}},
+		{at: 11, their: []fork{one}, off: true},
+		{at: 11, mine: []fork{one}, their: []fork{one}},
+		{at: 20, mine: []fork{one}, their: []fork{one, two}},
+		{at: 21, mine: []fork{one}, their: []fork{one, two}, off: true},
+		{at: 15, their: []fork{one, two}, off: true},
+		{at: 15, mine: []fork{one}, their: []fork{other, two}, off: true},
+		{at: 12, mine: []fork{one}, their: []fork{two}, off: true},
+	} {
+		s := ledger.New()
+		s.Advance(c.at)
+		core := &Core{state: s, forks: c.mine}
+		if got := core.cutOff(c.their); got != c.off || (core.void != "") != c.off {
+			t.Errorf("%+v: %v, %q", c, got, core.void)
+		}
+	}
+}
+
 func TestACrashBeforeAForceIsSavedChangesNothing(t *testing.T) {
 	w := three(t, 44)
 	l, h := w.leader(), w.follower()

@@ -77,8 +77,8 @@ type part struct {
 // Limits of what is sent and accepted.
 const (
 	partSize    = 192 << 10
-	maxSnapshot = 8 << 20
-	maxParts    = maxSnapshot / partSize
+	maxSnapshot = 16 << 20 // a ledger at all its limits at once is smaller
+	maxParts    = (maxSnapshot + partSize - 1) / partSize
 	maxCommand  = 96 << 10 // one command, encoded
 	maxEntries  = 4096     // of one message
 	maxNumber   = 1 << 62  // of a term or index: beyond it somebody counts wrong

@@ -3,6 +3,7 @@ package replica
 import (
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/wire/cursor"
 )
 
 // joining is a newcomer's way into a cluster: it asks one reachable peer after
@@ -101,9 +102,4 @@ func (c *Core) remember(m ledger.Member) {
 	}
 }
 
-func clip(words string) string {
-	if len(words) > maxWords {
-		return words[:maxWords]
-	}
-	return words
-}
+func clip(words string) string { return cursor.Clip(words, maxWords) }

@@ -11,6 +11,9 @@ import (
 // look notices who leads now. It is called when what raft had to do is done: when
 // we have begun to lead, the log in memory ends with our own first entry.
 func (c *Core) look() {
+	if c.halted != "" {
+		return
+	}
 	st := c.rn.BasicStatus()
 	lead, leading := ledger.MemberID(st.Lead), st.RaftState == raft.StateLeader
 	if lead == c.lead && leading == c.leading && st.GetTerm() == c.term {

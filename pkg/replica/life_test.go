@@ -180,6 +180,20 @@ func TestARetiredHostThatComesBackIsNeverReady(t *testing.T) {
 	}
 }
 
+// Its state directory was put back from a copy of before it joined: the identity, and
+// no ledger. So it knows nobody of those who tell it.
+func TestARetiredIdentityWithoutALedgerIsToldSo(t *testing.T) {
+	w := three(t, 28)
+	h, l := w.follower(), w.leader()
+	h.kill()
+	l.propose(ledger.Command{Retire: &ledger.Retire{ID: h.id}})
+	w.until("it is retired", 50, func() bool { m, _ := l.state.Member(h.id); return m.Retired })
+	h.store = new(MemStore)
+	w.unvouched = true
+	h.start()
+	w.until("it is spent", 100, func() bool { return strings.Contains(h.core.Spent(), "given up as destroyed") })
+}
+
 // deliver hands a frame of one core to another host's, and gives what that answers.
 func (h *host) deliver(from *Core, o Out) (kinds []uint8) {
 	h.core.Receive("c", o.Frame)
@@ -246,6 +260,87 @@ func TestACopyThatIsStartedWhileTheOriginalRunsIsNotAnswered(t *testing.T) {
 	if !slices.Contains(got, kindAnswer) {
 		t.Errorf("the original is silent, and it was answered %v", got)
 	}
+}
+
+// answered hands a copy's questions to one host, and its answers to the copy.
+func (h *host) answered(c *Core) (kinds []uint8) {
+	for _, o := range asks(c, h) {
+		h.core.Receive("c", o.Frame)
+		for h.core.Pending() {
+			_ = h.store.Save(h.core.Begin())
+			for _, out := range h.core.Finish().Send {
+				f, err := decodeFrame(h.w.codec, out.Frame)
+				if err != nil {
+					h.w.t.Fatal(err)
+				}
+				if out.To == "c" && (f.About == c.life || f.Kind == kindRefused) {
+					kinds = append(kinds, f.Kind)
+					c.Receive(h.name, out.Frame)
+				}
+			}
+		}
+	}
+	return kinds
+}
+
+// Who only follows need not have heard the original, though it lives.
+func TestACopyIsNotAcquittedByAFollowerWhileTheLeaderHearsTheOriginal(t *testing.T) {
+	w := three(t, 34)
+	for w.leader().name == "c" {
+		w.leader().kill()
+		w.run(30)
+		w.hosts[2].start()
+		w.run(30)
+	}
+	h, l := w.hosts[2], w.leader()
+	other := w.hosts[1-slices.Index(w.hosts, l)]
+	w.run(twinTicks + 10)
+	c := copyOf(t, h, h.store.Copy(), 1)
+	cleared := false
+	for range 12 {
+		cleared = slices.Contains(other.answered(c), kindAnswer) || cleared
+		w.run(joinTicks + 1)
+	}
+	if !cleared {
+		t.Fatal("the other follower knows better: nothing is shown")
+	}
+	if c.trial == nil || c.ticks < objectTicks {
+		t.Fatalf("acquitted after %d ticks", c.ticks)
+	}
+	if got := l.answered(c); slices.Contains(got, kindAnswer) || !strings.Contains(c.asking(), "may be a copy") {
+		t.Errorf("the leader answers %v; it says %q", got, c.asking())
+	}
+	h.kill()
+	w.run(twinTicks + 1)
+	for range 3 {
+		l.answered(c)
+		other.answered(c)
+		w.run(joinTicks + 1)
+	}
+	if c.trial != nil {
+		t.Errorf("the original is silent: %s", c.asking())
+	}
+}
+
+func TestACopyThatTheCarrierRefusesIsNotAcquitted(t *testing.T) {
+	w := newWorld(t, 35, 2)
+	w.startAll()
+	w.run(50)
+	a := w.leader()
+	for _, h := range w.hosts {
+		h.kill()
+	}
+	w.unvouched = true
+	a.start() // the only voter: nobody but the carrier can object
+	for range 2 * objectTicks {
+		a.core.SetTwin("b refuses us")
+		w.step()
+	}
+	if a.core.trial == nil || !strings.Contains(a.core.Status().Waiting, "may be a copy: b refuses us") {
+		t.Fatalf("acquitted, or it says %q", a.core.Status().Waiting)
+	}
+	a.core.SetTwin("")
+	w.until("it is ready", 2*objectTicks, a.core.Ready)
 }
 
 func TestOfTwoStartsFromOneCopyTheSecondIsToldSo(t *testing.T) {

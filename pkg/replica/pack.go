@@ -12,6 +12,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/wire"
+	"github.com/weave-cni/weave-cni/pkg/wire/cursor"
 )
 
 // A frame is packed by hand, all but its rarest bodies, which are CBOR: nine in ten
@@ -154,29 +155,29 @@ func (p *parcel) unpack(codec wire.Codec, b []byte) (*frame, error) {
 	if len(b) > gossip.MaxMessage {
 		return nil, fmt.Errorf("%d bytes", len(b))
 	}
-	r := reader{b: b}
-	if r.byte() != format {
+	r := reader{cursor.New(b)}
+	if r.Byte() != format {
 		return nil, errors.New("not of a known format")
 	}
 	p.f, p.m = frame{}, message{Entries: p.entries[:0]}
 	f := &p.f
-	f.Kind = r.byte()
-	flags := r.byte()
-	f.Hops = r.byte()
-	f.Cluster = string(r.bytes(uint64(r.byte())))
-	f.From, f.To, f.Life = ledger.MemberID(r.fixed()), ledger.MemberID(r.fixed()), Life(r.fixed())
+	f.Kind = r.Byte()
+	flags := r.Byte()
+	f.Hops = r.Byte()
+	f.Cluster = string(r.Bytes(uint64(r.Byte())))
+	f.From, f.To, f.Life = ledger.MemberID(r.Fixed()), ledger.MemberID(r.Fixed()), Life(r.Fixed())
 	if f.Trial = flags&flagTrial != 0; flags&flagAbout != 0 {
-		f.About = Life(r.fixed())
+		f.About = Life(r.Fixed())
 	}
-	if r.bad || !utf8.ValidString(f.Cluster) {
+	if r.Bad() || !utf8.ValidString(f.Cluster) {
 		return nil, errors.New("header")
 	}
 	if f.Kind != kindRaft {
-		return f, f.unpackBody(codec, r.b)
+		return f, f.unpackBody(codec, r.Rest())
 	}
 	f.Raft = &p.m
 	f.Raft.Reject, f.Raft.HandedOver = flags&flagReject != 0, flags&flagHandedOver != 0
-	if f.Part = r.message(f.Raft); r.bad || len(r.b) > 0 {
+	if f.Part = r.message(f.Raft); !r.Done() {
 		return nil, errors.New("raft message")
 	}
 	p.entries = p.m.Entries[:0]
@@ -208,94 +209,45 @@ func (f *frame) unpackBody(codec wire.Codec, b []byte) error {
 	return fmt.Errorf("kind %d", f.Kind)
 }
 
-// reader takes pieces off the front of b. After the first that is not there it is
-// bad, and all further ones are zero.
-type reader struct {
-	b   []byte
-	bad bool
-}
+// reader is a cursor that knows what pack writes.
+type reader struct{ cursor.Cursor }
 
-func (r *reader) bytes(n uint64) []byte {
-	if r.bad = r.bad || n > uint64(len(r.b)); r.bad {
-		return nil
-	}
-	head := r.b[:n]
-	r.b = r.b[n:]
-	return head
-}
-
-func (r *reader) byte() byte {
-	if x := r.bytes(1); x != nil {
-		return x[0]
-	}
-	return 0
-}
-
-func (r *reader) fixed() uint64 {
-	if x := r.bytes(8); x != nil {
-		return be.Uint64(x)
-	}
-	return 0
-}
-
-func (r *reader) number() uint64 {
-	n, size := binary.Uvarint(r.b)
-	if size <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.bytes(uint64(size))
-	return n
-}
-
-// message reads what pack wrote. A count is believed only as far as there are
-// bytes for it.
+// message reads what pack wrote.
 func (r *reader) message(m *message) *part {
-	m.Type = int32(r.byte())
+	m.Type = int32(r.Byte())
 	for _, n := range []*uint64{&m.Term, &m.LogTerm, &m.Index, &m.Commit, &m.RejectHint} {
-		*n = r.number()
+		*n = r.Num()
 	}
-	n := r.number()
-	r.bad = r.bad || n > uint64(len(r.b)) || n > maxEntries
-	for i := uint64(0); i < n && !r.bad; i++ {
-		e := Entry{Index: m.Index + 1 + i, Term: r.number(), Kind: r.byte()}
-		if size := r.number(); size > 0 {
-			e.Data = append([]byte(nil), r.bytes(size)...)
+	n := r.Count(maxEntries, 3)
+	for i := 0; i < n && !r.Bad(); i++ {
+		e := Entry{Index: m.Index + 1 + uint64(i), Term: r.Num(), Kind: r.Byte()}
+		if size := r.Num(); size > 0 {
+			e.Data = append([]byte(nil), r.Bytes(size)...)
 		}
 		m.Entries = append(m.Entries, e)
 	}
-	if r.bad || len(r.b) == 0 {
+	if r.Bad() || r.Left() == 0 {
 		return nil
 	}
 	s, p := new(snapMeta), new(part)
 	m.Snapshot = s
-	s.Index, s.Term = r.number(), r.number()
-	p.N, p.Of = r.small(), r.small()
+	s.Index, s.Term = r.Num(), r.Num()
+	p.N, p.Of = r.Small(maxParts), r.Small(maxParts)
 	for _, ids := range []*[]uint64{&s.Conf.Voters, &s.Conf.Learners, &s.Conf.Outgoing} {
 		*ids = r.ids()
 	}
-	p.Data = append([]byte(nil), r.b...)
-	r.b = nil
+	p.Data = append([]byte(nil), r.Rest()...)
 	return p
 }
 
-// small is a number that fits an int.
-func (r *reader) small() int {
-	n := r.number()
-	if r.bad = r.bad || n > maxParts; r.bad {
-		return 0
-	}
-	return int(n)
-}
-
 func (r *reader) ids() (ids []uint64) {
-	n := r.number()
-	if r.bad = r.bad || n > uint64(len(r.b))/8; n == 0 || r.bad {
+	n := r.Count(maxConf, 8)
+	if n == 0 {
 		return nil
 	}
 	ids = make([]uint64, n)
 	for i := range ids {
-		ids[i] = r.fixed()
+		ids[i] = r.Fixed()
 	}
 	return ids
 }

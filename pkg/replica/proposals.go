@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"fmt"
+	"math"
 	"slices"
 
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -45,16 +47,30 @@ func (p *proposals) announce(cmd ledger.Command) {
 // here. The ticket comes back in a Done.
 func (c *Core) Propose(cmd ledger.Command) (ticket uint64) {
 	c.prop.ticket++
+	if res := unfit(cmd); res.Code != ledger.OK {
+		c.done = append(c.done, Done{Ticket: c.prop.ticket, Result: res})
+		return c.prop.ticket
+	}
 	c.prop.line = append(c.prop.line, proposal{c.prop.ticket, cmd})
 	if why := c.spent(); why != "" {
 		c.failProposals(goneError(why))
 	}
-	if _, err := ledger.ParseCommand(cmd.Append(nil)); err != nil && len(c.prop.line) > 0 { // nobody would ever answer
-		c.prop.line = c.prop.line[:len(c.prop.line)-1]
-		c.done = append(c.done, Done{Ticket: c.prop.ticket, Result: ledger.Result{Code: ledger.CodeInvalid, Err: err.Error()}})
-	}
 	c.pump()
 	return c.prop.ticket
+}
+
+// unfit refuses what no log would ever take, so that nobody would answer, and what
+// comes after it would wait for ever.
+func unfit(cmd ledger.Command) ledger.Result {
+	cmd.From, cmd.Seq = math.MaxUint64, math.MaxUint64 // they are to come, and take room
+	b := cmd.Append(nil)
+	if len(b) > maxCommand {
+		return ledger.Result{Code: ledger.CodeTooMany, Err: fmt.Sprintf("a command of %d bytes, at most %d may be: ask for less at a time", len(b), maxCommand)}
+	}
+	if _, err := ledger.ParseCommand(b); err != nil {
+		return ledger.Result{Code: ledger.CodeInvalid, Err: err.Error()}
+	}
+	return ledger.Result{}
 }
 
 // Cancel forgets a proposal. It may still be carried out, when it was sent before.
@@ -71,7 +87,7 @@ func (c *Core) Cancel(ticket uint64) {
 // member the ledger would not remember what it did for us.
 func (c *Core) pump() {
 	p := &c.prop
-	if p.current != nil || len(p.line) == 0 || c.trial != nil || !c.member() {
+	if p.current != nil || len(p.line) == 0 || c.trial != nil || c.halted != "" || !c.member() {
 		return
 	}
 	next := p.line[0]

@@ -1,9 +1,13 @@
 package replica
 
 import (
+	"fmt"
+	"strings"
+
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
 // Receive takes a frame from a peer, whatever it holds. It keeps nothing of it.
@@ -16,7 +20,7 @@ func (c *Core) Receive(from gossip.Peer, b []byte) {
 		c.counters.Malformed++
 		return
 	}
-	if !c.forUs(from, f) {
+	if !c.forUs(from, f) || c.halted != "" && f.Kind != kindGone {
 		return
 	}
 	switch f.Kind {
@@ -122,6 +126,9 @@ func (c *Core) receiveRaft(f *frame) {
 			c.counters.Impossible++ // every log starts with a snapshot
 			return
 		}
+		if c.contradicts(f) {
+			return
+		}
 		c.alone.ledAt = c.ticks
 	case raftpb.MsgSnap:
 		if !c.assemble(f, m) {
@@ -135,11 +142,64 @@ func (c *Core) receiveRaft(f *frame) {
 // is dropped. Nothing was saved of it, so nothing can have been broken on disk.
 func (c *Core) step(m *raftpb.Message) {
 	defer func() {
-		if recover() != nil {
-			c.counters.Panics++
+		if p := recover(); p != nil {
+			c.survive(p, m)
 		}
 	}()
 	if err := c.raft().Step(m); err != nil {
 		c.counters.Refused++
 	}
+}
+
+// survive is what is done after a panic of raft.
+func (c *Core) survive(p any, m *raftpb.Message) {
+	c.counters.Panics++
+	words := fmt.Sprint(p)
+	c.report("raft does not survive a message", "panic", words, "type", m.GetType().String(), "from", c.display(m.GetFrom()), "term", m.GetTerm(), "at", m.GetIndex())
+	if strings.Contains(words, "conflict with committed entry") || strings.Contains(words, "is out of range [committed(") {
+		c.brokenBy(ledger.MemberID(m.GetFrom()), words)
+	}
+}
+
+// contradicts notices a leader whose log is another one than ours where ours is
+// decided. raft does not look: it answers that it has those entries already.
+func (c *Core) contradicts(f *frame) bool {
+	m := f.Raft
+	if m.Term < c.term || !c.conf.votes(uint64(f.From)) || c.mutate != 0 {
+		return false // it leads no more, or not as far as we know
+	}
+	if c.differs(f.From, m.Index, m.LogTerm) {
+		return true
+	}
+	for _, e := range m.Entries {
+		if c.differs(f.From, e.Index, e.Term) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Core) differs(from ledger.MemberID, index, term uint64) bool {
+	if index == 0 || index > c.state.Index() {
+		return false
+	}
+	have, err := c.mem.Term(index)
+	if err != nil || have == term { // or it is behind the snapshot
+		return false
+	}
+	c.brokenBy(from, fmt.Sprintf("entry %d, of term %d there and %d here", index, term, have))
+	return true
+}
+
+// brokenBy ends this identity: two hosts took different things for decided, and which
+// of them is right nobody can tell any more. So nothing more is given out of what this
+// one thinks is its own.
+func (c *Core) brokenBy(leader ledger.MemberID, what string) {
+	name := c.display(uint64(leader))
+	c.report("the ledgers of two hosts contradict each other", "other", name, "what", what)
+	c.end(contradiction(name, what))
+}
+
+func contradiction(leader, what string) string {
+	return fmt.Sprintf("this host and %s, which leads, took different things for decided (%s): keep the *.old files of this one and the state of the other, and report it", leader, what)
 }

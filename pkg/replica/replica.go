@@ -49,6 +49,7 @@ type Config struct {
 	// Vouched says that the store holds what this member saved last, on this
 	// boot; see CoreConfig.
 	Vouched bool
+	Twin    func() string // see Core.SetTwin, asked at each tick on trial; nil: never any
 	Nonce   func() uint32 // a random number; nil: from math/rand, which is seeded at random
 }
 
@@ -235,10 +236,16 @@ func (r *Replica) Propose(ctx context.Context, cmd ledger.Command) (ledger.Resul
 // unready says why nothing came of a proposal in time.
 func (r *Replica) unready(ctx context.Context) error {
 	if why := r.Status().Waiting; why != "" {
-		return fmt.Errorf("%w: %s: %w", ErrNotReady, why, context.Cause(ctx))
+		return fmt.Errorf("%w: %s%w", ErrNotReady, why, wordless{context.Cause(ctx)})
 	}
-	return fmt.Errorf("%w: the leader has not answered in time: %w", ErrNotReady, context.Cause(ctx))
+	return fmt.Errorf("%w: the leader has not answered in time%w", ErrNotReady, wordless{context.Cause(ctx)})
 }
+
+// wordless keeps the end of a context in the chain for errors.Is: it tells no operator anything.
+type wordless struct{ error }
+
+func (wordless) Error() string   { return "" }
+func (w wordless) Unwrap() error { return w.error }
 
 // Run drives the replica until ctx ends (nil) or the store fails.
 func (r *Replica) Run(ctx context.Context) error {
@@ -255,6 +262,9 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			if r.cfg.Twin != nil && r.core.trial != nil {
+				r.core.SetTwin(r.cfg.Twin())
+			}
 			r.core.Tick()
 			r.note()
 		case m := <-r.inbox:

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3"
@@ -17,11 +18,7 @@ func (c *Core) found(cmd *ledger.Command, saved *Saved, first *Batch) error {
 	if res := s.Apply(2, ledger.Command{Join: &ledger.Join{Member: c.self}}); res.Code != ledger.OK {
 		return fmt.Errorf("found a cluster: %s", res.Err)
 	}
-	data, err := c.encodeLedger(s)
-	if err != nil {
-		return fmt.Errorf("found a cluster: %w", err)
-	}
-	saved.Snapshot = Snapshot{Index: 2, Term: 1, Conf: Conf{Voters: []uint64{uint64(c.self.ID)}}, Data: data}
+	saved.Snapshot = Snapshot{Index: 2, Term: 1, Conf: Conf{Voters: []uint64{uint64(c.self.ID)}}, Data: image{state: s}.encode()}
 	saved.Hard, saved.Entries = Hard{Term: max(saved.Hard.Term, 1), Commit: 2}, nil
 	first.Reset, first.Snapshot, first.Hard = true, &saved.Snapshot, &saved.Hard
 	return nil
@@ -39,13 +36,18 @@ func (c *Core) restore(saved Saved) error {
 		if err := c.conf.check(); err != nil {
 			return fmt.Errorf("snapshot %d: %w", saved.Snapshot.Index, err)
 		}
-		if c.state, c.forced, err = c.loadSnapshot(saved.Snapshot.Index, saved.Snapshot.Data); err != nil {
+		i, err := decodeImage(saved.Snapshot.Index, saved.Snapshot.Data)
+		if errors.Is(err, ledger.ErrNewer) {
+			return fmt.Errorf("%w: %w", errOlder, err)
+		}
+		if err != nil {
 			return err
 		}
+		c.state, c.forks = i.state, i.forks
 	}
 	c.compactedTo = saved.Snapshot.Index
 	for _, e := range saved.Entries {
-		if e.Index > saved.Snapshot.Index && e.Index <= saved.Hard.Commit {
+		if e.Index > saved.Snapshot.Index && e.Index <= saved.Hard.Commit && c.halted == "" {
 			c.replay(e)
 		}
 	}
@@ -64,30 +66,6 @@ func (c *Core) replay(e Entry) {
 	if after, ok := c.conf.with(ch); ok {
 		c.conf = after
 	}
-}
-
-// image is what a snapshot holds.
-type image struct {
-	ledger.Dump
-	Forced uint64 `cbor:"20,keyasint,omitempty"` // see Core.forced
-}
-
-func (c *Core) encodeLedger(s *ledger.State) ([]byte, error) {
-	return c.codec.Encode(image{s.Dump(), c.forced})
-}
-
-func (c *Core) loadSnapshot(index uint64, data []byte) (s *ledger.State, forced uint64, err error) {
-	var d image
-	if err := c.codec.Decode(data, &d); err != nil {
-		return nil, 0, fmt.Errorf("snapshot %d: %w", index, err)
-	}
-	if s, err = ledger.Load(d.Dump); err != nil {
-		return nil, 0, fmt.Errorf("snapshot %d: %w", index, err)
-	}
-	if s.Index() != index || d.Forced > index {
-		return nil, 0, fmt.Errorf("snapshot %d holds the ledger of entry %d", index, s.Index())
-	}
-	return s, d.Forced, nil
 }
 
 func (c *Core) startRaft() (err error) {
@@ -109,7 +87,7 @@ func (c *Core) startRaft() (err error) {
 
 // standAlone makes a sole voter lead at once: there is nobody to wait for.
 func (c *Core) standAlone() error {
-	if c.trial == nil && c.void == "" && c.conf.sole(c.self.ID) {
+	if c.trial == nil && c.void == "" && c.halted == "" && c.conf.sole(c.self.ID) {
 		return c.raft().Campaign()
 	}
 	return nil

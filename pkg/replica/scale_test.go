@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/weave-cni/weave-cni/pkg/ledger"
-	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
 // BenchmarkLedgerOf tells what a ledger of n hosts with four blocks each costs.
@@ -20,24 +19,16 @@ func BenchmarkLedgerOf(b *testing.B) {
 			id := ledger.MemberID(i%n+1) << 40
 			s.Apply(s.Index()+1, ledger.Command{From: id, Seq: uint64(i + 1), Take: &ledger.Take{ID: id, Network: "weave", Subnet: subnet6, Want: 256}})
 		}
-		codec := wire.New()
-		data, err := codec.Encode(s.Dump())
-		if err != nil {
-			b.Fatal(err)
-		}
+		data := EncodeLedger(s)
 		b.Run(fmt.Sprintf("%d/snapshot", n), func(b *testing.B) {
 			for b.Loop() {
-				_, _ = codec.Encode(s.Dump())
+				EncodeLedger(s)
 			}
 			b.ReportMetric(float64(len(data)), "bytes")
 		})
 		b.Run(fmt.Sprintf("%d/load", n), func(b *testing.B) {
 			for b.Loop() {
-				var d ledger.Dump
-				if err := codec.Decode(data, &d); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := ledger.Load(d); err != nil {
+				if _, err := decodeImage(s.Index(), data); err != nil {
 					b.Fatal(err)
 				}
 			}

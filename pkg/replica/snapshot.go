@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,13 +19,14 @@ type snapshots struct {
 	waiting map[ledger.MemberID]uint64
 	coming  *assembly
 	loaded  *loaded // of the last that came whole
+
+	grumbleAt uint64 // tick from which to say again that it is too large
 }
 
 // loaded is a snapshot's ledger, on its way through raft.
 type loaded struct {
 	index, term uint64
-	state       *ledger.State
-	forced      uint64
+	image
 }
 
 // assembly is a snapshot of which not all parts are here yet. There is one at a
@@ -52,13 +54,19 @@ func (c *Core) makeSnapshot() (*raftpb.Snapshot, error) {
 	if err != nil {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
-	data, err := c.encodeLedger(c.state)
-	if err != nil || len(data) > maxSnapshot {
-		return nil, raft.ErrSnapshotTemporarilyUnavailable // the ledger bounds itself well below
+	data := c.image().encode()
+	if len(data) > maxSnapshot {
+		if c.snap.grumbleAt <= c.ticks { // the ledger bounds itself below
+			c.report("the ledger is too large to be sent: hosts that join or were away for long are not brought up to date", "bytes", len(data), "most", maxSnapshot)
+			c.snap.grumbleAt = c.ticks + grumbleTicks
+		}
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	c.snap.made = Snapshot{index, term, c.conf, data}.proto()
 	return c.snap.made, nil
 }
+
+func (c *Core) image() image { return image{c.state, c.forks} }
 
 // reusable reports whether the log goes on where the snapshot ends, and whether
 // everybody of today is in it.
@@ -83,8 +91,8 @@ func (c *Core) retrySnapshots() {
 // assemble adds a part; done when it was the last that was missing, then m holds the snapshot.
 func (c *Core) assemble(f *frame, m *raftpb.Message) (done bool) {
 	meta, p, a := f.Raft.Snapshot, f.Part, c.snap.coming
-	if meta.Index <= c.state.Index() && era(meta.Term) <= era(c.lastTerm()) && !c.mutate.has(StaleWins) {
-		// We are further already: raft will say so to the sender.
+	if further := meta.Index <= c.state.Index() && era(meta.Term) <= era(c.lastTerm()); (further || f.Raft.Term < c.term) && !c.mutate.has(StaleWins) {
+		// We are further already, or it leads no more: raft will say so to the sender.
 		m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, nil}.proto()
 		return true
 	}
@@ -101,19 +109,22 @@ func (c *Core) assemble(f *frame, m *raftpb.Message) (done bool) {
 	}
 	c.snap.coming = nil
 	data := join(a.parts)
-	s, forced, err := c.loadSnapshot(meta.Index, data)
-	if err != nil || s.Cluster() != f.Cluster || s.Cluster() == "" || !meta.Conf.has(uint64(c.self.ID)) {
+	i, err := decodeImage(meta.Index, data)
+	if errors.Is(err, ledger.ErrNewer) {
+		c.newer = newer{fmt.Sprintf("%v: %v (from %s)", errOlder, err, c.display(uint64(f.From))), c.ticks}
+	}
+	if err != nil || i.state.Cluster() != f.Cluster || i.state.Cluster() == "" || !meta.Conf.has(uint64(c.self.ID)) {
 		c.counters.Impossible++
 		return false
 	}
-	if c.cutOff(forced) || c.forgotVotes(meta) {
+	if c.cutOff(i.forks) || c.forgotVotes(meta) {
 		return false
 	}
 	if c.mutate.has(StaleWins) && meta.Index < c.state.Index() {
-		c.state, c.changed = s, true
+		c.state, c.changed = i.state, true
 		return false
 	}
-	c.snap.loaded = &loaded{meta.Index, meta.Term, s, forced}
+	c.snap.loaded = &loaded{meta.Index, meta.Term, i}
 	m.Snapshot = Snapshot{meta.Index, meta.Term, meta.Conf, data}.proto()
 	return true
 }
@@ -151,13 +162,13 @@ func (c *Core) install(s *raftpb.Snapshot) error {
 	meta := s.GetMetadata()
 	l := c.snap.loaded
 	if c.snap.loaded = nil; l == nil || l.index != meta.GetIndex() || l.term != meta.GetTerm() {
-		state, forced, err := c.loadSnapshot(meta.GetIndex(), s.GetData())
+		i, err := decodeImage(meta.GetIndex(), s.GetData())
 		if err != nil {
 			return err // it was loaded once before
 		}
-		l = &loaded{state: state, forced: forced}
+		l = &loaded{image: i}
 	}
-	c.state, c.forced, c.changed = l.state, l.forced, true
+	c.state, c.forks, c.changed = l.state, l.forks, true
 	c.conf = toConf(meta.GetConfState())
 	c.compactedTo = meta.GetIndex()
 	if p := c.prop.current; p != nil {
@@ -180,11 +191,7 @@ func (c *Core) compact(b *Batch) {
 	if err != nil {
 		return
 	}
-	data, err := c.encodeLedger(c.state)
-	if err != nil {
-		return
-	}
-	b.Snapshot = &Snapshot{index, term, c.conf, data}
+	b.Snapshot = &Snapshot{index, term, c.conf, c.image().encode()}
 	keep := min(keepEntries, c.compactAfter)
 	first, _ := c.mem.FirstIndex()
 	if index <= keep || index-keep < first {

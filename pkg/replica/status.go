@@ -55,6 +55,10 @@ func (c *Core) waiting() string {
 	switch why := c.spent(); {
 	case why != "":
 		return why + ": stop this router, remove its state directory and start it again"
+	case c.halted != "":
+		return c.halted
+	case c.newer.words != "" && c.ticks-c.newer.at < wordsTicks:
+		return c.newer.words
 	case c.trial != nil:
 		return c.asking()
 	case c.departing():

@@ -18,9 +18,16 @@ import (
 type trial struct {
 	conf   Conf // the newest that it was told of
 	confAt uint64
-	clear  map[uint64]bool // who answered; true: it leads
-	next   int             // peer to ask besides the voters
+	clear  map[uint64]cleared // who answered
+	next   int                // peer to ask besides the voters
 	askAt  uint64
+	twin   string // why the carrier takes us for a copy of a router that lives; "": it does not
+}
+
+// cleared is the latest answer of one that knows nothing against us.
+type cleared struct {
+	leads, led bool // it leads, or hears who does
+	at         uint64
 }
 
 // check is a question about the sender, asked on trial or when no leader is heard.
@@ -36,6 +43,7 @@ type answer struct {
 	Term    uint64 `cbor:"2,keyasint,omitempty"`
 	Leading bool   `cbor:"3,keyasint,omitempty"`
 	Conf    Conf   `cbor:"4,keyasint"`
+	Led     bool   `cbor:"5,keyasint,omitempty"` // leads or hears who does
 }
 
 type heardAnswer struct {
@@ -50,7 +58,7 @@ func (c *Core) beginTrial() {
 	if c.state.Index() == 0 || c.vouched || c.mutate.has(TrustOldState) {
 		return
 	}
-	c.trial = &trial{conf: c.conf, confAt: c.state.Index(), clear: make(map[uint64]bool)}
+	c.trial = &trial{conf: c.conf, confAt: c.state.Index(), clear: make(map[uint64]cleared)}
 	if c.acquitted() { // alone
 		c.trial = nil
 	}
@@ -113,7 +121,9 @@ func (c *Core) receiveCheck(from gossip.Peer, f *frame) {
 		c.send(from, &frame{To: f.From, Kind: kindRefused, Words: twinWords})
 		return
 	}
-	a := &answer{c.state.Index(), c.term, c.leading, c.conf}
+	// A new leader does not know yet who is alive.
+	leads := c.leading && c.ticks-c.since >= settleTicks
+	a := &answer{Index: c.state.Index(), Term: c.term, Leading: leads, Conf: c.conf, Led: c.leading || c.leaderHeard()}
 	c.send(from, &frame{To: f.From, Kind: kindAnswer, About: f.Life, Answer: a})
 }
 
@@ -170,7 +180,7 @@ func (c *Core) receiveAnswer(f *frame) {
 	if f.Answer.Index > t.confAt {
 		t.conf, t.confAt = f.Answer.Conf, f.Answer.Index
 	}
-	t.clear[uint64(f.From)] = f.Answer.Leading
+	t.clear[uint64(f.From)] = cleared{f.Answer.Leading, f.Answer.Led, c.ticks}
 	c.judge()
 }
 
@@ -201,21 +211,29 @@ func (c *Core) judge() {
 	}
 }
 
+// acquitted reports whether enough have nothing against us. Who leads hears every
+// member, a voter that does not may never hear another: so where somebody hears a
+// leader, the leader's answer is among those that are needed, and elsewhere there is
+// a while for objections.
 func (c *Core) acquitted() bool {
 	t := c.trial
+	if t.twin != "" || c.join.refused != "" && c.ticks-c.join.refusedAt <= 2*joinTicks {
+		return false // the original lives, or somebody who heard it holds back the answer
+	}
 	if t.conf.sole(c.self.ID) {
 		others := c.others()
-		if c.join.refused != "" && c.ticks-c.join.refusedAt <= 2*joinTicks {
-			return false // somebody holds back its answer
-		}
 		return c.ticks >= c.times.Object || !slices.ContainsFunc(others, func(id uint64) bool { _, ok := t.clear[id]; return !ok })
 	}
-	if !slices.Contains(t.conf.Voters, uint64(c.self.ID)) {
-		for _, leads := range t.clear {
-			if leads {
-				return true // it has a majority; we have no vote
-			}
-		}
+	leads, led := false, false
+	for _, a := range t.clear {
+		leads = leads || a.leads
+		led = led || a.led && c.ticks-a.at <= wordsTicks
+	}
+	switch {
+	case leads && !slices.Contains(t.conf.Voters, uint64(c.self.ID)):
+		return true // it has a majority; we have no vote
+	case !leads && (led || c.ticks < c.times.Object):
+		return false
 	}
 	return c.majority(t.conf.Voters) && (len(t.conf.Outgoing) == 0 || c.majority(t.conf.Outgoing))
 }
@@ -231,8 +249,19 @@ func (c *Core) majority(voters []uint64) bool {
 	return n > len(voters)/2
 }
 
+// SetTwin says why the carrier takes us for a copy of a router that lives, "" while it
+// does not. On trial that is enough to wait.
+func (c *Core) SetTwin(why string) {
+	if c.trial != nil {
+		c.trial.twin = why
+	}
+}
+
 // asking is what a core on trial waits for, in words.
 func (c *Core) asking() string {
+	if c.trial.twin != "" {
+		return "its state directory may be a copy: " + c.trial.twin
+	}
 	if c.join.refused != "" && c.ticks-c.join.refusedAt < wordsTicks {
 		return "its state directory may be a copy: " + c.join.refused
 	}

@@ -6,8 +6,6 @@ import (
 	"hash/maphash"
 	"io"
 	mrand "math/rand/v2"
-
-	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
 // Simulator runs seeds, one after the other. While it is open it has taken the place of
@@ -16,7 +14,6 @@ import (
 type Simulator struct {
 	draws  *draws
 	before io.Reader
-	codec  wire.Codec
 	cache  cache
 	seed   maphash.Seed
 }
@@ -36,7 +33,7 @@ func New() (*Simulator, error) {
 	if _, ok := rand.Reader.(*draws); ok {
 		return nil, fmt.Errorf("simtest: one simulator a process")
 	}
-	s := &Simulator{draws: &draws{mrand.NewPCG(0, 0)}, before: rand.Reader, codec: wire.New(), seed: maphash.MakeSeed()}
+	s := &Simulator{draws: &draws{mrand.NewPCG(0, 0)}, before: rand.Reader, seed: maphash.MakeSeed()}
 	rand.Reader = s.draws
 	return s, nil
 }
@@ -65,7 +62,7 @@ func (s *Simulator) Replay(sc *Scenario, seed uint64, mistake Mutation) Verdict 
 func (s *Simulator) play(sc *Scenario, seed uint64, mistake Mutation, trace bool) (v Verdict) {
 	s.draws.rng.Seed(seed, 3)
 	w := &World{
-		seed: seed, rng: mrand.NewPCG(seed, hash(sc.Name)), mistake: mistake, scenario: sc, codec: s.codec, cache: &s.cache,
+		seed: seed, rng: mrand.NewPCG(seed, hash(sc.Name)), mistake: mistake, scenario: sc, cache: &s.cache,
 		applied: make(map[point]uint64), tracing: trace, nextID: 1000,
 	}
 	w.net.w, w.judge.seed = w, s.seed

@@ -62,10 +62,7 @@ func (w *World) cluster() {
 	}
 	for w.scenario.tight && w.share(s) {
 	}
-	data, err := w.codec.Encode(s.Dump())
-	if err != nil {
-		panic(err)
-	}
+	data := replica.EncodeLedger(s)
 	for _, m := range w.machines {
 		m.state.saves = 1
 		m.state.ledger = replica.Saved{

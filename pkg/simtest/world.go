@@ -11,7 +11,6 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
-	"github.com/weave-cni/weave-cni/pkg/wire"
 )
 
 // World is one run: machines, the network between them, and what must hold.
@@ -28,7 +27,6 @@ type World struct {
 	inbox    []packet       // of the machine that acts
 	network  ledger.Network // the default one
 	spaces   []space        // its subnets
-	codec    wire.Codec
 	cache    *cache
 
 	nextID        ledger.MemberID

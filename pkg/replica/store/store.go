@@ -9,11 +9,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/replica"
@@ -37,68 +42,212 @@ type Mark struct {
 	Saves      uint64          // how often it was changed since
 }
 
-// Buckets and keys. An entry's key is its index, 8 bytes, so that the order of
+// Tables and keys. An entry's key is its index, 8 bytes, so that the order of
 // keys is the order of the log; its value is its term, its kind and its data.
 var (
 	bucketLog  = []byte("log")
 	bucketMeta = []byte("meta")
 	bucketNote = []byte("note")
+	tables     = [][]byte{bucketLog, bucketMeta, bucketNote}
 
-	keyFormat     = []byte("format")
+	keyFormat     = []byte("format") // in every format first a number of 8 bytes
 	keyOwner      = []byte("owner")
 	keyGeneration = []byte("generation")
 	keySaves      = []byte("saves")
 	keyHard       = []byte("hard")
 	keySnapshot   = []byte("snapshot")
+	keyTotal      = []byte("total")
 )
 
 const (
-	format    = 1
+	format    = 2
 	lockWait  = 2 * time.Second // for another router to let go of the file
+	lockPoll  = 50 * time.Millisecond
 	entryHead = 9
+	hardSize  = 24
 )
 
 // ErrBusy says that another process has the file open.
 var ErrBusy = errors.New("another router uses the state directory")
 
-// Open opens or creates the file, readable by its owner only.
+// damaged says what to do.
+func damaged(why error) error {
+	return fmt.Errorf("the file is damaged (%w), and with it what this host has promised: move it away and start the router again. "+
+		"That costs this host's identity: it joins its cluster as a new member, and its containers stay as they are; a host without a cluster to join founds another", why)
+}
+
+// guarded does what reads mapped memory. A page that cannot be read, or that holds
+// what bbolt never wrote, ends the work and not the process.
+func guarded(work func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(fmt.Errorf("%v", p))
+		}
+	}()
+	return work()
+}
+
+// Open opens or creates the file, readable by its owner only. Of a file that is there
+// all is read and checked: see damaged.
 func Open(path string) (*File, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
+	f, err := open(path)
+	if errors.Is(err, berrors.ErrTimeout) {
 		err = ErrBusy
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		err = fmt.Errorf("the file is damaged, and with it what this host has promised: move it away, and the host joins as a new member (%w)", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	f := &File{db: db, codec: wire.New()}
-	if err := db.Update(f.prepare); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
-	}
 	return f, nil
 }
 
-func (f *File) prepare(tx *bbolt.Tx) error {
-	for _, b := range [][]byte{bucketLog, bucketNote} {
-		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+func open(path string) (*File, error) {
+	err := check(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = create(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := &File{codec: wire.New()}
+	err = guarded(func() (err error) {
+		if f.db, err = bbolt.Open(path, 0o600, options()); err != nil {
 			return err
 		}
+		return f.db.View(f.recognize)
+	})
+	if err != nil && f.db != nil {
+		err = errors.Join(err, f.db.Close())
 	}
-	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+	return f, err
+}
+
+func options() *bbolt.Options {
+	return &bbolt.Options{Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType}
+}
+
+// check looks at the file before bbolt does, and holds the lock meanwhile.
+func check(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	f.mark = Mark{ledger.MemberID(getNumber(meta, keyOwner)), getNumber(meta, keyGeneration), getNumber(meta, keySaves)}
-	switch v := getNumber(meta, keyFormat); v {
-	case 0:
-		return putNumber(meta, keyFormat, format)
-	case format:
-		return nil
-	default:
-		return fmt.Errorf("format %d is not known to this version", v)
+	defer f.Close()
+	for begun := time.Now(); ; time.Sleep(lockPoll) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock: %w", err)
+		}
+		if time.Since(begun) > lockWait {
+			return ErrBusy
+		}
 	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := checkPages(f, info.Size()); err != nil {
+		return damaged(err)
+	}
+	return nil
+}
+
+// create makes an empty file under another name first: so whatever is not whole under
+// its own was damaged, and is not taken for a beginning.
+func create(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	name := f.Name()
+	defer os.Remove(name)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, err := bbolt.Open(name, 0o600, options())
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Update(prepare), db.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(name, path); err != nil && !errors.Is(err, fs.ErrExist) { // then somebody else was quicker
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func prepare(tx *bbolt.Tx) error {
+	for _, table := range tables {
+		if _, err := tx.CreateBucketIfNotExists(table); err != nil {
+			return err
+		}
+	}
+	c := &changing{tx: tx}
+	if err := c.putNumber(keyFormat, format); err != nil {
+		return err
+	}
+	return c.finish()
+}
+
+// recognize reads how far the file has come, when it is ours and whole.
+func (f *File) recognize(tx *bbolt.Tx) error {
+	if err := knownFormat(tx); err != nil {
+		return err
+	}
+	if err := verify(tx); err != nil {
+		return damaged(err)
+	}
+	mark, err := readMark(tx)
+	if err != nil {
+		return damaged(err)
+	}
+	f.mark = mark
+	return nil
+}
+
+func knownFormat(tx *bbolt.Tx) error {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return damaged(fmt.Errorf("table %s is missing", bucketMeta))
+	}
+	v := meta.Get(keyFormat)
+	if len(v) < 8 {
+		return damaged(errors.New("it has no format"))
+	}
+	switch n := binary.BigEndian.Uint64(v); {
+	case n == 1 && len(v) == 8: // the only format without sums
+		return fmt.Errorf("it is of format 1, which this version does not read any more (it has %d): move it away and start the router again; this host joins as a new member", format)
+	case n == format:
+		return nil // its sum is verified with all others
+	default:
+		if _, err := get(tx, bucketMeta, keyFormat); err != nil {
+			return damaged(err)
+		}
+		return fmt.Errorf("it is of format %d, and this version knows format %d: start a newer version of weave", n, format)
+	}
+}
+
+func readMark(tx *bbolt.Tx) (m Mark, err error) {
+	var owner uint64
+	for key, n := range map[string]*uint64{string(keyOwner): &owner, string(keyGeneration): &m.Generation, string(keySaves): &m.Saves} {
+		if *n, err = getNumber(tx, []byte(key)); err != nil {
+			return Mark{}, err
+		}
+	}
+	m.Owner = ledger.MemberID(owner)
+	return m, nil
 }
 
 // Path is where the file is.
@@ -128,40 +277,68 @@ func (f *File) Watch(watch func(Mark) error) error {
 }
 
 // update makes a change, counted.
-func (f *File) update(change func(*bbolt.Tx) error) error {
+func (f *File) update(change func(*changing) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := f.db.Update(func(tx *bbolt.Tx) error {
-		if err := change(tx); err != nil {
+	mark := f.mark
+	err := guarded(func() error {
+		return f.db.Update(func(tx *bbolt.Tx) (err error) {
+			mark, err = f.count(tx, change)
 			return err
-		}
-		meta := tx.Bucket(bucketMeta)
-		generation := getNumber(meta, keyGeneration)
-		saves := uint64(0)
-		if generation == f.mark.Generation {
-			saves = f.mark.Saves + 1
-		}
-		f.mark = Mark{ledger.MemberID(getNumber(meta, keyOwner)), generation, saves}
-		return putNumber(meta, keySaves, saves)
+		})
 	})
-	if err == nil && f.watch != nil {
-		err = f.watch(f.mark)
+	if err != nil {
+		return err
 	}
-	return err
+	if f.mark = mark; f.watch != nil {
+		return f.watch(mark)
+	}
+	return nil
+}
+
+// count makes a change and says how far the file has come by it.
+func (f *File) count(tx *bbolt.Tx, change func(*changing) error) (m Mark, err error) {
+	c := &changing{tx: tx}
+	if c.total, err = getTotal(tx); err != nil {
+		return m, damaged(err)
+	}
+	if err := change(c); err != nil {
+		return m, err
+	}
+	if m, err = readMark(tx); err != nil {
+		return m, damaged(err)
+	}
+	m.Saves = 0
+	if m.Generation == f.mark.Generation {
+		m.Saves = f.mark.Saves + 1
+	}
+	if err := c.putNumber(keySaves, m.Saves); err != nil {
+		return m, err
+	}
+	return m, c.finish()
 }
 
 // Get reads a note; nil when there is none.
 func (f *File) Get(name string) (note []byte, err error) {
-	err = f.db.View(func(tx *bbolt.Tx) error {
-		note = bytes.Clone(tx.Bucket(bucketNote).Get([]byte(name)))
-		return nil
+	err = guarded(func() error {
+		return f.db.View(func(tx *bbolt.Tx) error {
+			v, err := get(tx, bucketNote, []byte(name))
+			if err != nil {
+				return damaged(err)
+			}
+			note = bytes.Clone(v)
+			return nil
+		})
 	})
-	return note, err
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.db.Path(), err)
+	}
+	return note, nil
 }
 
 // Put writes a note in the place of one of the same name.
 func (f *File) Put(name string, note []byte) error {
-	err := f.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketNote).Put([]byte(name), note) })
+	err := f.update(func(c *changing) error { return c.put(bucketNote, []byte(name), note) })
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.db.Path(), err)
 	}
@@ -170,26 +347,12 @@ func (f *File) Put(name string, note []byte) error {
 
 // Load implements replica.Store.
 func (f *File) Load() (saved replica.Saved, err error) {
-	err = f.update(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		saved.Owner = ledger.MemberID(getNumber(meta, keyOwner))
-		saved.Generation = getNumber(meta, keyGeneration) + 1
-		if hard := meta.Get(keyHard); hard != nil {
-			if len(hard) != 24 {
-				return fmt.Errorf("votes are damaged: %d bytes", len(hard))
-			}
-			be := binary.BigEndian
-			saved.Hard = replica.Hard{Term: be.Uint64(hard), Vote: be.Uint64(hard[8:]), Commit: be.Uint64(hard[16:])}
+	err = f.update(func(c *changing) error {
+		if err := f.load(c.tx, &saved); err != nil {
+			return damaged(err)
 		}
-		if snap := meta.Get(keySnapshot); snap != nil {
-			if err := f.codec.Decode(snap, &saved.Snapshot); err != nil {
-				return fmt.Errorf("snapshot is damaged: %w", err)
-			}
-		}
-		if err := loadLog(tx.Bucket(bucketLog), &saved); err != nil {
-			return err
-		}
-		return putNumber(meta, keyGeneration, saved.Generation)
+		saved.Generation++
+		return c.putNumber(keyGeneration, saved.Generation)
 	})
 	if err != nil {
 		return replica.Saved{}, fmt.Errorf("%s: %w", f.db.Path(), err)
@@ -197,10 +360,43 @@ func (f *File) Load() (saved replica.Saved, err error) {
 	return saved, nil
 }
 
+func (f *File) load(tx *bbolt.Tx, saved *replica.Saved) error {
+	mark, err := readMark(tx)
+	if err != nil {
+		return err
+	}
+	saved.Owner, saved.Generation = mark.Owner, mark.Generation
+	hard, err := get(tx, bucketMeta, keyHard)
+	if err != nil {
+		return err
+	}
+	if hard != nil {
+		if len(hard) != hardSize {
+			return fmt.Errorf("votes of %d bytes", len(hard))
+		}
+		be := binary.BigEndian
+		saved.Hard = replica.Hard{Term: be.Uint64(hard), Vote: be.Uint64(hard[8:]), Commit: be.Uint64(hard[16:])}
+	}
+	snap, err := get(tx, bucketMeta, keySnapshot)
+	if err != nil {
+		return err
+	}
+	if snap != nil {
+		if err := f.codec.Decode(snap, &saved.Snapshot); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
+	}
+	return loadLog(tx.Bucket(bucketLog), saved)
+}
+
 func loadLog(log *bbolt.Bucket, saved *replica.Saved) error {
-	return log.ForEach(func(k, v []byte) error {
+	return log.ForEach(func(k, sealed []byte) error {
+		v, err := unseal(bucketLog, k, sealed)
+		if err != nil {
+			return err
+		}
 		if len(k) != 8 || len(v) < entryHead {
-			return fmt.Errorf("log is damaged: an entry of %d bytes", len(v))
+			return fmt.Errorf("an entry of %d bytes", len(v))
 		}
 		e := replica.Entry{Index: binary.BigEndian.Uint64(k), Term: binary.BigEndian.Uint64(v), Kind: v[8]}
 		if len(v) > entryHead {
@@ -213,22 +409,21 @@ func loadLog(log *bbolt.Bucket, saved *replica.Saved) error {
 
 // Save implements replica.Store.
 func (f *File) Save(b replica.Batch) error {
-	err := f.update(func(tx *bbolt.Tx) error { return f.save(tx, b) })
+	err := f.update(func(c *changing) error { return f.save(c, b) })
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.db.Path(), err)
 	}
 	return nil
 }
 
-func (f *File) save(tx *bbolt.Tx, b replica.Batch) error {
-	meta := tx.Bucket(bucketMeta)
+func (f *File) save(c *changing, b replica.Batch) error {
 	if b.Owner != 0 {
-		if err := putNumber(meta, keyOwner, uint64(b.Owner)); err != nil {
+		if err := c.putNumber(keyOwner, uint64(b.Owner)); err != nil {
 			return err
 		}
 	}
 	if b.Reset {
-		if err := deleteFrom(tx.Bucket(bucketLog), 0); err != nil {
+		if err := c.deleteFrom(0); err != nil {
 			return err
 		}
 	}
@@ -237,57 +432,57 @@ func (f *File) save(tx *bbolt.Tx, b replica.Batch) error {
 		if err != nil {
 			return fmt.Errorf("encode snapshot: %w", err)
 		}
-		if err := meta.Put(keySnapshot, snap); err != nil {
+		if err := c.put(bucketMeta, keySnapshot, snap); err != nil {
 			return err
 		}
 	}
-	if err := saveLog(tx.Bucket(bucketLog), b.Entries); err != nil {
+	if err := c.saveLog(b.Entries); err != nil {
 		return err
 	}
 	if h := b.Hard; h != nil {
-		v := binary.BigEndian.AppendUint64(nil, h.Term)
+		v := binary.BigEndian.AppendUint64(make([]byte, 0, hardSize), h.Term)
 		v = binary.BigEndian.AppendUint64(v, h.Vote)
-		if err := meta.Put(keyHard, binary.BigEndian.AppendUint64(v, h.Commit)); err != nil {
+		if err := c.put(bucketMeta, keyHard, binary.BigEndian.AppendUint64(v, h.Commit)); err != nil {
 			return err
 		}
 	}
-	return deleteTo(tx.Bucket(bucketLog), b.CompactTo)
+	return c.deleteTo(b.CompactTo)
 }
 
-func saveLog(log *bbolt.Bucket, entries []replica.Entry) error {
+func (c *changing) saveLog(entries []replica.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	first := entries[0].Index
-	if err := deleteFrom(log, first); err != nil {
+	if err := c.deleteFrom(first); err != nil {
 		return err
 	}
-	if k, _ := log.Cursor().Last(); k != nil && binary.BigEndian.Uint64(k)+1 != first {
+	if k, _ := c.tx.Bucket(bucketLog).Cursor().Last(); k != nil && binary.BigEndian.Uint64(k)+1 != first {
 		return fmt.Errorf("entry %d does not follow entry %d", first, binary.BigEndian.Uint64(k))
 	}
 	for _, e := range entries {
 		v := binary.BigEndian.AppendUint64(make([]byte, 0, entryHead+len(e.Data)), e.Term)
-		if err := log.Put(key(e.Index), append(append(v, e.Kind), e.Data...)); err != nil {
+		if err := c.put(bucketLog, key(e.Index), append(append(v, e.Kind), e.Data...)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func deleteFrom(log *bbolt.Bucket, first uint64) error {
-	c := log.Cursor()
-	for k, _ := c.Seek(key(first)); k != nil; k, _ = c.Seek(key(first)) {
-		if err := c.Delete(); err != nil {
+func (c *changing) deleteFrom(first uint64) error {
+	at := c.tx.Bucket(bucketLog).Cursor()
+	for k, v := at.Seek(key(first)); k != nil; k, v = at.Seek(key(first)) {
+		if err := c.delete(at, v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func deleteTo(log *bbolt.Bucket, last uint64) error {
-	c := log.Cursor()
-	for k, _ := c.First(); k != nil && binary.BigEndian.Uint64(k) <= last; k, _ = c.First() {
-		if err := c.Delete(); err != nil {
+func (c *changing) deleteTo(last uint64) error {
+	at := c.tx.Bucket(bucketLog).Cursor()
+	for k, v := at.First(); k != nil && binary.BigEndian.Uint64(k) <= last; k, v = at.First() {
+		if err := c.delete(at, v); err != nil {
 			return err
 		}
 	}
@@ -295,15 +490,5 @@ func deleteTo(log *bbolt.Bucket, last uint64) error {
 }
 
 func key(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
-func getNumber(b *bbolt.Bucket, k []byte) uint64 {
-	v := b.Get(k)
-	if len(v) != 8 {
-		return 0
-	}
-	return binary.BigEndian.Uint64(v)
-}
-
-func putNumber(b *bbolt.Bucket, k []byte, n uint64) error { return b.Put(k, key(n)) }
 
 var _ replica.Store = (*File)(nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/replica"
 )
 
-func open(t *testing.T, path string) *File {
+func reopen(t *testing.T, path string) *File {
 	t.Helper()
 	f, err := Open(path)
 	if err != nil {
@@ -26,7 +26,7 @@ func open(t *testing.T, path string) *File {
 
 func TestADamagedFileIsRefusedWithWhatToDo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	if err := open(t, path).Close(); err != nil {
+	if err := reopen(t, path).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 1<<16), 0o600); err != nil {
@@ -39,7 +39,7 @@ func TestADamagedFileIsRefusedWithWhatToDo(t *testing.T) {
 
 func TestTheFileHoldsWhatTheMemoryStoreHolds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	f, want := open(t, path), new(replica.MemStore)
+	f, want := reopen(t, path), new(replica.MemStore)
 	rng := rand.New(rand.NewPCG(1, 2))
 	last, compacted := uint64(0), uint64(0)
 	for i := range 150 {
@@ -54,7 +54,7 @@ func TestTheFileHoldsWhatTheMemoryStoreHolds(t *testing.T) {
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
-		f = open(t, path)
+		f = reopen(t, path)
 		a, errF := f.Load()
 		b2, errM := want.Load()
 		if errF != nil || errM != nil {
@@ -93,7 +93,7 @@ func batch(rng *rand.Rand, last, compacted *uint64) (b replica.Batch) {
 }
 
 func TestALogWithAHoleIsRefused(t *testing.T) {
-	f := open(t, filepath.Join(t.TempDir(), "ledger.db"))
+	f := reopen(t, filepath.Join(t.TempDir(), "ledger.db"))
 	defer f.Close()
 	if err := f.Save(replica.Batch{Entries: []replica.Entry{{Index: 5, Term: 1}}}); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestTwoRoutersCannotShareAFile(t *testing.T) {
 		t.Skip("waits two seconds for the lock")
 	}
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	f := open(t, path)
+	f := reopen(t, path)
 	defer f.Close()
 	if _, err := Open(path); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v", err)
@@ -131,7 +131,7 @@ func BenchmarkSaveOneEntry(b *testing.B) {
 
 func TestEveryChangeCountsAndIsToldOnceItIsOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	f := open(t, path)
+	f := reopen(t, path)
 	var told []Mark
 	watch := func(m Mark) error {
 		told = append(told, m)
@@ -153,7 +153,7 @@ func TestEveryChangeCountsAndIsToldOnceItIsOnDisk(t *testing.T) {
 	if d := cmp.Diff(want, told); d != "" {
 		t.Error(d)
 	}
-	f = open(t, path)
+	f = reopen(t, path)
 	defer f.Close()
 	if got := f.Mark(); got != want[3] {
 		t.Errorf("found with %+v", got)
