@@ -485,10 +485,11 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 // TestTheSentencesOfWaitingAreExplained compares the sentences in the source with those in operating.md, both ways.
 func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 	said := append(
-		literals(t, "pkg/replica", "waiting", "waitingToJoin", "nobodyReached", "noMajority", "spent", "asking", "departed", "words"),
+		literals(t, "pkg/replica", "waiting", "waitingToJoin", "nobodyReached", "noMajority", "spent", "asking", "departed", "words", "unreadable", "errOlder", "cutOff", "contradiction"),
 		literals(t, "pkg/ipam", "Waiting")...)
-	said = append(said, literals(t, "pkg/ipam/allot", "unready")...)
-	said = append(said, literals(t, "pkg/router", "unheard", "onlySelf", "heldBackWaits", "notFounding")...)
+	said = append(said, literals(t, "pkg/ipam/allot", "unready", "givingBack")...)
+	said = append(said, literals(t, "pkg/router", "unheard", "onlySelf", "heldBackWaits", "notFounding", "notTakingPart", "copied")...)
+	said = append(said, literals(t, "pkg/founding", "Waiting", "waitingForFounder")...)
 	var told []string
 	in := false
 	for _, line := range find(t, "docs/operating.md").prose {
@@ -520,10 +521,12 @@ func TestTheSentencesOfWaitingAreExplained(t *testing.T) {
 
 // tails are parts of sentences that stand behind others.
 var tails = []string{
+	"Stop the router on the host that the state directory was copied to",
 	": stop this router, remove its state directory and start it again",
 	"has left the cluster under this identity",
 	"name a PEER, put --state-dir on a disk, or start with --init new",
 	"waits to join a cluster; ", "waits to join a cluster, but ",
+	"if no host has a cluster any more, run ",
 }
 
 // literals gives the texts in some functions and constants of a package.

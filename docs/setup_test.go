@@ -315,7 +315,6 @@ func (m machines) unit() map[string]string {
 func (m machines) takeOff() {
 	m.t.Helper()
 	m.must(m.second, "CNI_PATH=/opt/cni/bin NETCONFPATH=/etc/cni/net.d cnitool del weave /run/netns/client")
-	m.stop(m.second)
 	for _, b := range find(m.t, "docs/operating.md").blocks {
 		if b.tag == "last" {
 			m.run(b)

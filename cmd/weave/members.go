@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
@@ -21,15 +26,22 @@ it to their containers.
 
 Nothing proves that to the cluster: it is your word. If the host lives after all,
 its containers keep their addresses until they end, and others may have the same.
-A host that can still be reached is refused: run "weave reset" there.
+Of a host that can still be reached only what its former lives owned is freed: the
+blocks of a state directory that it has lost ("former life" in "weave status ipam"),
+once no container there has an address of them. Where there is none it is refused:
+run "weave reset" there.
 
 When so many hosts are destroyed that the ledger has no majority,
 --majority-lost makes this host's copy of the ledger the cluster's. Run it on the
 host whose copy is the newest ("weave status ipam" shows the entry); it refuses
 when a host that it reaches has a newer one. What only the lost hosts had decided
-is forgotten: if one of them lives, two hosts may own one address.`,
-		Example: "  weave rmpeer --destroyed host-b",
-		Args:    cobra.ExactArgs(1),
+is forgotten: if one of them lives, two hosts may own one address. Give it once: for
+the other lost hosts run rmpeer again, without it.`,
+		Example: "  weave rmpeer --destroyed host-b\n\n" +
+			"  two of three hosts are lost, host-b and host-c:\n" +
+			"  weave rmpeer --destroyed --majority-lost host-b\n" +
+			"  weave rmpeer --destroyed host-c",
+		Args: oneHost,
 		RunE: does(func(ctx context.Context, args []string) error {
 			if !destroyed {
 				return exit{exitUsage, fmt.Errorf("rmpeer needs --destroyed: your word that %s will never use its addresses again", args[0])}
@@ -39,9 +51,14 @@ is forgotten: if one of them lives, two hosts may own one address.`,
 			if err := a.tell(ctx, ctl.PathRetire, in, &out); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%s is retired: its addresses are in the pool since entry %d of the ledger\n", in.Name, out.Index)
+			if out.Former {
+				fmt.Fprintf(a.out, "%s lives and stays as it is; what its former life owned is in the pool since entry %d of the ledger\n", in.Name, out.Index)
+			} else {
+				fmt.Fprintf(a.out, "%s is retired: its addresses are in the pool since entry %d of the ledger\n", in.Name, out.Index)
+			}
 			if out.Forced {
-				fmt.Fprintln(a.out, "this host's copy of the ledger is the cluster's now; hosts that were lost and live must not be started again with their state")
+				fmt.Fprintln(a.out, "this host's copy of the ledger is the cluster's now; a lost host that comes back and had more of it, or was retired, joins anew by itself.\n"+
+					"Each other host that is lost for good: weave rmpeer --destroyed NAME, now without --majority-lost")
 			}
 			return nil
 		}),
@@ -51,26 +68,73 @@ is forgotten: if one of them lives, two hosts may own one address.`,
 	return c
 }
 
+// oneHost wants the one name that rmpeer is about.
+func oneHost(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return errors.New("rmpeer wants the NAME of the host that is destroyed, as `weave status peers` and `weave status ipam` show it: weave rmpeer --destroyed NAME")
+	case 1:
+		return nil
+	}
+	return fmt.Errorf("rmpeer takes one host, and %d are given (%s): run it once for each", len(args), strings.Join(args, " "))
+}
+
 func (a *app) reset() *cobra.Command {
 	var in ctl.ResetRequest
 	c := &cobra.Command{
 		Use:   "reset",
 		Short: "Leave the cluster and forget it",
 		Long: `reset has this host leave its cluster: its addresses go back to the pool, its
-bridge and its state directory are removed, and its router begins anew: it joins
+bridge and the state of its router are removed, and its router begins anew: it joins
 the cluster of the PEERs that it was started with, or founds one when it has none.
+With --stop it ends instead, with an exit code by which weaver.service does not
+start it again: so a host is taken out of its cluster. In the state directory
+what was set aside before (*.old) stays, of no use but to look into.
 
-It is refused while containers are attached, and when the cluster cannot decide;
---abandon does it all the same in the second case.`,
+It is refused while containers are attached, and when the cluster cannot decide.
+In the second case the host stays, but gives no address until the cluster has
+taken back what it had; --abandon forgets the cluster all the same.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
 			if err := a.tell(ctx, ctl.PathReset, in, nil); err != nil {
 				return err
 			}
+			if in.Stop {
+				if err := routerEnds(ctx); err != nil {
+					return err
+				}
+				fmt.Fprintln(a.out, "this host has left its cluster; its router ends and does not start again")
+				return nil
+			}
 			fmt.Fprintln(a.out, "this host has left its cluster; its router begins anew")
 			return nil
 		}),
 	}
+	c.Flags().BoolVar(&in.Stop, "stop", false, "end the router then, do not begin anew")
 	c.Flags().BoolVar(&in.Abandon, "abandon", false, "leave although the cluster cannot be told")
 	return c
+}
+
+// endsIn bounds the end of a router that has left its cluster.
+const endsIn = 10 * time.Second
+
+// routerEnds waits for the end of this network namespace's router: it has files and links
+// to remove.
+func routerEnds(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endsIn)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", ctl.RouterLock)
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return nil
+		}
+		if err == nil {
+			conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("this host has left its cluster, and its router has not ended within %v: see its log", endsIn)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }

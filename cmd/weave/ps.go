@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -26,7 +28,7 @@ func (a *app) ps() *cobra.Command {
 			if asJSON {
 				return a.printJSON(containers(s))
 			}
-			a.showAttachments(containers(s))
+			a.showAttachments(s.Name, containers(s))
 			return nil
 		}),
 	}
@@ -35,38 +37,66 @@ func (a *app) ps() *cobra.Command {
 }
 
 // containers are the attachments of containers: not the host's own addresses on
-// its bridges, whose keys no container can have.
+// its bridges, whose keys no container can have. By container, interface and address.
 func containers(s ctl.Status) []ctl.Attachment {
-	return slices.DeleteFunc(slices.Clone(s.Attachments), func(t ctl.Attachment) bool { return strings.HasPrefix(t.Key.ContainerID, ".") })
+	all := slices.DeleteFunc(slices.Clone(s.Attachments), func(t ctl.Attachment) bool { return strings.HasPrefix(t.Key.ContainerID, ".") })
+	slices.SortStableFunc(all, func(x, y ctl.Attachment) int {
+		return cmp.Or(cmp.Compare(x.Key.ContainerID, y.Key.ContainerID), cmp.Compare(x.Key.IfName, y.Key.IfName),
+			slices.CompareFunc(x.Addresses, y.Addresses, netip.Prefix.Compare))
+	})
+	return all
 }
 
-func (a *app) showAttachments(all []ctl.Attachment) {
+func (a *app) showAttachments(host string, all []ctl.Attachment) {
 	rows := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "NAMES", "HOST END", "STATE"}}
 	for _, t := range all {
 		rows = append(rows, []string{
 			orDash(short(t.Key.ContainerID)), orDash(t.Key.Network), orDash(t.Key.IfName),
-			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), t.Veth, t.State,
+			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), orDash(t.Veth), t.State + notOursAlone(host, t),
 		})
 	}
 	table(a.out, rows)
-	if n := kernelOnly(all); n > 0 {
-		verb := "are"
-		if n == 1 {
-			verb = "is"
-		}
-		fmt.Fprintf(a.out, "\n%s %s known from the kernel only: container ids are unknown until DEL and ADD give them back,\n"+
-			"names until then or until another host's router comes that remembers them\n", count(n, "attachment"), verb)
-	}
+	a.sayLost(all)
 }
 
-// kernelOnly counts the attachments whose claim files were lost.
-func kernelOnly(all []ctl.Attachment) (n int) {
+// notOursAlone marks the addresses of an attachment that another host has, or may have.
+func notOursAlone(host string, t ctl.Attachment) string {
+	var b strings.Builder
+	for _, at := range t.Contested {
+		var is []string
+		switch at.Owner {
+		case "":
+		case host:
+			is = append(is, "in a block of a former life of this host")
+		default:
+			is = append(is, "in a block of "+at.Owner)
+		}
+		if at.UsedBy != "" {
+			is = append(is, "in use on "+at.UsedBy+" too")
+		}
+		fmt.Fprintf(&b, "; %s is %s", at.Address, strings.Join(is, ", "))
+	}
+	return b.String()
+}
+
+// sayLost explains the attachments whose claim files were lost.
+func (a *app) sayLost(all []ctl.Attachment) {
+	var kernelOnly, nameless int
 	for _, t := range all {
 		if t.Key.ContainerID == "" {
-			n++
+			kernelOnly++
+		}
+		if t.NamesLost {
+			nameless++
 		}
 	}
-	return n
+	if kernelOnly == 0 {
+		return
+	}
+	fmt.Fprintf(a.out, "\n%s known from the kernel only: without a container id until DEL and ADD, which nothing here needs\n", count(kernelOnly, "attachment"))
+	if nameless > 0 {
+		fmt.Fprintf(a.out, "%s of these may have lost names: another host's router that remembers them, or DEL and ADD, gives them back\n", number(uint64(nameless)))
+	}
 }
 
 func (a *app) report() *cobra.Command {

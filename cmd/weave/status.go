@@ -145,12 +145,16 @@ func peerName(p ctl.Peer) string {
 
 func subnetLine(u ctl.SubnetUse) string {
 	var used, owned uint64
+	hosts := 0
 	for _, h := range u.Hosts {
 		if h.Self {
 			used, owned = h.Used, h.Owned
 		}
+		if !h.Former {
+			hosts++
+		}
 	}
-	return fmt.Sprintf("%s  %s used of %s here, %s in the pool, %s", u.Subnet, number(used), number(owned), number(u.Pool), count(len(u.Hosts), "host"))
+	return fmt.Sprintf("%s  %s used of %s here, %s in the pool, %s", u.Subnet, number(used), number(owned), number(u.Pool), count(hosts, "host"))
 }
 
 func ledgerLine(i ctl.IPAM) string {
@@ -219,8 +223,11 @@ func (a *app) showIPAM(s ctl.Status) {
 		rows := [][]string{{"HOST", "OWNED", "USED", "BLOCKS"}}
 		for _, h := range u.Hosts {
 			host, used := h.Host, "-"
-			if h.Self {
+			switch {
+			case h.Self:
 				host, used = host+" (here)", number(h.Used)
+			case h.Former:
+				host += " (former life)"
 			}
 			if h.Foreign > 0 {
 				used += fmt.Sprintf(" + %s in others' blocks", number(h.Foreign))

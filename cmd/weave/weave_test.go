@@ -107,6 +107,7 @@ func busy() ctl.Status {
 				{Host: "beta", Owned: 1280, Blocks: []addr.Range{
 					block("10.32.8.0/24"), block("10.32.10.0/24"), block("10.32.12.0/24"),
 					block("10.32.14.0/24"), block("10.32.16.0/24")}},
+				{Host: "beta", Former: true, Owned: 256, Blocks: []addr.Range{block("10.32.18.0/24")}},
 			},
 		}}},
 		Networks: []ctl.NetStatus{{
@@ -124,7 +125,11 @@ func busy() ctl.Status {
 		Attachments: []ctl.Attachment{
 			{Key: key, Hash: key.Hash(), Veth: key.Veth(), MAC: "02:42:0a:20:00:02", Addresses: prefixes("10.32.0.2/12"), Names: []string{"db"}, State: "attached"},
 			{Key: attachment.Key{Network: "weave", ContainerID: ".host", IfName: "bridge"}, Addresses: prefixes("10.32.0.1/12"), State: "attached"},
-			{Key: attachment.Key{Network: "weave"}, Veth: "vethabcdefghijk", MAC: "02:42:0a:20:00:03", Addresses: prefixes("10.32.0.3/12"), State: "attached"},
+			{Key: attachment.Key{Network: "weave"}, Veth: "vethabcdefghijk", MAC: "02:42:0a:20:00:03", Addresses: prefixes("10.32.0.3/12"), State: "attached", NamesLost: true},
+			{Key: attachment.Key{Network: "weave", ContainerID: "0b2c", IfName: "eth1"}, Addresses: prefixes("10.32.8.7/12"), State: "attached",
+				Contested: []ctl.Contested{{Address: netip.MustParseAddr("10.32.8.7"), Owner: "beta", UsedBy: "beta"}}},
+			{Key: attachment.Key{Network: "weave", ContainerID: "0b2c", IfName: "eth0"}, Addresses: prefixes("10.32.18.1/12"), State: "attached",
+				Contested: []ctl.Contested{{Address: netip.MustParseAddr("10.32.18.1"), Owner: "alpha"}}},
 		},
 	}
 }
@@ -144,6 +149,14 @@ func TestWhatAnOperatorSees(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// How much of their blocks other hosts use is not known here: 0 would say that it is.
+func TestWhatOtherHostsUseIsNotInTheJSON(t *testing.T) {
+	_, out, _ := weave(t, false, nil, "status", "ipam", "--json", "--socket", router(t, busy()))
+	if strings.Count(out, `"used": 3`) != 1 || strings.Count(out, `"used"`) != 1 || strings.Count(out, `"foreign"`) != 1 || strings.Count(out, `"owned"`) != 3 {
+		t.Errorf("got %s", out)
 	}
 }
 
@@ -195,7 +208,13 @@ func TestUsedWronglyItSaysSoOnStderr(t *testing.T) {
 	if _, _, errs := weave(t, false, nil, "conflist"); !strings.Contains(errs, "no FILE is given") {
 		t.Errorf("conflist without a file: %q", errs)
 	}
-	for _, cmd := range []string{"nonsense", "status nonsense", "status --nonsense", "conflist", "ps x", "conflist --name a b c"} {
+	if _, _, errs := weave(t, false, nil, "rmpeer", "--destroyed", "--majority-lost"); !strings.Contains(errs, "wants the NAME of the host") {
+		t.Errorf("rmpeer without a name: %q", errs)
+	}
+	if _, _, errs := weave(t, false, nil, "rmpeer", "--destroyed", "host-b", "host-c"); !strings.Contains(errs, "2 are given (host-b host-c)") {
+		t.Errorf("rmpeer with two names: %q", errs)
+	}
+	for _, cmd := range []string{"rmpeer", "rmpeer --destroyed a b", "nonsense", "status nonsense", "status --nonsense", "conflist", "ps x", "conflist --name a b c"} {
 		code, out, errs := weave(t, false, nil, strings.Fields(cmd)...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errs, "weave: ") {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", cmd, code, out, errs)

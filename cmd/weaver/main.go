@@ -23,18 +23,48 @@ import (
 // version is stamped by build.sh.
 var version = "v0.1.0"
 
+// exitLeft is for whoever starts the router again: it is not to be. docs/weaver.service
+// has it too.
+const exitLeft = 10
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-	defer stop()
-	err := command().ExecuteContext(ctx)
+	told, err := untilTold(func(ctx context.Context) error { return command().ExecuteContext(ctx) })
 	if errors.Is(err, router.ErrAgain) {
+		if told {
+			return
+		}
 		err = unix.Exec("/proc/self/exe", os.Args, os.Environ())
+	}
+	if errors.Is(err, router.ErrLeft) {
+		os.Exit(exitLeft)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "weaver:", asRoot(err, os.Geteuid()))
-		stop()
 		os.Exit(1)
 	}
+}
+
+// untilTold runs f until it ends, its context until SIGTERM or SIGINT comes, and reports
+// whether one came. After it has returned such a signal ends the process at once, so that
+// none is lost where the program is started again in its place.
+func untilTold(f func(context.Context) error) (told bool, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ends, watched := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(ends, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		defer close(watched)
+		select {
+		case <-ends:
+			told = true
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err = f(ctx)
+	signal.Stop(ends) // and what has come is in ends, or was taken
+	cancel()
+	<-watched
+	return told || len(ends) > 0, err
 }
 
 // asRoot adds what to do about an error that a user other than root gets for being one.
@@ -108,7 +138,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.RunDir, "run-dir", c.RunDir, "directory that survives a restart, not a reboot")
 	s.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory that survives both")
 	s.StringVar(&c.Socket, "socket", "", "control socket (default: weave.sock in the run directory)")
-	s.StringVar(&c.Machine, "machine-id", "", "what tells this machine from every other, a clone of it too, if its hardware does not")
+	s.StringVar(&c.Machine, "machine-id", "", "what tells this machine from every other, a clone of it too (default: the id of its board and the addresses burnt into its network cards, else the serial number in the device tree; a copied state directory is told by /etc/machine-id too)")
 	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as \"weave secret new\" prints it; without one anybody may join")
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
@@ -137,7 +167,7 @@ func (f *flags) parse(peers []string) (router.Config, error) {
 	if f.advertise != "" {
 		a, err := netip.ParseAddr(f.advertise)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("--advertise: %w", err))
+			errs = append(errs, fmt.Errorf("--advertise %q: want an address of this host, such as 192.0.2.1", f.advertise))
 		}
 		c.Advertise = a.Unmap()
 	}
@@ -146,12 +176,17 @@ func (f *flags) parse(peers []string) (router.Config, error) {
 		if text == "" {
 			continue
 		}
-		p, err := netip.ParsePrefix(text)
-		if err == nil && p.Addr().Is4() != (flag == "--range") {
-			err = fmt.Errorf("%s is of the other family", text)
+		like := router.DefaultRange
+		if flag == "--range6" {
+			like = "fd77:1::/64"
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", flag, err))
+		p, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s %q: want a prefix like %s", flag, text, like))
+			continue
+		case p.Addr().Is4() != (flag == "--range"):
+			errs = append(errs, fmt.Errorf("%s: %s is of the other family, want a prefix like %s", flag, text, like))
 			continue
 		}
 		c.Ranges = append(c.Ranges, p)

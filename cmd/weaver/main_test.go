@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/router"
 )
@@ -50,8 +52,10 @@ func TestTheEnvironmentCountsWhereNoFlagIsGiven(t *testing.T) {
 
 func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 	for words, args := range map[string][]string{
-		"--advertise":                          {"--advertise", "nonsense"},
-		"other family":                         {"--range", "fd00::/64"},
+		"--advertise":  {"--advertise", "nonsense"},
+		"other family": {"--range", "fd00::/64"},
+		`--range "garbage": want a prefix like 10.32.0.0/12`:    {"--range", "garbage"},
+		`--range6 "fd00::/129": want a prefix like fd77:1::/64`: {"--range6", "fd00::/129"},
 		"host bits":                            {"--range", "10.32.0.1/12"},
 		"too small":                            {"--range", "10.32.0.0/30"},
 		"no range":                             {"--range", ""},
@@ -120,5 +124,33 @@ func TestAnUpstreamIsAnAddress(t *testing.T) {
 	t.Setenv("WEAVE_DNS_UPSTREAM", "one,two")
 	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), `"one"`) || !strings.Contains(err.Error(), `"two"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestASignalThatComesAsTheRouterEndsIsKnown(t *testing.T) {
+	for when, kill := range map[string]bool{"none": false, "while it runs": true} {
+		told, err := untilTold(func(ctx context.Context) error {
+			if kill {
+				if err := unix.Kill(os.Getpid(), unix.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return router.ErrAgain // whether the context has ended by now or not
+		})
+		if told != kill || err != router.ErrAgain {
+			t.Errorf("%s: told %v, %v", when, told, err)
+		}
+	}
+}
+
+func TestTheUnitDoesNotStartARouterAgainThatHasLeft(t *testing.T) {
+	unit, err := os.ReadFile("../../docs/weaver.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"RestartPreventExitStatus", "SuccessExitStatus"} {
+		if want := fmt.Sprintf("\n%s=%d\n", key, exitLeft); !strings.Contains(string(unit), want) {
+			t.Errorf("without %q", want)
+		}
 	}
 }

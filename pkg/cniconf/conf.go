@@ -208,8 +208,11 @@ func (c *Conf) Check(p *Problems) {
 		p.Check(CheckName("ipam.network", c.IPAM.Network))
 	}
 	if c.IPAM.Subnet != "" {
-		if s, err := netip.ParsePrefix(c.IPAM.Subnet); err != nil || s != s.Masked() {
+		switch s, err := netip.ParsePrefix(c.IPAM.Subnet); {
+		case err != nil:
 			p.Add("ipam.subnet %q: want a prefix like 10.32.4.0/24", clip(c.IPAM.Subnet))
+		case s != s.Masked():
+			p.Add("ipam.subnet %q: has host bits set, did you mean %s?", clip(c.IPAM.Subnet), s.Masked())
 		}
 	}
 	c.IPAM.checkRanges(p)
@@ -233,10 +236,14 @@ func (i *IPAM) checkRanges(p *Problems) {
 func checkRanges(p *Problems, key string, texts []string) {
 	for n, text := range texts {
 		a, err := netip.ParseAddr(text)
-		if s, e := netip.ParsePrefix(text); e == nil && s == s.Masked() {
+		s, e := netip.ParsePrefix(text)
+		if e == nil {
 			a, err = s.Addr(), nil
 		}
-		if err != nil || a.Is4In6() || a.Zone() != "" {
+		switch {
+		case e == nil && s != s.Masked() && !a.Is4In6():
+			p.Add("%s[%d] %q: has host bits set, did you mean %s?", key, n, clip(text), s.Masked())
+		case err != nil || a.Is4In6() || a.Zone() != "":
 			p.Add("%s[%d] %q: want a prefix like 10.32.5.0/24, or an address", key, n, clip(text))
 		}
 	}

@@ -200,6 +200,21 @@ func TestCheckFindsEveryFaultAtOnce(t *testing.T) {
 	}
 }
 
+func TestHostBitsAreSaidWithThePrefixThatWasMeant(t *testing.T) {
+	c := decode(t, `{"name":"a","ipam":{"type":"weave-ipam","subnet":"10.40.243.9/24","exclude":["10.0.5.1/24"],"reserve":["fd00::1/64"]}}`)
+	var p Problems
+	c.Check(&p)
+	for _, want := range []string{
+		`ipam.subnet "10.40.243.9/24": has host bits set, did you mean 10.40.243.0/24?`,
+		`ipam.exclude[0] "10.0.5.1/24": has host bits set, did you mean 10.0.5.0/24?`,
+		`ipam.reserve[0] "fd00::1/64": has host bits set, did you mean fd00::/64?`,
+	} {
+		if len(p) != 3 || !strings.Contains(p.Err().Error(), want) {
+			t.Errorf("%d problems, %v, want %s", len(p), p.Err(), want)
+		}
+	}
+}
+
 func TestTheListsOfRangesAreBoundedTogether(t *testing.T) {
 	for _, c := range []struct {
 		exclude, reserve int

@@ -107,10 +107,12 @@ func TestHostileRequestsAreRefusedAndTheServerLives(t *testing.T) {
 }
 
 func TestNoRouterIsCodeTryAgainAfterThePatience(t *testing.T) {
-	c := ctl.New(filepath.Join(t.TempDir(), "none.sock"), 50*time.Millisecond)
-	err := c.Call(t.Context(), ctl.PathReady, nil, nil)
-	var coded *ctl.Error
-	if !errors.As(err, &coded) || coded.Code != ctl.CodeTryAgain || !ctl.IsUnavailable(err) {
-		t.Errorf("got %v", err)
+	for patience, begins := range map[time.Duration]string{50 * time.Millisecond: "waited 50ms; is weaver running", 0: "is weaver running"} {
+		c := ctl.New(filepath.Join(t.TempDir(), "none.sock"), patience)
+		err := c.Call(t.Context(), ctl.PathReady, nil, nil)
+		var coded *ctl.Error
+		if !errors.As(err, &coded) || coded.Code != ctl.CodeTryAgain || !ctl.IsUnavailable(err) || !strings.HasPrefix(coded.Details, begins) {
+			t.Errorf("patience %v: got %v", patience, err)
+		}
 	}
 }

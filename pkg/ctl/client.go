@@ -70,6 +70,14 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// waited says how long a call waited for a router, if it did.
+func (c *Client) waited() string {
+	if c.patience == 0 {
+		return ""
+	}
+	return fmt.Sprintf("waited %v; ", c.patience)
+}
+
 // IsUnavailable reports whether a call failed because no router answered at its
 // socket: none is running, or it ended before it answered.
 func IsUnavailable(err error) bool {
@@ -88,7 +96,7 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 	case errors.As(err, new(unavailable)):
 		return fmt.Errorf("%w%w", &Error{CodeTryAgain,
 			fmt.Sprintf("the weave router does not answer at %s", c.socket),
-			fmt.Sprintf("waited %v; is weaver running on this host? (%v)", c.patience, err)}, silent{err})
+			fmt.Sprintf("%sis weaver running on this host? (%v)", c.waited(), err)}, silent{err})
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return &Error{CodeTryAgain, "the weave router did not answer in time", path}
 	default:

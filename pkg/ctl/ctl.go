@@ -18,6 +18,10 @@ import (
 // DefaultSocket is where the router listens unless it is told otherwise.
 const DefaultSocket = "/run/weave/weave.sock"
 
+// RouterLock is the abstract socket that the router of a network namespace is bound to
+// until its process ends.
+const RouterLock = "@weave-router"
+
 // Paths of the calls. All take POST with a request body but the ones marked GET.
 const (
 	PathNetwork  = "/v1/network"  // NetworkRequest -> Network; the network's bridge exists when it answers
@@ -31,7 +35,7 @@ const (
 	PathForget   = "/v1/forget"   // KeyRequest -> {}: the attachment's names
 	PathNames    = "/v1/names"    // KeyRequest -> RegisteredNames
 	PathRetire   = "/v1/retire"   // RetireRequest -> Retired
-	PathReset    = "/v1/reset"    // ResetRequest -> {}; the router begins anew when it has answered
+	PathReset    = "/v1/reset"    // ResetRequest -> {}; the router begins anew, or ends, when it has answered
 	PathReady    = "/v1/ready"    // GET -> Ready
 	PathStatus   = "/v1/status"   // GET -> Status
 	PathReport   = "/v1/report"   // GET -> JSON of every part's own status
@@ -97,6 +101,7 @@ type RetireRequest struct {
 // Retired answers RetireRequest.
 type Retired struct {
 	Members int    `json:"members"` // lives of the host whose addresses went back to the pool
+	Former  bool   `json:"former"`  // the host lives: only former lives of it were meant
 	Forced  bool   `json:"forced"`  // the majority was given up
 	Index   uint64 `json:"index"`   // of the ledger, after it
 }
@@ -106,6 +111,9 @@ type ResetRequest struct {
 	// Abandon: do it although the cluster cannot be told. What this host owned stays
 	// nobody's to use until another host runs `weave rmpeer --destroyed`.
 	Abandon bool `json:"abandon,omitempty"`
+
+	// Stop: the router ends then, and does not begin anew.
+	Stop bool `json:"stop,omitempty"`
 }
 
 // KeyRequest names an attachment.
@@ -235,6 +243,9 @@ type Peer struct {
 	RefusesUs bool      `json:"refuses_us,omitempty"` // of a refused one: it refuses us, not we it
 	Count     uint64    `json:"count,omitempty"`      // of one that was refused when it dialled us: how often
 	Last      time.Time `json:"last,omitzero"`        // and when last
+
+	// Former: it is no member any more, and dialled because it is named as a PEER.
+	Former bool `json:"former,omitempty"`
 }
 
 // IPAM is the state of addresses.
@@ -250,18 +261,21 @@ type IPAM struct {
 type SubnetUse struct {
 	Network string       `json:"network"`
 	Subnet  netip.Prefix `json:"subnet"`
-	Pool    uint64       `json:"pool"` // owned by nobody yet
+	Pool    uint64       `json:"pool"`           // owned by nobody yet
+	Full    bool         `json:"full,omitempty"` // an ADD finds no address: none is free here or in the pool, and the other hosts have none to spare
 	Hosts   []HostUse    `json:"hosts"`
 }
 
-// HostUse is one host's share of a subnet. Used and Resting are known for this host only.
+// HostUse is one host's share of a subnet. Used and Foreign are known of this host
+// only, and left out of others'.
 type HostUse struct {
 	Host    string       `json:"host"`
 	Self    bool         `json:"self"`
+	Former  bool         `json:"former,omitempty"` // a former life of that host, which is another member now
 	Blocks  []addr.Range `json:"blocks"`
 	Owned   uint64       `json:"owned"`
-	Used    uint64       `json:"used"`
-	Foreign uint64       `json:"foreign"` // in use here, in somebody else's block
+	Used    uint64       `json:"used,omitempty"`
+	Foreign uint64       `json:"foreign,omitempty"` // in use here, in somebody else's block
 }
 
 // NetStatus is a network on this host.
@@ -270,6 +284,16 @@ type NetStatus struct {
 	VNI     uint32         `json:"vni"`
 	Subnets []netip.Prefix `json:"subnets"`
 	Device  string         `json:"device"` // the VXLAN device
+
+	Contested []Contested `json:"contested,omitempty"` // of the bridge's own addresses
+}
+
+// Contested is an address in use here that is not this host's alone: somebody gave this
+// host up as destroyed, say, and it lives.
+type Contested struct {
+	Address netip.Addr `json:"address"`
+	Owner   string     `json:"owner,omitempty"`   // in whose block it is; a former life of this host has its name; "" when it is in this host's
+	UsedBy  string     `json:"used_by,omitempty"` // another host that says that it has it too
 }
 
 // Remote is another host's part of one network, as written into the kernel.
@@ -300,11 +324,14 @@ type NameEntry struct {
 
 // Attachment is an endpoint of this host.
 type Attachment struct {
-	Key       attachment.Key `json:"key"`  // ContainerID "" when it was read back from the kernel alone
-	Hash      string         `json:"hash"` // Key.Hash
-	Veth      string         `json:"veth"`
+	Key       attachment.Key `json:"key"`            // ContainerID "" when it was read back from the kernel alone
+	Hash      string         `json:"hash"`           // Key.Hash
+	Veth      string         `json:"veth,omitempty"` // the host's end; "" when it is another main plugin's, and not known
 	MAC       string         `json:"mac"`
 	Addresses []netip.Prefix `json:"addresses"`
 	Names     []string       `json:"names"`
 	State     string         `json:"state"` // "reserved", "attached"
+
+	Contested []Contested `json:"contested,omitempty"`  // of its addresses
+	NamesLost bool        `json:"names_lost,omitempty"` // it may have had names: it was read back from the kernel, and no other host has told what it had
 }

@@ -120,7 +120,8 @@ type Core struct {
 	accepts  map[gossip.Peer]bool
 	value    *Value // that we ask to accept; nil before a majority has promised
 
-	stranger  map[gossip.Peer]string // why a host does not count, in words
+	stranger  map[gossip.Peer]string // why a host of the list does not count, in words
+	lost      map[gossip.Peer]bool   // of those, who can never count again
 	forgotten bool                   // somebody met an earlier life of ours
 }
 
@@ -141,7 +142,7 @@ func New(cfg Config) (*Core, error) {
 	case len(hosts) > MaxHosts:
 		return nil, fmt.Errorf("found together: %d hosts are named, at most %d may be: name a few, the others join them", len(hosts), MaxHosts)
 	}
-	c := &Core{cfg: cfg, codec: wire.New(), hosts: hosts, rank: uint64(rank), saved: cfg.Saved.clone(), stranger: map[gossip.Peer]string{}}
+	c := &Core{cfg: cfg, codec: wire.New(), hosts: hosts, rank: uint64(rank), saved: cfg.Saved.clone(), stranger: map[gossip.Peer]string{}, lost: map[gossip.Peer]bool{}}
 	if c.saved.Self != cfg.Self {
 		c.saved, c.dirty = Saved{Self: cfg.Self}, true
 	}
@@ -247,11 +248,15 @@ func (c *Core) Receive(from gossip.Peer, b []byte) {
 	}
 }
 
-// ours reports whether the sender founds with the same hosts.
+// ours reports whether the sender founds with the same hosts. One with another list may
+// be started again with the right one.
 func (c *Core) ours(m *message) bool {
 	name := m.From.Name
-	if !slices.Contains(c.hosts, name) || !slices.Equal(c.hosts, m.Hosts) {
-		c.note(name, fmt.Sprintf("host %s was started with another list, %s", name, joined(m.Hosts)))
+	switch {
+	case !slices.Contains(c.hosts, name):
+		return false
+	case !slices.Equal(c.hosts, m.Hosts):
+		c.stranger[name] = fmt.Sprintf("host %s was started with another list, %s", name, joined(m.Hosts))
 		return false
 	}
 	return true
@@ -275,17 +280,13 @@ func (c *Core) counts(m *message) bool {
 	}
 	if first == m.From || c.cfg.Forgetful {
 		delete(c.stranger, name)
+		delete(c.lost, name)
 		return m.Kind == kindHello || m.Met == c.cfg.Self.ID || c.cfg.Forgetful // else it was meant for another life of ours
 	}
-	c.note(name, fmt.Sprintf("host %s took part before and has lost its state directory: it only learns what the others decide", name))
+	c.stranger[name] = fmt.Sprintf("host %s took part before and has lost its state directory: it only learns what the others decide", name)
+	c.lost[name] = true
 	c.send(name, message{Kind: kindHello}) // so that it knows
 	return false
-}
-
-func (c *Core) note(name gossip.Peer, words string) {
-	if len(c.stranger) < 2*MaxHosts {
-		c.stranger[name] = words
-	}
 }
 
 // prepared: somebody begins a ballot.
@@ -389,11 +390,11 @@ func (c *Core) Finish() []Out {
 	return out
 }
 
-// Waiting says in one sentence what the founding waits for; "" when it is over.
+// Waiting says in one sentence what this host waits for, as long as it has no cluster.
 func (c *Core) Waiting() string {
 	switch {
 	case c.saved.Decided != nil:
-		return ""
+		return c.waitingForFounder(c.saved.Decided.Founder)
 	case c.forgotten:
 		return "this host took part in the founding before and has lost its state directory: it waits for the others to found, and joins them"
 	}
@@ -411,10 +412,28 @@ func (c *Core) Waiting() string {
 	if n := c.witnesses(); len(c.saved.Known) < n {
 		return fmt.Sprintf("founding together with %s: each host must be met by %d others once (%s)", joined(c.hosts), n, strings.Join(away, "; "))
 	}
-	if len(c.hosts)-len(c.stranger) < c.majority() {
-		return fmt.Sprintf("founding together with %s can never end (%s): run `weave reset` on every one of them and start again", joined(c.hosts), strings.Join(away, "; "))
+	if len(c.hosts)-len(c.lost) < c.majority() {
+		return fmt.Sprintf("founding together with %s can never end (%s): %s", joined(c.hosts), strings.Join(away, "; "), c.again())
 	}
-	return fmt.Sprintf("founding together with %s: waits for %d of the %d to agree, which takes a few seconds when they are there", joined(c.hosts), c.majority(), len(c.hosts))
+	waiting := fmt.Sprintf("founding together with %s: waits for %d of the %d to agree, which takes a few seconds when they are there", joined(c.hosts), c.majority(), len(c.hosts))
+	if len(away) > 0 {
+		waiting += " (" + strings.Join(away, "; ") + ")"
+	}
+	return waiting
+}
+
+// waitingForFounder: what is decided stays so, also when nobody is left to carry it out.
+func (c *Core) waitingForFounder(founder Host) string {
+	if founder.Name == c.cfg.Self.Name && founder.ID != c.cfg.Self.ID {
+		return "it is decided that an earlier life of this host founds the cluster, and its state directory is gone: if no host is in a cluster, " + c.again()
+	}
+	return fmt.Sprintf("it is decided that host %s founds the cluster: start it; if its state directory is gone and no host is in a cluster, %s", founder.Name, c.again())
+}
+
+// again is how to begin once more. One after the other would not do: whoever begins
+// anew hears from those who have not what they remember.
+func (c *Core) again() string {
+	return fmt.Sprintf("stop the router on every one of %s and remove its state directory, then start them", joined(c.hosts))
 }
 
 func joined(names []gossip.Peer) string {

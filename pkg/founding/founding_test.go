@@ -251,6 +251,99 @@ func TestHostsWithDifferentListsSaySo(t *testing.T) {
 	}
 }
 
+// greets has a host with a list of its own say hello to another.
+func greets(t *testing.T, to *Core, name gossip.Peer, list ...gossip.Peer) {
+	t.Helper()
+	c, err := New(Config{Self: Host{name, 9}, Hosts: list, Cluster: "q", Network: network})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Tick()
+	for _, o := range c.Finish() {
+		if o.To == to.cfg.Self.Name {
+			to.Receive(name, o.Msg)
+		}
+	}
+}
+
+func TestOnlyHostsThatLostTheirStateMakeAFoundingHopeless(t *testing.T) {
+	w := newWorld(t, 1, 3)
+	for _, h := range w.hosts {
+		h.start()
+		h.core.tryAt = 1 << 40
+	}
+	for range 20 {
+		w.tick(0)
+	}
+	a, b, c := w.hosts[0].core, w.hosts[1], w.hosts[2]
+	for _, name := range []gossip.Peer{"x", "y", "z"} { // on nobody's list but their own
+		greets(t, a, name, "a", name)
+	}
+	for _, name := range []gossip.Peer{"b", "c"} { // to be started again with the right one
+		greets(t, a, name, "a", name)
+	}
+	if got := a.Waiting(); strings.Contains(got, "never") || !strings.Contains(got, "host b was started with another list, a,b; host c was started with another list, a,c") {
+		t.Errorf("with wrong lists: waiting %q", got)
+	}
+	b.lose()
+	c.lose()
+	b.start()
+	c.start()
+	for range 20 {
+		w.tick(0)
+	}
+	if got := a.Waiting(); !strings.Contains(got, "can never end (host b took part before and has lost its state directory") {
+		t.Errorf("with the state of two lost: waiting %q", got)
+	}
+}
+
+func TestAFounderThatStaysAwayIsWaitedForInWords(t *testing.T) {
+	w := newWorld(t, 1, 3)
+	for _, h := range w.hosts {
+		h.start()
+	}
+	a := w.hosts[0]
+	for range 100 {
+		if a.core != nil && a.core.value != nil { // what it asks to accept arrives, the answers do not
+			w.cut[[2]gossip.Peer{"b", "a"}], w.cut[[2]gossip.Peer{"c", "a"}] = true, true
+			w.tick(0)
+			a.lose()
+		}
+		w.tick(0)
+	}
+	clear(w.cut)
+	for _, h := range w.hosts[1:] {
+		if h.core.Decided() == nil || h.core.Decided().Founder.ID != 1 {
+			t.Fatalf("%s decided %+v", h.name, h.core.Decided())
+		}
+		if got := h.core.Waiting(); !strings.Contains(got, "it is decided that host a founds the cluster: start it") || !strings.Contains(got, "stop the router on every one of a,b,c") {
+			t.Errorf("%s: waiting %q", h.name, got)
+		}
+	}
+	a.start()
+	w.run(100)
+	if got := a.core.Waiting(); !strings.Contains(got, "an earlier life of this host founds the cluster") || !strings.Contains(got, "stop the router on every one of a,b,c") {
+		t.Errorf("a: waiting %q", got)
+	}
+	for _, h := range w.hosts { // one after the other is of no use
+		h.lose()
+		h.start()
+		w.run(100)
+	}
+	for _, h := range w.hosts { // all at once is
+		h.lose()
+	}
+	w.wires = nil
+	clear(w.decided)
+	for _, h := range w.hosts {
+		h.start()
+	}
+	w.run(100)
+	if got := a.core.Decided().Founder; w.host(got.Name).id != got.ID {
+		t.Errorf("decided on an earlier life of %s", got.Name)
+	}
+}
+
 // schedule is one seed: crashes at every point where something is saved, one way cuts,
 // loss, and a minority that loses its state directory.
 func schedule(t testing.TB, seed uint64, mistake bool) (decisions int) {

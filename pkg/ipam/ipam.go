@@ -32,6 +32,7 @@ type (
 	Kernel = allot.Kernel
 	Commit = allot.Commit
 	Files  = allot.Files
+	Offer  = allot.Offer
 	Offers = allot.Offers
 )
 
@@ -60,10 +61,16 @@ type Allocator struct {
 	config Config
 	wake   chan struct{} // Run: look at the blocks
 
+	// filing is held while offers change and until that is on file. It is taken before
+	// mu, which no disk is waited for under: an ADD must not wait for fsync.
+	filing sync.Mutex
+
 	mu      sync.Mutex
 	core    *allot.Core
 	asks    map[string]chan struct{} // proposals under way, closed when done
 	trouble string                   // why the last ask for blocks failed; "" when it did not
+	silent  bool                     // the ledger did not answer what was asked last
+	ended   chan struct{}            // closed, and made anew, when an offer was answered
 }
 
 // New makes an allocator. Adopt comes next, before anything else.
@@ -78,7 +85,7 @@ func New(c Config) (*Allocator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Allocator{config: c, wake: make(chan struct{}, 1), core: core, asks: map[string]chan struct{}{}}, nil
+	return &Allocator{config: c, wake: make(chan struct{}, 1), core: core, asks: map[string]chan struct{}{}, ended: make(chan struct{})}, nil
 }
 
 // locked gives the core, brought up to the ledger. The caller unlocks.
@@ -110,8 +117,7 @@ func (a *Allocator) Joined(hash, network string) (Claim, error) {
 // Detached notes that the attachment's link is gone; see allot.
 func (a *Allocator) Detached(k attachment.Key) error {
 	defer a.mu.Unlock()
-	a.locked().Detached(k)
-	return nil
+	return a.locked().Detached(k)
 }
 
 // Release ends a claim; one that is not there is no error. A claim that the veth
@@ -141,8 +147,7 @@ func (a *Allocator) unlinked(c Claim) error {
 // ReleaseHash ends a claim by Key.Hash, for a caller that has deleted its veth.
 func (a *Allocator) ReleaseHash(hash string) error {
 	defer a.mu.Unlock()
-	a.locked().Release(hash)
-	return nil
+	return a.locked().Release(hash)
 }
 
 // Holds is nil when the attachment has just these addresses, else CodeUnknownContainer.
@@ -193,14 +198,43 @@ func (a *Allocator) Usage() []ctl.SubnetUse {
 	return a.locked().Usage()
 }
 
-// Leave stops all giving, for good; see allot. Stay takes it back.
-func (a *Allocator) Leave() (held []string, err error) {
-	defer a.mu.Unlock()
-	return a.locked().Leave()
+// Leave stops all giving, and returns when everything own is offered, on file: then the
+// ledger may be told that this host leaves. It does not when containers hold addresses,
+// and answers with their ids. bare takes the host's own addresses off its bridges. It
+// is called when nothing is given any more and before they are offered: they may be
+// another host's as soon as the ledger hears of it.
+//
+// Stay takes it back. Where Leave fails or is refused, it has done so itself.
+func (a *Allocator) Leave(bare func() error) (held []string, err error) {
+	held = a.locked().Leave()
+	a.mu.Unlock()
+	if len(held) > 0 {
+		return held, nil
+	}
+	if err = bare(); err == nil {
+		held, err = a.offerAll()
+	}
+	if err != nil || len(held) > 0 {
+		a.Stay()
+	}
+	return held, err
 }
 
-// Stay takes Leave back.
+func (a *Allocator) offerAll() (held []string, err error) {
+	a.filing.Lock()
+	defer a.filing.Unlock()
+	unsaved, held, err := a.locked().OfferAll()
+	a.mu.Unlock()
+	if err != nil || len(held) > 0 {
+		return held, err
+	}
+	return nil, a.file(unsaved)
+}
+
+// Stay takes Leave back. What was offered goes to the pool all the same, once the ledger
+// answers, and is asked for anew.
 func (a *Allocator) Stay() {
-	defer a.mu.Unlock()
 	a.locked().Stay()
+	a.mu.Unlock()
+	a.look()
 }

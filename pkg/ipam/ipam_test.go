@@ -501,7 +501,7 @@ func TestAFullNetworkIsRefusedWithNumbersAndNoAddressIsGivenTwice(t *testing.T) 
 		got, err := h.Allocate(t.Context(), request(i))
 		var e *ctl.Error
 		if errors.As(err, &e) {
-			if e.Code != ctl.CodeNetworkFull || !strings.Contains(e.Details, "256") {
+			if e.Code != ctl.CodeNetworkFull || !strings.Contains(e.Details, "of 254 addresses") {
 				t.Fatalf("error %v", e)
 			}
 			full++
@@ -896,6 +896,96 @@ func TestABridgesAddressOfAnotherHostIsGivenUp(t *testing.T) {
 				t.Errorf("%s, from the %s: asked again: %v, %v", name, how, again, err)
 			}
 		}
+	}
+}
+
+// TestABridgesAddressThatIsNobodysIsUsedOnceItIsOwned: it is what a host had in the
+// cluster that it left, or before its state was lost.
+func TestABridgesAddressThatIsNobodysIsUsedOnceItIsOwned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 2, "10.32.0.0/28")
+		dir := t.TempDir()
+		before := start(t, l, 1, dir).bridge()
+		l.apply(ledger.Command{Leave: &ledger.Leave{ID: 1}})
+		l.join(t, 3)
+		a, b := start(t, l, 3, dir), start(t, l, 2, t.TempDir())
+		l.setDown(true)
+		for how, has := range map[string][]netip.Prefix{"the claim file": nil, "the bridge": before} {
+			if got, err := a.HostAddr(t.Context(), "weave", has); err == nil {
+				t.Errorf("by %s it has %v, which nobody gave it", how, got)
+			}
+		}
+		l.setDown(false)
+		if got := a.bridge(); !slices.Equal(got, before) {
+			t.Errorf("got %v, had %v", got, before)
+		}
+		if owner, _ := l.State().Owner("weave", before[0].Addr()); owner != 3 {
+			t.Errorf("it belongs to %d", owner)
+		}
+		l.apply(ledger.Command{Leave: &ledger.Leave{ID: 3}})
+		l.join(t, 4)
+		l.slow = time.Second // b is quicker
+		a = start(t, l, 4, dir)
+		got := make(chan []netip.Prefix)
+		go func() { got <- a.bridge() }()
+		synctest.Wait()
+		l.apply(ledger.Command{TakeAddr: &ledger.TakeAddr{ID: 2, Network: "weave", Addr: before[0].Addr()}})
+		b.give(request(1, before[0].Addr().String()))
+		after := <-got
+		if owner, _ := l.State().Owner("weave", after[0].Addr()); slices.Equal(after, before) || owner != 4 {
+			t.Errorf("the bridge has %v, of host %d; another host has %v", after, owner, before)
+		}
+	})
+}
+
+func TestWhatBecomesOfABridgesAddressIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 2, "10.32.0.0/24")
+		l.hoard(t, 1, "10.32.0.0/24")
+		var log strings.Builder
+		h := startLogging(t, l, 2, t.TempDir(), &log)
+		for range 5 { // as the router does, which gets none: nothing is left
+			_, err := h.HostAddr(t.Context(), "weave", []netip.Prefix{netip.MustParsePrefix("10.32.0.1/24")})
+			if err == nil {
+				t.Fatal("it has an address of nowhere")
+			}
+		}
+		if n := strings.Count(log.String(), "is given up"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+// TestAClaimWhoseFileStaysDoesNotEnd: after a restart it would hold its address for good.
+func TestAClaimWhoseFileStaysDoesNotEnd(t *testing.T) {
+	l := newLedger()
+	l.found(t, 1, "10.32.0.0/12")
+	dir := t.TempDir()
+	h := start(t, l, 1, dir)
+	in := request(1)
+	in.Decider = ctl.DecidedByClaim
+	had := h.give(in)
+	inTheWay := filepath.Join(dir, "resting-"+key(1).Hash())
+	if err := os.MkdirAll(filepath.Join(inTheWay, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var e *ctl.Error
+	if err := h.Release(key(1)); !errors.As(err, &e) || e.Code != ctl.CodeTryAgain {
+		t.Fatalf("got %v", err)
+	}
+	if err := h.Holds(key(1), []netip.Addr{had[0].Addr()}); err != nil {
+		t.Error(err)
+	}
+	if err := os.RemoveAll(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Release(key(1)); err != nil { // the runtime's next DEL
+		t.Fatal(err)
+	}
+	if left := start(t, l, 1, dir).Claims(); len(left) != 0 {
+		t.Errorf("after a restart: %+v", left)
 	}
 }
 

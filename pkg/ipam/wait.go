@@ -67,11 +67,14 @@ func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]
 	defer cancel()
 	for {
 		changed := a.config.Ledger.Changed()
-		got, l, err := a.try(o)
+		got, l, ended, err := a.try(o)
 		if err != nil || l == nil {
 			return got, err
 		}
 		switch {
+		case l.Instead && a.unanswered():
+			o.Restless = true
+			continue
 		case l.Instead:
 			err = a.ask(rested, *l)
 			o.Restless = err != nil || rested.Err() != nil
@@ -79,11 +82,11 @@ func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]
 		case l.Begs && begged.Err() != nil:
 			o.Denied = true
 		case l.Begs && l.Command == nil:
-			o.Denied = wait(begged, changed) != nil
+			o.Denied = wait(begged, changed, ended) != nil
 		case l.Command != nil:
 			err = a.ask(ctx, *l)
 		default:
-			err = wait(ctx, changed)
+			err = wait(ctx, changed, ended)
 		}
 		if err == nil {
 			err = ctx.Err()
@@ -98,18 +101,22 @@ func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]
 	}
 }
 
-func (a *Allocator) try(o allot.Order) ([]netip.Prefix, *allot.Lack, error) {
+// try is allot's, with what is closed when an offer is answered from now on.
+func (a *Allocator) try(o allot.Order) ([]netip.Prefix, *allot.Lack, <-chan struct{}, error) {
 	defer a.mu.Unlock()
 	got, l, err := a.locked().Try(o)
-	if len(got) > 0 {
+	if len(got) > 0 || l != nil && l.Instead {
 		a.look() // there is less free now
 	}
-	return got, l, err
+	return got, l, a.ended, err
 }
 
-func wait(ctx context.Context, changed <-chan struct{}) error {
+// wait waits for one of two.
+func wait(ctx context.Context, changed, or <-chan struct{}) error {
 	select {
 	case <-changed:
+		return nil
+	case <-or:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -130,7 +137,7 @@ func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
 	a.mu.Lock()
 	if done, ok := a.asks[l.Key]; ok {
 		a.mu.Unlock()
-		return wait(ctx, done)
+		return wait(ctx, done, nil)
 	}
 	done := make(chan struct{})
 	a.asks[l.Key] = done
@@ -142,6 +149,9 @@ func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
 		close(done)
 	}()
 	res, err := a.config.Ledger.Propose(ctx, *l.Command)
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		a.noteSilence(err != nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,6 +159,20 @@ func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
 		return nil // the next one will do; or the ledger shows the need now
 	}
 	return allot.Refusal(res)
+}
+
+func (a *Allocator) noteSilence(silent bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.silent = silent
+}
+
+// unanswered reports whether to ask would be in vain, as far as is known: Run goes on
+// asking, and finds out when it is not.
+func (a *Allocator) unanswered() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.silent
 }
 
 // Run keeps the host provided: as much free as used, so that an ADD finds an address
@@ -203,8 +227,7 @@ func (a *Allocator) provide(ctx context.Context) {
 // give hands back what others need, one offer at a time. What fails is tried again.
 func (a *Allocator) give(ctx context.Context) {
 	for ctx.Err() == nil {
-		cmd, err := a.locked().Give()
-		a.mu.Unlock()
+		cmd, err := a.offer()
 		if err != nil {
 			a.config.Log.Error("addresses that another host needs are not given back", "error", err)
 			return
@@ -218,13 +241,54 @@ func (a *Allocator) give(ctx context.Context) {
 		if err != nil {
 			return // the offer stands
 		}
-		err = a.locked().Given()
-		a.mu.Unlock()
-		if err != nil {
+		if err := a.answered(); err != nil {
 			a.config.Log.Error("an offer that was answered stays on file", "error", err)
 			return
 		}
 	}
+}
+
+// offer is what to propose, nil for nothing. It is on file; if that fails, nothing of it
+// is given all the same, until a later try.
+func (a *Allocator) offer() (*ledger.Command, error) {
+	a.filing.Lock()
+	defer a.filing.Unlock()
+	cmd, unsaved := a.locked().Offer()
+	a.mu.Unlock()
+	if err := a.file(unsaved); err != nil {
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// file saves offers, unless they are nil. The caller has filing, not mu.
+func (a *Allocator) file(unsaved []Offer) error {
+	if unsaved == nil {
+		return nil
+	}
+	if err := a.config.Offers.Save(unsaved); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.core.Saved()
+	return nil
+}
+
+// answered ends what offer answered with last: on file, then here.
+func (a *Allocator) answered() error {
+	a.filing.Lock()
+	defer a.filing.Unlock()
+	left := a.locked().Left()
+	a.mu.Unlock()
+	if err := a.config.Offers.Save(left); err != nil {
+		return err
+	}
+	defer a.mu.Unlock()
+	a.locked().Answered()
+	close(a.ended)
+	a.ended = make(chan struct{})
+	return nil
 }
 
 // note keeps why asking failed, for Waiting.
@@ -232,7 +296,7 @@ func (a *Allocator) note(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	was := a.trouble
-	a.trouble = ""
+	a.trouble, a.silent = "", a.silent && err != nil
 	if err != nil {
 		a.trouble = err.Error()
 	}

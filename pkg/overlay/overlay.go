@@ -167,6 +167,27 @@ func (v *View) HolderOfMAC(network string, mac net.HardwareAddr) (host gossip.Pe
 	return "", false
 }
 
+// HoldersOf finds, of some addresses of a network, those that a host says it has, and
+// that host: of several the first by name.
+func (v *View) HoldersOf(network string, addrs map[netip.Addr]bool) map[netip.Addr]gossip.Peer {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := map[netip.Addr]gossip.Peer{}
+	for origin, endpoints := range v.endpoints {
+		for _, e := range endpoints {
+			if e.Network != network {
+				continue
+			}
+			for _, a := range e.Addrs {
+				if had, ok := out[a]; addrs[a] && (!ok || origin < had) {
+					out[a] = origin
+				}
+			}
+		}
+	}
+	return out
+}
+
 // VTEPs lists the tunnel ends that may send to us: those of all hosts that have
 // spoken and those inherited, sorted.
 func (v *View) VTEPs() []netip.Addr {

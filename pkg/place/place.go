@@ -48,7 +48,8 @@ var meaningless = []string{"00000000-0000-0000-0000-000000000000", "ffffffff-fff
 
 // hardware is what is the same in every boot of this machine and differs in a
 // clone of it: the id of the board, which a hypervisor gives anew, and the
-// addresses burnt into the network cards. "" when there is neither.
+// addresses burnt into the network cards; without either, the serial number that a
+// board's firmware tells. "" when there is none of them.
 func hardware(root string) string {
 	var parts []string
 	if id := strings.ToLower(text(root, "sys/class/dmi/id/product_uuid")); id != "" && !slices.Contains(meaningless, id) {
@@ -59,6 +60,11 @@ func hardware(root string) string {
 		dir := strings.TrimPrefix(filepath.Dir(c), root)
 		if mac := text(root, dir, "address"); mac != "" && text(root, dir, "addr_assign_type") == "0" {
 			parts = append(parts, mac)
+		}
+	}
+	if len(parts) == 0 {
+		if serial := strings.Trim(text(root, "proc/device-tree/serial-number"), "\x00 "); strings.Trim(serial, "0") != "" {
+			parts = append(parts, serial)
 		}
 	}
 	slices.Sort(parts)

@@ -55,6 +55,9 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	if err != nil {
 		return ctl.AllocateReply{}, err
 	}
+	if err := r.notCopied(); err != nil {
+		return ctl.AllocateReply{}, err
+	}
 	prefixes, err := r.ipam.Allocate(ctx, in)
 	if err != nil {
 		return ctl.AllocateReply{}, err
@@ -199,15 +202,18 @@ func (r *Router) readiness() *ctl.Error {
 	case !settled:
 		return &ctl.Error{Code: ctl.CodeNotAvailable, Msg: "the weave router is not ready", Details: r.waiting()}
 	}
+	if why := r.copied(); why != "" {
+		return &ctl.Error{Code: ctl.CodeNotAvailable, Msg: "the weave router is not ready", Details: why}
+	}
 	return nil
 }
 
 // waiting says in one sentence what the router waits for and what to do.
 func (r *Router) waiting() string {
-	if w := r.foundingWaits(); w != "" {
-		return w
-	}
 	s := r.replica.Status()
+	if w := r.foundingWaits(); w != "" {
+		return andJoins(w, s)
+	}
 	if s.Alone {
 		if why := unheard(r.statusPeers(), r.link.OnlySelf(), time.Now()); why != "" {
 			return why

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/founding"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/replica"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 type founders struct {
 	core  *founding.Core
 	inbox chan foundingMessage
+	aside string // why this host takes no part; "" where it does
 
 	waiting string // guarded by Router.mu
 }
@@ -59,6 +62,30 @@ func (r *Router) openFounders() (*founders, error) {
 	return &founders{core: core, inbox: make(chan foundingMessage, foundingQueue)}, nil
 }
 
+// checkFounding refuses to offer a range that cannot be had here, and keeps a host out
+// whose kernel says that it has lost its membership of a cluster: that one may stand.
+// It is for a router whose ledger is open.
+func (r *Router) checkFounding() error {
+	f := r.founders
+	if f == nil || f.core.Decided() != nil || r.replica.State().Cluster() != "" {
+		return nil
+	}
+	if err := r.checkRanges(r.config.Ranges, DefaultBridge); err != nil {
+		return err
+	}
+	leads, n, err := leadsElsewhere()
+	if leads {
+		f.aside = notTakingPart(n)
+	}
+	return err
+}
+
+// notTakingPart says why a host has no part in founding, and what to do.
+func notTakingPart(endpoints int) string {
+	return fmt.Sprintf("this host takes no part in founding: it was in a cluster, its kernel still leads to %d endpoints on other hosts, and it waits to join them again; "+
+		"if no host has a cluster any more, run `ip link del %s` on all that are to found, and start their routers again", endpoints, DefaultDevice)
+}
+
 // decided is the command that founds the cluster, when it was decided that this host
 // does; nil else.
 func (f *founders) decided(self ledger.MemberID) *ledger.Command {
@@ -74,6 +101,21 @@ func (f *founders) receive(from gossip.Peer, msg []byte) {
 	select {
 	case f.inbox <- foundingMessage{from, append([]byte(nil), msg...)}:
 	default:
+	}
+}
+
+// hear takes a message. A host that has a cluster, or has been in one, does not take part
+// in founding another; what was decided it goes on telling.
+func (f *founders) hear(m foundingMessage, stands bool) {
+	if f.core.Decided() != nil || !stands && f.aside == "" {
+		f.core.Receive(m.from, m.msg)
+	}
+}
+
+// tick is a tenth of a second.
+func (f *founders) tick(stands bool) {
+	if !stands && f.aside == "" {
+		f.core.Tick()
 	}
 }
 
@@ -95,11 +137,9 @@ func (r *Router) bootstrap(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case m := <-f.inbox:
-			f.core.Receive(m.from, m.msg)
+			f.hear(m, r.replica.State().Cluster() != "")
 		case <-tick.C:
-			if r.replica.State().Cluster() == "" {
-				f.core.Tick()
-			}
+			f.tick(r.replica.State().Cluster() != "")
 		}
 	}
 }
@@ -127,12 +167,20 @@ func (r *Router) settleFounding(f *founders) error {
 		return errFounds
 	}
 	r.mu.Lock()
-	f.waiting = f.core.Waiting()
+	f.waiting = cmp.Or(f.aside, f.core.Waiting())
 	r.mu.Unlock()
 	return nil
 }
 
-// foundingWaits says what the founding waits for; "" when there is none, or it is over.
+// andJoins adds what joining waits for, once somebody is there to join.
+func andJoins(founding string, s replica.Status) string {
+	if s.Alone || s.Waiting == "" {
+		return founding
+	}
+	return founding + "; if a cluster stands already: " + s.Waiting
+}
+
+// foundingWaits says what the founding waits for; "" when there is none, or a cluster stands.
 func (r *Router) foundingWaits() string {
 	if r.founders == nil || r.replica.State().Cluster() != "" {
 		return ""

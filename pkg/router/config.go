@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,7 +140,7 @@ func (c Config) Validate() error {
 			bad("--dns-upstream: %q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
 		}
 	}
-	errs = append(errs, c.validateInit(), c.validateRanges())
+	errs = append(errs, c.validateInit(), c.validateBootstrap(), c.validateRanges())
 	return errors.Join(errs...)
 }
 
@@ -164,6 +165,16 @@ func (c Config) validateInit() error {
 		return fmt.Errorf("--init %s has this host found a cluster alone, and --bootstrap together with others: leave one of the two out", InitNew)
 	}
 	return nil
+}
+
+// validateBootstrap refuses a list of one: such a host would found before it has asked
+// anybody, and whatever its kernel and its disk say.
+func (c Config) validateBootstrap() error {
+	if n := len(c.Bootstrap); n == 0 || slices.ContainsFunc(c.Bootstrap, func(name string) bool { return name != c.Bootstrap[0] }) {
+		return nil
+	}
+	return fmt.Errorf("--bootstrap names %s alone: name all the hosts that found together. To found a cluster with one host start it without --bootstrap and PEERs, "+
+		"and with --init %s where its state directory is in memory", c.Bootstrap[0], InitNew)
 }
 
 func (c Config) validateRanges() error {

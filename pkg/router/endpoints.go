@@ -94,12 +94,23 @@ func (r *Router) former(records map[string][]byte) {
 		if !ok || r.codec.Decode(value, &e) != nil || !e.Valid() {
 			continue
 		}
+		r.noteRecalled(hash)
 		if c, ok := r.ipam.Restore(hash, e.Names); ok {
 			if err := r.publish(c); err != nil {
 				r.log.Error("publish restored names", "attachment", hash, "error", err)
 			}
 		}
 	}
+}
+
+// noteRecalled notes that another host has told what an attachment had, be it no name.
+func (r *Router) noteRecalled(hash string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.recalled == nil {
+		r.recalled = map[string]bool{}
+	}
+	r.recalled[hash] = true
 }
 
 // publishBridge announces the host's own address on a network, so that

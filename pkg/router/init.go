@@ -18,7 +18,7 @@ var errAnew = errors.New("this host founds a cluster")
 type memory int
 
 const (
-	noMemory     memory = iota // nothing: no life has used it before
+	noMemory     memory = iota // nothing: no life has come as far as to speak to others
 	blankMemory                // a life that has learnt no ledger: it waited to join, and did not
 	ledgerMemory               // a member of a cluster
 )

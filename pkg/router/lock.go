@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 // networkLock is an abstract unix socket, of which each network namespace has its
 // own: who is bound to it is the router of this namespace's bridge, devices and
 // rules. The kernel frees the name when the process ends, however it ends.
-const networkLock = "@weave-router"
+const networkLock = ctl.RouterLock
 
 // Times of taking a lock. A router that was killed holds its locks until the
 // kernel has taken it apart, and its successor may come before that.

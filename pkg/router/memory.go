@@ -51,21 +51,67 @@ func (r *Router) openMemory(context.Context) (err error) {
 // a crash, would be vouched for by it.
 func (r *Router) judgeMemory() error {
 	mark := r.store.Mark()
-	r.stateless = mark.Generation == 0
+	r.stateless = mark.Owner == 0 // one that was loaded, but broke off before it was anybody's, has promised nothing
 	switch place.ReadWitness(r.config.RunDir).Judge(r.place.Boot, uint64(mark.Owner), mark.Generation, mark.Saves) {
 	case place.OldCopy:
 		return &spentError{fmt.Sprintf("%s is older than what this host did since it was started; it was put back from a copy", r.store.Path())}
 	case place.Vouched:
 		r.vouched = true
 	}
+	home, now := r.home(), place.HomeOf(r.place)
+	if now.Nowhere() {
+		r.log.Warn(homeless)
+	}
 	if r.vouched || r.stateless {
 		return r.bearWitness()
+	}
+	if home.Elsewhere(now) {
+		return &spentError{"the state directory was copied from another machine"}
+	}
+	return nil
+}
+
+// homeless is what a machine without any id cannot do.
+const homeless = "nothing tells this machine from others (no id of its hardware, no /etc/machine-id): " +
+	"a copy of its state directory that is started elsewhere while this host is cut off would give the same addresses; give --machine-id"
+
+// homeNote is the name of the note that says where the state is at home.
+const homeNote = "home"
+
+// home is where the state directory is at home, as it says; zero where it says nothing.
+func (r *Router) home() (h place.Home) {
+	note, err := r.store.Get(homeNote)
+	if err == nil && note != nil {
+		err = r.codec.Decode(note, &h)
+	}
+	if err != nil {
+		r.log.Warn("read where the state directory is at home", "error", err)
+		return place.Home{}
+	}
+	return h
+}
+
+// settleHome notes that the state is at home here: nobody doubts it any more.
+func (r *Router) settleHome() error {
+	now := place.HomeOf(r.place)
+	if r.home() == now {
+		return nil
+	}
+	note, err := r.codec.Encode(now)
+	if err == nil {
+		err = r.store.Put(homeNote, note)
+	}
+	if err != nil {
+		return fmt.Errorf("note where the state directory is at home: %w", err)
 	}
 	return nil
 }
 
 // bearWitness has the witness follow the state from now on.
 func (r *Router) bearWitness() error {
+	if err := r.settleHome(); err != nil {
+		return err
+	}
 	mark := r.store.Mark()
 	witness, err := place.Testify(r.config.RunDir, place.Witness{Member: r.id.MemberID(), Generation: mark.Generation, Saves: mark.Saves, Boot: r.place.Boot})
 	if err != nil {

@@ -25,6 +25,8 @@ func problems(s ctl.Status, now time.Time) []string {
 			theirs = append(theirs, p)
 		case p.State == string(meshlink.Refused):
 			ours = append(ours, p)
+		case p.Former:
+			continue // nobody is missed; its line says what to do
 		case p.State == string(meshlink.Dialling):
 			away = append(away, p)
 		}
@@ -47,6 +49,13 @@ func problems(s ctl.Status, now time.Time) []string {
 
 // dataProblems are those of the overlay and of what is known of the containers here.
 func dataProblems(s ctl.Status) (out []string) {
+	for _, u := range s.IPAM.Subnets {
+		if u.Full {
+			out = append(out, fmt.Sprintf("network %q is full: no address of %s is free for this host, so ADD fails with code %d until one is; see `weave status ipam`",
+				u.Network, u.Subnet, ctl.CodeNetworkFull))
+		}
+	}
+	out = append(out, contestedProblems(s)...)
 	cut := map[string]bool{}
 	for _, o := range s.Overlay {
 		if o.Path != pathVXLAN {
@@ -61,14 +70,14 @@ func dataProblems(s ctl.Status) (out []string) {
 	}
 	nameless := 0
 	for _, a := range s.Attachments {
-		if a.Key.ContainerID == "" && len(a.Names) == 0 {
+		if a.NamesLost {
 			nameless++
 		}
 	}
 	if nameless > 0 {
-		out = append(out, fmt.Sprintf("%s known from the kernel only: names and container ids are unknown, "+
-			"until another host's router comes that remembers the names, or DEL and ADD give them back; see `weave ps`",
-			amount(nameless, "attachment is", "attachments are")))
+		out = append(out, fmt.Sprintf("%s may have lost names, known from the kernel only: "+
+			"another host's router that remembers them, or DEL and ADD, gives them back; see `weave ps`",
+			amount(nameless, "attachment", "attachments")))
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/knownhosts"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
@@ -83,11 +84,21 @@ func hasLeft(state *ledger.State, h knownhosts.Host) bool {
 }
 
 // forgetLeft has the link dial those no more that have left for good, and that
-// nobody else has taken the name of.
+// nobody else has taken the name of. A record that came late may have told again
+// where they were.
 func (r *Router) forgetLeft() {
-	for _, h := range r.known {
-		if _, again := r.replica.State().MemberByName(string(h.Name)); r.left(h) && !again {
-			r.link.Learn(h.Name, nil)
+	for name := range gone(r.replica.State()) {
+		r.link.Learn(gossip.Peer(name), nil)
+	}
+}
+
+// gone are the names of former members that no member has now.
+func gone(state *ledger.State) map[string]ledger.Member {
+	out := map[string]ledger.Member{}
+	for m := range state.AllMembers() {
+		if _, again := state.MemberByName(m.Name); !m.Live() && !again {
+			out[m.Name] = m
 		}
 	}
+	return out
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/replica"
@@ -17,32 +18,90 @@ import (
 // errReset ends a life that the operator ended.
 var errReset = errors.New("this host has left its cluster")
 
+// claimsDir is where the claim files are, in the run directory.
+const claimsDir = ctl.ClaimsDir
+
 // someNames is how many containers a refusal lists.
 const someNames = 3
 
+// turnWithin bounds the wait for another reset: one that was broken off ends by itself.
+const turnWithin = 3 * time.Second
+
 // apiReset leaves the cluster: what this host owns goes back to the pool. From the
-// first step on nothing is allocated here, and that is on disk, so nothing of it is
-// used twice whatever breaks.
+// first step on nothing is allocated here, its bridges have no address, and then that
+// it gives all back is on disk. Only then the ledger is told, so nothing of it is used
+// twice whatever breaks. One that fails is taken back, and settle makes the bridges anew.
 func (r *Router) apiReset(ctx context.Context, in ctl.ResetRequest) (nothing, error) {
-	held, err := r.ipam.Leave()
+	if !r.takeTurn(ctx) {
+		return nothing{}, &ctl.Error{Code: ctl.CodeTryAgain, Msg: "another `weave reset` is under way on this host",
+			Details: fmt.Sprintf("its answer comes within %v; `weave status` shows what came of it", leaveWithin)}
+	}
+	if err := r.reset(ctx, in.Abandon); err != nil {
+		r.resetting.Store(false)
+		poke(r.kick)
+		<-r.resetTurn
+		return nothing{}, err
+	}
+	r.stopping.Store(in.Stop)
+	poke(r.resets) // the turn is not given back: this life ends
+	return nothing{}, nil
+}
+
+// takeTurn reports whether no other reset is under way.
+func (r *Router) takeTurn(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, turnWithin)
+	defer cancel()
+	select {
+	case r.resetTurn <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (r *Router) reset(ctx context.Context, abandon bool) error {
+	held, err := r.ipam.Leave(r.bare)
 	if err != nil {
-		return nothing{}, ctl.Errorf(ctl.CodeInternal, "%v", err)
+		return &ctl.Error{Code: ctl.CodeInternal, Msg: "this host has not left its cluster", Details: err.Error()}
 	}
 	if len(held) > 0 {
-		return nothing{}, stillHere(held)
+		return stillHere(held)
 	}
+	err = r.leave(ctx)
+	if err == nil || abandon || r.replica.Spent() != "" {
+		return nil
+	}
+	r.ipam.Stay()
+	return &ctl.Error{Code: ctl.CodeTryAgain, Msg: "this host has not left its cluster, and serves no ADD until the cluster has taken its addresses back", Details: err.Error() +
+		"; once a majority of the voters is there the host goes on by itself, with other addresses; --abandon forgets the cluster without telling it, then `weave rmpeer --destroyed " +
+		string(r.id.Name()) + "` on another host frees what this one owned"}
+}
+
+// bare takes the host's own addresses off its bridges, and keeps them off as long as
+// the host is leaving.
+func (r *Router) bare() error {
+	r.bridges.Lock()
+	defer r.bridges.Unlock()
 	r.resetting.Store(true)
-	if err := r.leave(ctx); err != nil && !in.Abandon {
-		r.resetting.Store(false)
-		r.ipam.Stay()
-		return nothing{}, &ctl.Error{Code: ctl.CodeTryAgain, Msg: "this host has not left its cluster", Details: err.Error() +
-			"; --abandon forgets the cluster without telling it, then `weave rmpeer --destroyed " + string(r.id.Name()) + "` on another host frees what this one owned"}
+	var errs []error
+	for _, n := range r.replica.State().Networks() {
+		if n.Driver != "weave" {
+			continue
+		}
+		r.mu.Lock()
+		delete(r.networks, n.Name)
+		r.mu.Unlock()
+		r.withdraw(ipam.HostKey(n.Name).Hash())
+		has, err := netdev.BridgeAddrs(bridgeName(n))
+		if err == nil {
+			err = r.dropStale(n, has, nil)
+		}
+		if !errors.Is(err, netdev.ErrNotFound) {
+			errs = append(errs, err)
+		}
 	}
-	select {
-	case r.resets <- struct{}{}:
-	default:
-	}
-	return nothing{}, nil
+	poke(r.kick)
+	return errors.Join(errs...)
 }
 
 // leaveWithin bounds the leaving of a voter, which goes on voting until it is relieved.
@@ -86,11 +145,7 @@ func (r *Router) relieved(ctx context.Context) error {
 }
 
 func stillHere(held []string) error {
-	list := held
-	if len(list) > someNames {
-		list = append(list[:someNames:someNames], fmt.Sprintf("and %d more", len(held)-someNames))
-	}
-	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached here (%v): remove them first, `weave ps` lists them", list)
+	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached here (%v): remove them first, `weave ps` lists them", firstOf(held))
 }
 
 // watchReset ends the life once the caller has been answered.
@@ -107,13 +162,22 @@ func (r *Router) watchReset(ctx context.Context) error {
 // container is attached.
 func (r *Router) forget() error {
 	var errs []error
-	for _, n := range r.standing() {
-		errs = append(errs, netdev.DeleteLink(deviceName(n.Network)), netdev.DeleteLink(bridgeName(n.Network)))
-	}
-	for _, name := range []string{identityFile, ledgerFile, knownHostsFile} {
-		if err := os.Remove(filepath.Join(r.config.StateDir, name)); !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+	for _, n := range r.replica.State().Networks() {
+		if n.Driver == "weave" {
+			errs = append(errs, netdev.DeleteLink(deviceName(n)), netdev.DeleteLink(bridgeName(n)))
+			errs = append(errs, removeFile(filepath.Join(r.config.RunDir, claimsDir, ipam.HostKey(n.Name).Hash())))
 		}
 	}
+	for _, name := range []string{identityFile, ledgerFile, knownHostsFile} {
+		errs = append(errs, removeFile(filepath.Join(r.config.StateDir, name)))
+	}
 	return errors.Join(errs...)
+}
+
+// removeFile is content when there is none.
+func removeFile(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

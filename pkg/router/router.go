@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/control"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
@@ -81,7 +82,7 @@ type Router struct {
 	resolvConf *names.ResolvConf // the host's own
 
 	place     place.Place
-	stateless bool           // no life has used the state directory before
+	stateless bool           // the state is no member's: no life has come as far as to speak to others
 	vouched   bool           // it held what the last life of this host left there
 	witnessed bool           // the witness follows this life
 	closers   []func() error // in the order in which they were opened
@@ -92,9 +93,13 @@ type Router struct {
 
 	heldBack string // why this host founds no cluster and waits to be connected to; "" where it does not
 
-	resetting atomic.Bool // it is leaving: that its identity ends is no news
+	resetTurn chan struct{} // cap 1: full while a reset is under way
+	resetting atomic.Bool   // it is leaving: that its identity ends is no news
+	stopping  atomic.Bool   // after that it is not to begin anew
+	bridges   sync.Mutex    // held while bridges are made, or have their addresses taken off
 
 	inherited map[string]bool   // by network; settle's alone
+	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
 
 	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
@@ -106,6 +111,7 @@ type Router struct {
 	networks map[string]*network  // by name, those whose bridge exists
 	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
 	settled  bool                 // a whole pass has ended with a network standing
+	recalled map[string]bool      // attachments, by hash, of which another host has told what they had before this start
 	broken   error                // why the data plane is not as it should be; nil when it is
 }
 
@@ -116,6 +122,9 @@ var errFounds = errors.New("this host founds the cluster")
 // this host's identity is over, or it has left its cluster, and a new life begins.
 // (mesh cannot be ended within a process.)
 var ErrAgain = errors.New("the router is to be started again")
+
+// ErrLeft is the end of a router that has left its cluster and is not to be started again.
+var ErrLeft = errors.New("this host has left its cluster for good")
 
 // Run runs a router until ctx ends, and returns nil then.
 func Run(ctx context.Context, c Config, log *slog.Logger) error {
@@ -140,6 +149,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	r.close()
 	var spent *spentError
 	switch {
+	case errors.Is(err, errReset) && r.stopping.Load():
+		log.Warn("this host has left its cluster; its router does not start again")
+		return cmp.Or(r.forget(), ErrLeft)
 	case errors.Is(err, errReset):
 		log.Warn("this host has left its cluster and begins anew")
 		return cmp.Or(r.forget(), ErrAgain)
@@ -152,6 +164,8 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	case errors.As(err, &spent):
 		log.Warn("this host's identity is over; it joins again as a new member, and its containers stay as they are", "why", spent.why)
 		return cmp.Or(setAside(c.StateDir), ErrAgain)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: make room there and start it again; until then traffic goes on, and this host has no ADD and no names", err)
 	}
 	return err
 }
@@ -164,7 +178,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
-		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1),
+		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{
@@ -253,12 +267,13 @@ func (r *Router) openLedger(context.Context) error {
 		Store:   r.store,
 		Found:   found,
 		Vouched: r.vouched,
+		Twin:    r.twin,
 		Log:     r.log.With("part", "ledger"),
 	})
 	if err != nil {
 		return err
 	}
-	if err := r.holdBack(); err != nil {
+	if err := errors.Join(r.checkFounding(), r.holdBack()); err != nil {
 		return err
 	}
 	if m, ok := r.replica.State().Member(ledger.MemberID(r.id.MemberID())); ok && m.Live() && m.Name != string(r.id.Name()) {
@@ -301,16 +316,22 @@ func (r *Router) firstNetwork() *ledger.Network {
 // other hosts: it was a member, its state is gone, and a second cluster would
 // give the same addresses again.
 func (r *Router) checkNoCluster() error {
-	f, err := netdev.ReadForwarding(DefaultBridge, DefaultDevice)
-	if errors.Is(err, netdev.ErrNotFound) {
-		return nil
-	}
-	if err != nil || len(f.Remotes)+len(f.Flood) == 0 {
+	leads, n, err := leadsElsewhere()
+	if !leads {
 		return err
 	}
 	return fmt.Errorf("no state in %s and no PEER named, but this host was in a cluster: its kernel still leads to %d endpoints on other hosts. "+
 		"Name one of the other hosts as PEER to join them again; to leave them for good, first remove the containers and run: ip link del %s; ip link del %s",
-		r.config.StateDir, len(f.Remotes), DefaultDevice, DefaultBridge)
+		r.config.StateDir, n, DefaultDevice, DefaultBridge)
+}
+
+// leadsElsewhere reports whether the kernel leads to other hosts, and to how many endpoints there.
+func leadsElsewhere() (leads bool, endpoints int, err error) {
+	f, err := netdev.ReadForwarding(DefaultBridge, DefaultDevice)
+	if errors.Is(err, netdev.ErrNotFound) {
+		return false, 0, nil
+	}
+	return len(f.Remotes)+len(f.Flood) > 0, len(f.Remotes), err
 }
 
 // checkRanges refuses a range that the host already routes elsewhere than to the bridge.
@@ -344,7 +365,7 @@ func (r *Router) listenAddrs() []netip.AddrPort {
 func (r *Router) openRecords(context.Context) error {
 	r.records = record.New(r.id.Name(), r.id.Incarnation(), r.id.Sign, r.id.Cert(), r.id.Verify)
 	r.exchange = exchange.New(exchange.Config{Store: r.records, Net: r.link, Log: r.log.With("part", "records"), Watch: r.recordsChanged, Former: r.former})
-	files, err := claims.Open(filepath.Join(r.config.RunDir, "claims"))
+	files, err := claims.Open(filepath.Join(r.config.RunDir, claimsDir))
 	if err != nil {
 		return err
 	}
@@ -421,6 +442,9 @@ func (r *Router) run(ctx context.Context) error {
 	err = server.Serve(served, sock)
 	stop()
 	err = errors.Join(err, g.Wait())
+	if err == nil && len(r.resets) > 0 {
+		return errReset // its caller was answered, though SIGTERM came at once
+	}
 	if err == nil {
 		r.log.Info("weave router has ended; the network goes on")
 	}

@@ -155,8 +155,9 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 	healthy := ctl.Status{
 		Peers:       []ctl.Peer{{Name: "a", State: "connected"}, {Name: "b", State: "relayed"}},
 		Overlay:     []ctl.Remote{{Host: "a", Path: pathVXLAN}},
-		Attachments: []ctl.Attachment{{Key: key("c")}, {Names: []string{"restored"}}},
+		Attachments: []ctl.Attachment{{Key: key("c")}, {Names: []string{"restored"}}, {Veth: "kernelonly"}},
 	}
+	healthy.Peers = append(healthy.Peers, ctl.Peer{Name: "left", State: "dialling", Former: true})
 	if got := problems(healthy, now); len(got) != 0 {
 		t.Errorf("a healthy host: %q", got)
 	}
@@ -168,15 +169,24 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 		ctl.Peer{Address: "192.0.2.7", State: "refused", Count: 3, Last: now.Add(-5 * time.Minute)})
 	ill.Overlay = append(slices.Clone(healthy.Overlay), ctl.Remote{Host: "d", Path: "none: it is reached by the other address family"})
 	ill.DNS.Errors = []string{"network weave at 10.32.0.1: taken"}
-	ill.Attachments = make([]ctl.Attachment, 3)
+	ill.Name = "own"
+	ill.IPAM.Subnets = []ctl.SubnetUse{{Network: "weave", Subnet: netip.MustParsePrefix("10.32.0.0/29"), Full: true}}
+	ill.Networks = []ctl.NetStatus{{Contested: []ctl.Contested{{Address: addrOf(1), Owner: "b"}}}}
+	ill.Attachments = []ctl.Attachment{{NamesLost: true}, {NamesLost: true}, {NamesLost: true},
+		{Contested: []ctl.Contested{{Address: addrOf(4), Owner: "a", UsedBy: "a"}, {Address: addrOf(5), Owner: "own"}}},
+		{Contested: []ctl.Contested{{Address: addrOf(6), UsedBy: "a"}}}}
 	want := []string{
 		"2 peers refuse us: d, 192.0.2.9:6783; see `weave status peers`",
 		"1 host is refused here: a; see `weave status peers`",
 		"1 of 5 peers unreachable: c",
+		"network \"weave\" is full: no address of 10.32.0.0/29 is free for this host, so ADD fails with code 100 until one is; see `weave status ipam`",
+		"2 addresses here are in other hosts' blocks, where others may have the same: 10.32.0.4 of a, 10.32.0.1 (bridge) of b; " +
+			"DEL and ADD give a container another; see `weave ps`",
+		"1 address of this host is in use elsewhere too: 10.32.0.6 on a; see `weave ps` there",
 		"no packet reaches 1 host; see `weave status overlay`",
 		"names are not served at 1 address here; see `weave status dns`",
-		"3 attachments are known from the kernel only: names and container ids are unknown, " +
-			"until another host's router comes that remembers the names, or DEL and ADD give them back; see `weave ps`",
+		"3 attachments may have lost names, known from the kernel only: " +
+			"another host's router that remembers them, or DEL and ADD, gives them back; see `weave ps`",
 	}
 	if got := problems(ill, now); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

@@ -67,6 +67,7 @@ func (r *Router) settle(ctx context.Context) error {
 		case <-r.kick:
 		case <-tick.C:
 			r.reconcile()
+			r.sayContested(r.replica.State())
 			poke(r.forward) // what failed, or somebody removed, is written again
 		}
 	}
@@ -131,15 +132,18 @@ func (r *Router) noteBroken(err error) {
 	}
 }
 
-// converge brings everything once to where it should be. It does as much as it can.
+// converge brings everything once to where it should be. It does as much as it can. The
+// bridges of a host that leaves are left as they are.
 func (r *Router) converge(ctx context.Context) error {
+	r.bridges.Lock()
+	defer r.bridges.Unlock()
 	state := r.replica.State()
 	if state.Cluster() == "" {
 		return nil // nothing is known yet: what the kernel holds is better than nothing
 	}
 	var errs []error
 	for _, n := range state.Networks() {
-		if n.Driver == "weave" {
+		if n.Driver == "weave" && !r.resetting.Load() {
 			errs = append(errs, r.inherit(n), r.ensureNetwork(ctx, n))
 		}
 	}
@@ -223,8 +227,8 @@ func (r *Router) hostAddrs(ctx context.Context, def ledger.Network) ([]netip.Pre
 	return addrs, r.dropStale(def, has, addrs)
 }
 
-// dropStale takes addresses of the network off its bridge that are another
-// host's: this one was in another cluster when it got them.
+// dropStale takes addresses of the network off its bridge that it is not to keep: they
+// are another host's, and this one was in another cluster when it got them; or it leaves.
 func (r *Router) dropStale(def ledger.Network, has, keep []netip.Prefix) error {
 	var errs []error
 	for _, p := range has {

@@ -10,9 +10,12 @@ import (
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
+	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/names"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/place"
 	"github.com/weave-cni/weave-cni/pkg/reaper"
 )
 
@@ -54,7 +57,8 @@ func (r *Router) upstreams() []string {
 }
 
 func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
-	raft := r.replica.Status()
+	raft, claims := r.replica.Status(), r.ipam.Claims()
+	contested := r.contestedOf(claims)
 	s := ctl.Status{
 		Version: r.config.Version,
 		Name:    string(r.id.Name()),
@@ -68,27 +72,46 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		},
 		Overlay:     r.statusOverlay(),
 		DNS:         r.statusDNS(),
-		Attachments: r.statusAttachments(),
+		Attachments: r.statusAttachments(claims, contested),
 	}
 	for _, n := range r.standing() {
-		s.Networks = append(s.Networks, ctl.NetStatus{Network: n.describe(), VNI: n.VNI, Subnets: n.Subnets, Device: deviceName(n.Network)})
+		s.Networks = append(s.Networks, ctl.NetStatus{
+			Network: n.describe(), VNI: n.VNI, Subnets: n.Subnets, Device: deviceName(n.Network), Contested: contested[ipam.HostKey(n.Name).Hash()],
+		})
 	}
 	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
 	s.Problems = problems(s, time.Now())
 	if r.link.OnlySelf() {
 		s.Problems = append(s.Problems, onlySelf)
 	}
+	if place.HomeOf(r.place).Nowhere() {
+		s.Problems = append(s.Problems, homeless)
+	}
 	return s, nil
 }
 
 func (r *Router) statusPeers() []ctl.Peer {
 	var out []ctl.Peer
+	former := gone(r.replica.State())
 	for _, p := range r.link.Status() {
-		out = append(out, ctl.Peer{
+		line := ctl.Peer{
 			Name: string(p.Name), Address: p.Addr, State: string(p.State), Detail: p.Detail, RefusesUs: p.Theirs, Count: p.Count, Last: p.Last,
-		})
+		}
+		if m, ok := former[line.Name]; ok && p.State == meshlink.Dialling {
+			line.Former, line.Detail = true, formerWords(m)
+		}
+		out = append(out, line)
 	}
 	return append(out, silent(out, r.absentMembers())...)
+}
+
+// formerWords say why nobody answers where a former member was.
+func formerWords(m ledger.Member) string {
+	how := "has left the cluster"
+	if m.Retired {
+		how = "was retired as destroyed"
+	}
+	return how + ", and is named as a PEER here: take it out of the PEERs"
 }
 
 // absentMembers are the other members of the cluster that gossip does not reach.
@@ -146,20 +169,34 @@ func (r *Router) statusDNS() ctl.DNS {
 	return out
 }
 
-func (r *Router) statusAttachments() []ctl.Attachment {
+func (r *Router) statusAttachments(claims []ipam.Claim, contested map[string][]ctl.Contested) []ctl.Attachment {
 	var out []ctl.Attachment
-	for _, c := range r.ipam.Claims() {
+	for _, c := range claims {
 		// One read from the kernel before the ledger was known may have turned out to be nobody's here.
 		stray := c.Key.ContainerID == "" && c.Network == "" && r.replica.State().Cluster() != ""
 		if !stray && c.Hash != ipam.HostKey(c.Network).Hash() {
-			out = append(out, describe(c))
+			a := describe(c)
+			a.Contested, a.NamesLost = contested[c.Hash], r.namesLost(c)
+			out = append(out, a)
 		}
 	}
 	return out
 }
 
 func describe(c ipam.Claim) ctl.Attachment {
-	return ctl.Attachment{Key: c.Key, Hash: c.Hash, Veth: c.Veth(), MAC: c.MAC.String(), Addresses: c.Addrs, Names: c.Names, State: string(c.State)}
+	a := ctl.Attachment{Key: c.Key, Hash: c.Hash, MAC: c.MAC.String(), Addresses: c.Addrs, Names: c.Names, State: string(c.State)}
+	if c.Decider == ctl.DecidedByVeth {
+		a.Veth = c.Veth()
+	}
+	return a
+}
+
+// namesLost reports whether an attachment may have had names that nobody here knows:
+// its claim file is gone, and no other host has told what it had.
+func (r *Router) namesLost(c ipam.Claim) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.Key.ContainerID == "" && len(c.Names) == 0 && !r.recalled[c.Hash]
 }
 
 // apiReport is every part's own status, for an issue. It holds no secret.

@@ -25,6 +25,7 @@ type order struct {
 	n      int // of the container
 	key    attachment.Key
 	byFile bool
+	host   bool // for the bridge
 	order  allot.Order
 	since  int
 	asked  string // key of the proposal that it waits for, "" for none
@@ -154,8 +155,14 @@ func (r *router) look() {
 
 // provide asks early and gives what others need.
 func (r *router) provide() {
-	if !r.ready || r.over != "" || r.m.state.leaving || r.core == nil {
+	if !r.ready || r.over != "" || r.core == nil {
 		return
+	}
+	if r.leaving == 0 && len(r.offered) == 0 {
+		r.m.leaves = false
+	}
+	if !r.settled {
+		r.settleBridge()
 	}
 	for _, l := range r.alloc.Wants() {
 		r.ask(l)
@@ -187,7 +194,7 @@ func (r *router) give() {
 			r.w.fail("%v: given: %v", r.m, err)
 		}
 		r.m.count()
-		r.give()
+		r.look()
 	})
 }
 
@@ -226,6 +233,12 @@ func (r *router) refuse(o *order, err error) {
 func (r *router) fill(o *order, addrs []netip.Prefix) {
 	r.drop(o)
 	o.addrs = addrs
+	if o.host {
+		r.w.tracef("%v: the bridge has %v", r.m, addrs)
+		r.m.bridge, r.settled = addrs, true
+		r.m.count()
+		return
+	}
 	if r.w.tracing {
 		r.w.tracef("%v: container %d gets %v", r.m, o.n, addrs)
 	}

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 
+	"github.com/weave-cni/weave-cni/pkg/ipam/allot"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
@@ -184,7 +185,7 @@ func (w *World) agreed() bool {
 			continue
 		}
 		r := m.proc
-		if r == nil || r.core == nil || !r.ready || len(r.adds) > 0 || len(r.ends) > 0 || m.state.leaving {
+		if r == nil || r.core == nil || !r.ready || len(r.adds) > 0 || len(r.ends) > 0 || r.leaving > 0 {
 			return false
 		}
 		if me, ok := r.state.Member(r.id); !ok || !me.Live() {
@@ -232,7 +233,7 @@ func (w *World) lives() (all []*router) {
 func (w *World) noLeak() {
 	for _, m := range w.up() {
 		for _, c := range m.proc.alloc.Claims() {
-			if m.container(c.Hash) == nil {
+			if m.container(c.Hash) == nil && c.Key != allot.HostKey(c.Network) {
 				w.fail("%v: claim %s on %v has no container", m, c.Key.ContainerID, c.Addrs)
 			}
 		}
@@ -240,6 +241,9 @@ func (w *World) noLeak() {
 			if _, ok := m.proc.alloc.Claim(c.kernel.Alias.Hash); !ok {
 				w.fail("%v: container %d has no claim", m, c.n)
 			}
+		}
+		if _, ok := m.proc.alloc.Claim(allot.HostKey(w.network.Name).Hash()); ok != (len(m.bridge) > 0) {
+			w.fail("%v: the bridge has %v, and a claim: %v", m, m.bridge, ok)
 		}
 		if n := len(m.state.offers); n > 0 {
 			w.fail("%v: %d offers are not answered", m, n)
@@ -292,6 +296,12 @@ func (w *World) sameRecords() {
 // served asserts that each host gets an address as long as one is free anywhere, soon.
 func (w *World) served() {
 	for _, m := range w.up() {
+		if !w.until(serveWithin, func() bool { return m.proc.settled }) {
+			if w.free() {
+				w.fail("%v: the bridge has no address with some free: %s", m, w.standing())
+			}
+			continue
+		}
 		ended := false
 		var got *order
 		free := w.free()
@@ -314,11 +324,13 @@ func (w *World) free() bool {
 		left := ^uint64(0) >> (64 - w.size(i))
 		left &^= w.ends(i)
 		for _, m := range w.machines {
+			held := slices.Clone(m.bridge)
 			for _, c := range m.containers {
-				for _, p := range c.kernel.Alias.Addrs {
-					if bit, ok := s.bit(p.Addr()); ok {
-						left &^= bit
-					}
+				held = append(held, c.kernel.Alias.Addrs...)
+			}
+			for _, p := range held {
+				if bit, ok := s.bit(p.Addr()); ok {
+					left &^= bit
 				}
 			}
 		}

@@ -1,13 +1,11 @@
 package simtest
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
-	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/replica"
 )
@@ -167,7 +165,7 @@ func (w *World) add() {
 		return
 	}
 	m := pick(w, up)
-	if len(m.proc.adds) > 3 || m.proc.core == nil || m.state.leaving || m.stalled > 0 {
+	if len(m.proc.adds) > 3 || !m.proc.settled || m.proc.core == nil || m.proc.leaving > 0 || m.stalled > 0 {
 		return
 	}
 	wanted := w.any()
@@ -198,7 +196,7 @@ func (w *World) del() {
 // lastCopy reports whether a machine has the only copy of the ledger.
 func (w *World) lastCopy(m *machine) bool {
 	for _, o := range w.machines {
-		if o != m && !o.dead && o.state.ledger.Snapshot.Index > 0 && !o.state.leaving && !o.copied {
+		if o != m && !o.dead && o.state.ledger.Snapshot.Index > 0 && !o.leaves && !o.copied {
 			return false
 		}
 	}
@@ -519,7 +517,7 @@ func (w *World) forceOn() {
 // furthest is the survivor that has most of the ledger.
 func (w *World) furthest() (best *machine) {
 	for _, m := range w.up() {
-		if m.proc.core != nil && !m.state.leaving && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
+		if m.proc.core != nil && !m.leaves && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
 			best = m
 		}
 	}
@@ -544,37 +542,4 @@ func (m *machine) force(last *error) (done bool) {
 		done = true
 	})
 	return done
-}
-
-// leave is `weave reset`: it stops allocating, durably, then gives everything back.
-func (m *machine) leave() {
-	r := m.proc
-	if r == nil || r.core == nil || len(m.containers) > 0 || len(r.adds) > 0 || len(r.alloc.Claims()) > 0 || !r.ready || m.state.leaving || m.stalled > 0 {
-		return
-	}
-	live := 0
-	for _, o := range r.state.Members() {
-		if o.Live() {
-			live++
-		}
-	}
-	if live < 3 {
-		return
-	}
-	m.do(func(r *router) {
-		r.w.tracef("%v leaves", m)
-		m.persist()
-		m.state.leaving = true
-		m.saved()
-		r.show(r.state)
-		r.leave()
-	})
-}
-
-// join is a machine that was never there.
-func (w *World) join() {
-	if len(w.machines) >= w.scenario.mayGrow {
-		return
-	}
-	w.addMachine(gossip.Peer(fmt.Sprintf("%c", 'a'+len(w.machines)))).start()
 }

@@ -2,6 +2,7 @@ package simtest
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -33,6 +34,8 @@ type machine struct {
 	state      stateDir
 	run        runDir
 	containers []*container
+	bridge     []netip.Prefix // the host's own addresses
+	leaves     bool           // it has told the ledger so, and may be forgotten any moment
 
 	pending  []string // hashes of attachments of other main plugins that DEL is to end
 	backup   *stateDir
@@ -58,7 +61,6 @@ type stateDir struct {
 	ledger   replica.Saved
 	saves    uint64 // of ledger and offers since the last load
 	offers   []allot.Offer
-	leaving  bool
 	founding founding.Saved
 	decided  *founding.Value
 }
@@ -193,7 +195,7 @@ func (m *machine) reboot() {
 	for _, c := range m.containers {
 		m.w.tracef("%v: container %d is gone", m, c.n)
 	}
-	m.containers, m.pending = nil, nil
+	m.containers, m.pending, m.bridge = nil, nil, nil
 	m.run.reset()
 	m.boot, m.bootText = m.boot+1, ""
 	m.w.tracef("%v reboots", m)
@@ -247,14 +249,18 @@ func (m *machine) container(hash string) *container {
 func (m *machine) count() {
 	for i, s := range m.w.spaces {
 		var set uint64
-		for _, c := range m.containers {
-			for _, p := range c.kernel.Alias.Addrs {
+		hold := func(addrs []netip.Prefix) {
+			for _, p := range addrs {
 				bit, ok := s.bit(p.Addr())
 				if ok && set&bit != 0 {
-					m.w.fail("%v gave %v to two containers", m, p.Addr())
+					m.w.fail("%v gave %v to two", m, p.Addr())
 				}
 				set |= bit
 			}
+		}
+		hold(m.bridge)
+		for _, c := range m.containers {
+			hold(c.kernel.Alias.Addrs)
 		}
 		if m.proc != nil {
 			set |= m.proc.mayGive(i)

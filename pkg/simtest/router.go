@@ -34,6 +34,9 @@ type router struct {
 	giving  bool
 	heard   map[ledger.MemberID]uint64 // the latest life of each that reached this one
 	retires bool                       // it has proposed to retire somebody
+	settled bool                       // the bridge has its addresses; before that no ADD is taken
+	leave   uint64                     // the ticket of Leave
+	leaving int                        // tick until which it waits to be let go; 0: it does not leave
 	lookAt  int                        // tick of the next look at the kernel
 	tellAt  int                        // tick of the next exchange of records
 }
@@ -119,9 +122,6 @@ func (r *router) startCore(vouched bool, found *ledger.Command) {
 	r.save(first)
 	r.publish(core.State())
 	r.core.SetPeers(r.w.net.peers(r.m.at))
-	if r.m.state.leaving {
-		r.leave()
-	}
 }
 
 func (r *router) startAllocator() {
@@ -166,12 +166,16 @@ func (r *router) tick() {
 		r.rename()
 		r.alloc.DropRested()
 		r.provide()
+		r.settleBridge()
 	}
 	if r.w.tick >= r.tellAt {
 		r.tellAt = r.w.tick + 20 + r.w.intn(20)
 		r.gossip()
 	}
 	r.hurry()
+	if r.leaving > 0 && r.w.tick >= r.leaving {
+		r.stay()
+	}
 }
 
 func (r *router) receive(from gossip.Peer, p packet) {
@@ -225,7 +229,7 @@ func (r *router) publish(s *ledger.State) {
 // show hands a ledger to the allocator.
 func (r *router) show(s *ledger.State) {
 	r.shown = s
-	r.alloc.Sync(s, r.ready && !r.m.state.leaving)
+	r.alloc.Sync(s, r.ready)
 	r.m.count()
 }
 
@@ -258,7 +262,7 @@ func (r *router) propose(c ledger.Command, end func(replica.Done)) uint64 {
 
 // mayGive is the set of addresses of a subnet that the allocator may give now.
 func (r *router) mayGive(space int) (set uint64) {
-	if !r.ready || r.shown == nil || r.m.state.leaving || r.over != "" {
+	if !r.ready || r.shown == nil || r.leaving > 0 || r.over != "" {
 		return 0
 	}
 	if m, ok := r.shown.Member(r.id); !ok || !m.Live() {
@@ -276,18 +280,6 @@ func (r *router) mayGive(space int) (set uint64) {
 		}
 	}
 	return set
-}
-
-// leave gives everything back, if nothing holds an address; see World.wantsToLeave.
-func (r *router) leave() {
-	r.propose(ledger.Command{Leave: &ledger.Leave{ID: r.id}}, func(d replica.Done) {
-		if d.Err == nil && d.Result.Code != ledger.OK {
-			return
-		}
-		r.wipe("it has left")
-		r.over = "it has left"
-		r.m.flags.found = false
-	})
 }
 
 // times are a fraction of the usual ones: a seed has no minutes to spend.

@@ -165,7 +165,7 @@ func TestWeaveIPAMGivesWhatIsReservedOnlyToWhoAsksForIt(t *testing.T) {
 			t.Errorf("%s is reserved", got)
 		}
 	}
-	c.mustFail(h, call{"ADD", "late", c.ns(0, "late").Path(), "eth0", conf}, "what the configuration reserves is counted too")
+	c.mustFail(h, call{"ADD", "late", c.ns(0, "late").Path(), "eth0", conf}, "what the configuration reserves is not counted")
 	c.must(h, call{"DEL", "it", it.netns, "eth0", asking})
 	if got := c.must(h, call{"ADD", "it", it.netns, "eth0", conf}).addr().String(); got != "10.32.0.12" {
 		t.Errorf("it had 10.32.0.12 and gets %s", got)

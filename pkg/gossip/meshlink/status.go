@@ -17,6 +17,7 @@ type PeerStatus struct {
 	State  State
 	Detail string // why not connected, in words
 	Theirs bool   // of a refused one: it refuses us
+	Twin   bool   // of a refused one: for a copy of a state directory, in use beside the original
 	Hello  Hello  // of a connected peer, as it last said
 
 	// Of a router that called us and was refused: how often, and when last.
@@ -49,6 +50,9 @@ func (l *Link) Status() []PeerStatus {
 	}, time.Now())
 }
 
+// isTwin reports whether a line is about a copy beside the router of that name and key.
+func isTwin(s carrier.Status) bool { return s.Twin && !s.Theirs }
+
 // merge makes one line a router of what the carrier says and of whom mesh reaches.
 // memberOf tells who bears a name there, 0 for unknown. An old refused call says
 // less than that its router does not answer now.
@@ -56,7 +60,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 	kept := lines[:0:0]
 	index := func(s carrier.Status) int {
 		return slices.IndexFunc(kept, func(k carrier.Status) bool {
-			return k.Name == s.Name && (k.Member == s.Member || k.Member == 0 || s.Member == 0)
+			return k.Name == s.Name && isTwin(k) == isTwin(s) && (k.Member == s.Member || k.Member == 0 || s.Member == 0)
 		})
 	}
 	for _, s := range lines {
@@ -70,7 +74,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 		case kept[i].State == carrier.Dialling && s.State == carrier.Refused && (s.Count == 0 || now.Sub(s.Last) <= FreshFor):
 			kept[i] = s // the address that answers says more
 		case kept[i].State == carrier.Refused && s.State == carrier.Refused && s.When.After(kept[i].When):
-			kept[i].Detail, kept[i].Theirs, kept[i].When = s.Detail, s.Theirs, s.When
+			kept[i].Detail, kept[i].Theirs, kept[i].Twin, kept[i].When = s.Detail, s.Theirs, s.Twin, s.When
 		}
 	}
 	for _, p := range reached {
@@ -83,7 +87,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 	}
 	var out []PeerStatus
 	for _, s := range kept {
-		out = append(out, PeerStatus{s.Name, s.Addr, State(s.State), s.Detail, s.Theirs, s.Hello, s.Count, s.Last})
+		out = append(out, PeerStatus{s.Name, s.Addr, State(s.State), s.Detail, s.Theirs, s.Twin, s.Hello, s.Count, s.Last})
 	}
 	slices.SortFunc(out, func(a, b PeerStatus) int {
 		return strings.Compare(string(a.Name)+" "+a.Addr, string(b.Name)+" "+b.Addr)

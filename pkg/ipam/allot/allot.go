@@ -67,13 +67,17 @@ type Core struct {
 	synced *ledger.State   // nothing is given before the first Sync
 	ready  bool            // the ledger is known to be the present one
 	inUse  map[string]bool // networks that somebody has asked for here
-	offers []Offer         // on file: being given back
+	offers []Offer         // being given back
 
-	leaving bool // the host is leaving the cluster
+	unsaved  bool   // offers are not on file as they are
+	proposed *Offer // the one that Offer answered with last, unless it is answered
+	leaving  bool   // the host is leaving the cluster
 
 	checkForeign bool // the ledger has moved: foreign addresses may be in the pool
 
 	resting map[string]time.Duration // files to drop, and when
+
+	said map[netip.Addr]string // of a bridge's addresses, what was logged last
 }
 
 // New makes a core and reads what it had offered.
@@ -84,7 +88,7 @@ func New(c Config) (*Core, error) {
 	}
 	return &Core{
 		config: c, book: book.New(), synced: ledger.New(), offers: offers,
-		inUse: map[string]bool{}, resting: map[string]time.Duration{},
+		inUse: map[string]bool{}, resting: map[string]time.Duration{}, said: map[netip.Addr]string{},
 	}, nil
 }
 
@@ -107,7 +111,7 @@ func (a *Core) Adopt(kernel []Kernel) error {
 		k, there := shown[c.Hash]
 		if !there && c.BootID != a.config.BootID && a.config.BootID != "" {
 			a.config.Log.Info("claim of another boot dropped", "claim", c.Hash, "container", c.Key.ContainerID)
-			a.endFile(c.Hash)
+			a.endOrLeave(c.Hash)
 			continue
 		}
 		a.adopt(merge(c, k, there))
@@ -167,13 +171,21 @@ func (a *Core) save(c Claim) error {
 	return nil
 }
 
-// endFile lets a claim's file rest; a file that stays is noticed by Reconcile after a restart.
-func (a *Core) endFile(hash string) {
+// endFile lets a claim's file rest.
+func (a *Core) endFile(hash string) error {
 	if err := a.config.Claims.Rest(hash); err != nil {
-		a.config.Log.Error("claim file stays", "error", err)
-		return
+		return ctl.Errorf(ctl.CodeTryAgain, "the claim does not end: %v", err)
 	}
 	a.resting[hash] = a.config.Now() + book.RestFor
+	return nil
+}
+
+// endOrLeave is endFile for a claim that the kernel decides on, or another boot: a file
+// that stays now is ended after the next start, likewise.
+func (a *Core) endOrLeave(hash string) {
+	if err := a.endFile(hash); err != nil {
+		a.config.Log.Error("claim file stays", "error", err)
+	}
 }
 
 // Commit is the end of an ADD, as the main plugin tells it.
@@ -254,23 +266,31 @@ func (a *Core) Joined(hash, network string) (Claim, error) {
 
 // Detached notes that the attachment's link is gone. Its addresses stay reserved until
 // Release, or until Reconcile finds nothing any more; borrowed ones are forgotten.
-func (a *Core) Detached(k attachment.Key) {
+func (a *Core) Detached(k attachment.Key) error {
 	c, ok := a.book.Claim(k.Hash())
 	switch {
 	case !ok || c.Decider != ctl.DecidedByVeth:
 	case c.Borrowed:
-		a.Release(c.Hash)
+		return a.Release(c.Hash)
 	default:
 		c.State, c.Deadline = book.Reserved, 0
 		a.book.Put(c) // not to the file: what it says is undone by the kernel
 	}
+	return nil
 }
 
-// Release ends a claim, by Key.Hash; one that is not there is no error.
-func (a *Core) Release(hash string) {
-	if _, ok := a.book.Release(hash, a.config.Now()); ok {
-		a.endFile(hash)
+// Release ends a claim, by Key.Hash; one that is not there is no error. A claim whose
+// file stays does not end (CodeTryAgain): after a restart it would hold its addresses
+// again, for good where no veth decides.
+func (a *Core) Release(hash string) error {
+	if _, ok := a.book.Claim(hash); !ok {
+		return nil
 	}
+	if err := a.endFile(hash); err != nil {
+		return err
+	}
+	a.book.Release(hash, a.config.Now())
+	return nil
 }
 
 // Holds is nil when the attachment has just these addresses, else CodeUnknownContainer.
@@ -337,7 +357,7 @@ func (a *Core) Claims() []Claim {
 func (a *Core) Reconcile(present []Kernel) (released, adopted []Claim) {
 	released, adopted = a.book.Reconcile(present, a.config.BootID, a.config.Now())
 	for _, c := range released {
-		a.endFile(c.Hash)
+		a.endOrLeave(c.Hash)
 	}
 	a.checkForeign = a.checkForeign || len(adopted) > 0
 	for _, c := range adopted {

@@ -3,10 +3,12 @@ package allot
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam/book"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
 // maxRanges bounds the lists of an order, together: each choice looks through them.
@@ -28,6 +30,25 @@ func (o Order) outside(x netip.Addr) error {
 		return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is not in the subnet %s that was asked for", x, within)
 	}
 	return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is asked for, and excluded by the same configuration", x)
+}
+
+// misses refuses a range that no subnet of the network has a part of: what was meant to
+// be kept would be given, and nobody would notice. Of a family that the network does not
+// have nothing is given anyway.
+func (o Order) misses(n ledger.Network) error {
+	for _, list := range []struct {
+		what   string
+		ranges []addr.Range
+	}{{"excluded", o.bounds.But}, {"reserved", o.bounds.Kept}} {
+		for _, r := range list.ranges {
+			kin := func(p netip.Prefix) bool { return p.Addr().Is4() == r.First.Is4() }
+			touches := func(p netip.Prefix) bool { _, ok := r.Within(addr.RangeOf(p)); return ok }
+			if slices.ContainsFunc(n.Subnets, kin) && !slices.ContainsFunc(n.Subnets, touches) {
+				return ctl.Errorf(ctl.CodeInvalidConfig, "%s is %s, and not in network %q, which has %v", r, list.what, n.Name, n.Subnets)
+			}
+		}
+	}
+	return nil
 }
 
 // parseLists reads what the order is not to have, and what it only has by asking for it.

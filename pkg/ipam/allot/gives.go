@@ -10,9 +10,10 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
-// Offer is ranges of one network that this host gives back. From the moment it is on
-// file until the ledger has answered, and whatever crashes meanwhile, nothing of it
-// is allocated: the ledger may have given it to another host already.
+// Offer is ranges of one network that this host gives back. No two have an address in
+// common. It is on file before the ledger hears of it; from then until the ledger has
+// answered, and whatever crashes meanwhile, nothing of it is allocated: the ledger may
+// have given it to another host already.
 type Offer struct {
 	Network string       `json:"network"`
 	Ranges  []addr.Range `json:"ranges"`
@@ -41,58 +42,145 @@ func (a *Core) own() {
 	var subnets []book.Subnet
 	for _, n := range a.synced.Networks() {
 		for _, p := range n.Subnets {
-			own := a.synced.Owned(n.Name, p, a.config.Self)
-			for _, o := range a.offers {
-				if o.Network == n.Name {
-					own = addr.Subtract(own, o.Ranges)
-				}
-			}
-			subnets = append(subnets, book.Subnet{Network: n.Name, Prefix: p, Own: own})
+			subnets = append(subnets, book.Subnet{Network: n.Name, Prefix: p, Own: a.unoffered(n.Name, p)})
 		}
 	}
 	a.book.Sync(subnets)
 }
 
-// Give is what to propose so that others get what they need: first what was offered
-// before and is not answered; else, when somebody is in need of what this host does
-// not use, a new offer, which is on file when Give returns. nil when there is nothing.
+// unoffered is what the ledger says is this host's, less what it has offered.
+func (a *Core) unoffered(network string, p netip.Prefix) []addr.Range {
+	own := a.synced.Owned(network, p, a.config.Self)
+	for _, o := range a.offers {
+		if o.Network == network {
+			own = addr.Subtract(own, o.Ranges)
+		}
+	}
+	return own
+}
+
+// Give is what to propose so that others get what they need, on file when it returns;
+// nil when there is nothing. See Offer.
 func (a *Core) Give() (*ledger.Command, error) {
+	cmd, unsaved := a.Offer()
+	if unsaved != nil {
+		if err := a.config.Offers.Save(unsaved); err != nil {
+			return nil, err
+		}
+		a.Saved()
+	}
+	return cmd, nil
+}
+
+// Offer is what to propose so that others get what they need: first what was offered
+// before and is not answered; else, when somebody is in need of what this host does not
+// use, a new offer, of which nothing is allocated from now on. Unless unsaved is nil, it
+// has to be on file first: Give does it, or who cannot wait for a disk saves it, says
+// Saved and then proposes. Without that the offer stands, and comes again.
+//
+// What somebody holds here is not proposed, whoever offered it.
+func (a *Core) Offer() (cmd *ledger.Command, unsaved []Offer) {
 	if a.unready() != nil {
 		return nil, nil
 	}
 	if len(a.offers) == 0 {
-		o, ok := a.offer()
+		o, ok := a.newOffer()
 		if !ok {
 			return nil, nil
 		}
-		if err := a.setOffers([]Offer{o}); err != nil {
-			return nil, err
-		}
+		a.setOffers([]Offer{o})
+		a.unsaved = true
 	}
-	o := a.offers[0]
-	return &ledger.Command{Give: &ledger.Give{ID: a.config.Self, Network: o.Network, Ranges: o.Ranges}}, nil
+	i := slices.IndexFunc(a.offers, func(o Offer) bool { return !a.holdsOf(o) })
+	if i < 0 {
+		return nil, nil
+	}
+	o := a.offers[i]
+	a.proposed = &o
+	return &ledger.Command{Give: &ledger.Give{ID: a.config.Self, Network: o.Network, Ranges: o.Ranges}}, a.file()
 }
 
-// Given ends the offer that Give gave last. The core is synced with the ledger that
-// has applied the command; a refusal means that an earlier try had been applied.
-func (a *Core) Given() error {
-	if len(a.offers) == 0 {
+// file is what should be on file and is not; nil for nothing.
+func (a *Core) file() []Offer {
+	if !a.unsaved {
 		return nil
 	}
-	return a.setOffers(slices.Clone(a.offers[1:]))
+	return a.offers
 }
 
-func (a *Core) setOffers(offers []Offer) error {
-	if err := a.config.Offers.Save(offers); err != nil {
+// Saved notes that what Offer or OfferAll answered is on file.
+func (a *Core) Saved() { a.unsaved = false }
+
+// holdsOf reports whether somebody here holds an address of an offer. Nothing of it is own.
+func (a *Core) holdsOf(o Offer) bool {
+	n, _ := a.synced.Network(o.Network)
+	for _, p := range n.Subnets {
+		for _, x := range a.book.Foreign(n.Name, p) {
+			if slices.ContainsFunc(o.Ranges, func(r addr.Range) bool { return r.Contains(x) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Given ends the offer that Give gave last, on file too.
+func (a *Core) Given() error {
+	if a.proposed == nil {
+		return nil
+	}
+	if err := a.config.Offers.Save(a.Left()); err != nil {
 		return err
 	}
-	a.offers = offers
-	a.own()
+	a.Answered()
 	return nil
 }
 
-// offer finds what can be given up for the first need that this host can help with.
-func (a *Core) offer() (Offer, bool) {
+// Left is what is to be on file before Answered: all offers but the one that Offer
+// answered with last. (One that were still on file might be proposed after a crash,
+// when its addresses are here again, and in use.)
+func (a *Core) Left() []Offer {
+	return slices.DeleteFunc(slices.Clone(a.offers), func(o Offer) bool {
+		return a.proposed != nil && o.Network == a.proposed.Network && slices.Equal(o.Ranges, a.proposed.Ranges)
+	})
+}
+
+// Answered ends the offer that Offer answered with last, and no other. The core is
+// synced with the ledger that has applied the command, so no earlier command of this
+// host can follow. What the ledger refused to take, or has given back, is own again.
+func (a *Core) Answered() {
+	a.setOffers(a.Left())
+	a.proposed, a.unsaved = nil, false
+}
+
+func (a *Core) setOffers(offers []Offer) {
+	a.offers = offers
+	a.own()
+}
+
+// givingBack says that addresses of a family, which this host had, are on their way to
+// the pool, so that numbers would be wrong; "" when none are.
+func (a *Core) givingBack(n ledger.Network, is4 bool) string {
+	for _, o := range a.offers {
+		if o.Network == n.Name && slices.ContainsFunc(o.Ranges, func(r addr.Range) bool { return r.First.Is4() == is4 }) {
+			return "what this host had is being given back to the pool, which the ledger has to confirm"
+		}
+	}
+	return ""
+}
+
+// ownsOffered reports whether the ledger still has this host for the owner of all that
+// it has offered of a network.
+func (a *Core) ownsOffered(n ledger.Network) bool {
+	var own []addr.Range
+	for _, p := range n.Subnets {
+		own = append(own, a.synced.Owned(n.Name, p, a.config.Self)...)
+	}
+	return !slices.ContainsFunc(a.offers, func(o Offer) bool { return o.Network == n.Name && len(addr.Subtract(o.Ranges, own)) > 0 })
+}
+
+// newOffer finds what can be given up for the first need that this host can help with.
+func (a *Core) newOffer() (Offer, bool) {
 	for _, n := range a.synced.Needs() {
 		if n.Member == a.config.Self {
 			continue
@@ -110,9 +198,10 @@ func (a *Core) offer() (Offer, bool) {
 	return Offer{}, false
 }
 
-// spareAddr is one address that this host owns and nobody holds here.
+// spareAddr is one address that this host owns and nobody holds here. That it rests is
+// no reason: it would be given here, too, to who asks for it.
 func (a *Core) spareAddr(network string, x netip.Addr) []addr.Range {
-	if _, ok := a.book.SubnetOf(network, x); !ok || !a.book.Owns(x) || a.book.Holder(x) != "" || a.book.Rests(x, "", a.config.Now()) {
+	if _, ok := a.book.SubnetOf(network, x); !ok || !a.book.Owns(x) || a.book.Holder(x) != "" {
 		return nil
 	}
 	return []addr.Range{{First: x, Last: x}}
@@ -133,33 +222,54 @@ func (a *Core) spare(network string, subnet netip.Prefix, want uint64) []addr.Ra
 	return a.book.Spare(network, subnet, min(n, max(want, 1)), a.config.Now())
 }
 
-// Leave stops all giving, durably: everything own is offered. It does not when
-// containers still hold addresses, and answers with their ids.
-func (a *Core) Leave() (held []string, err error) {
-	for _, c := range a.book.Claims() {
-		if c.Hash != HostKey(c.Network).Hash() {
-			held = append(held, cmp.Or(c.Key.ContainerID, c.Veth()))
-		}
+// Leave stops all giving, until Stay or the end of this life. It does not when containers
+// still hold addresses, and answers with their ids. OfferAll comes next.
+func (a *Core) Leave() (held []string) {
+	if held = a.inhabitants(); len(held) == 0 {
+		a.leaving = true
 	}
-	if len(held) > 0 {
-		return held, nil
-	}
-	var all []Offer
-	for _, n := range a.synced.Networks() {
-		o := Offer{Network: n.Name}
-		for _, p := range n.Subnets {
-			o.Ranges = append(o.Ranges, a.synced.Owned(n.Name, p, a.config.Self)...)
-		}
-		if len(o.Ranges) > 0 {
-			all = append(all, o)
-		}
-	}
-	if err := a.setOffers(all); err != nil {
-		return nil, err
-	}
-	a.leaving = true
-	return nil, nil
+	return held
 }
 
-// Stay takes Leave back. What was offered is given to the pool, and asked for anew.
+// inhabitants are the ids of those that hold addresses, but for the host's own.
+func (a *Core) inhabitants() (ids []string) {
+	for _, c := range a.book.Claims() {
+		if c.Hash != HostKey(c.Network).Hash() {
+			ids = append(ids, cmp.Or(c.Key.ContainerID, c.Veth()))
+		}
+	}
+	return ids
+}
+
+// OfferAll ends the claims on the host's own addresses, which are on no bridge any more,
+// and offers everything own, beside what is offered already. The answer has to be on
+// file, see Offer, before anybody hears that the host leaves: who has taken all back
+// may give it to others at once. It does nothing when containers hold addresses (one was
+// found since), and answers with their ids.
+func (a *Core) OfferAll() (unsaved []Offer, held []string, err error) {
+	if held = a.inhabitants(); len(held) > 0 {
+		return nil, held, nil
+	}
+	for _, c := range a.book.Claims() {
+		if err := a.Release(c.Hash); err != nil {
+			return nil, nil, err
+		}
+	}
+	all := slices.Clone(a.offers)
+	for _, n := range a.synced.Networks() {
+		var own []addr.Range
+		for _, p := range n.Subnets {
+			own = append(own, a.unoffered(n.Name, p)...)
+		}
+		for part := range slices.Chunk(own, ledger.MaxGive) {
+			all = append(all, Offer{Network: n.Name, Ranges: part})
+		}
+	}
+	a.setOffers(all)
+	a.unsaved = true
+	return a.offers, nil, nil
+}
+
+// Stay takes Leave back. What OfferAll offered is given to the pool all the same: the
+// ledger may have taken it already.
 func (a *Core) Stay() { a.leaving = false }

@@ -36,6 +36,14 @@ type Lack struct {
 	Begs    bool // other hosts must give something up: a while after the command the order is denied
 }
 
+// after puts before the reason what has to be known with it; "" for nothing.
+func (l *Lack) after(why string) *Lack {
+	if why != "" {
+		l.Why = why + "; " + l.Why
+	}
+	return l
+}
+
 // ParseAllocate checks a request as far as it can be without a ledger.
 func ParseAllocate(in ctl.AllocateRequest) (o Order, err error) {
 	if err := in.Key.Validate(); err != nil {
@@ -98,7 +106,7 @@ func parseAddr(text string) (netip.Addr, error) {
 // A filled one is on file. Errors are *ctl.Error.
 func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 	old, known := a.book.Claim(o.claim.Hash)
-	if known && o.has == nil && !(o.host && a.unready() == nil) {
+	if known && !o.host {
 		if got, err := a.again(o, old); got != nil || err != nil {
 			return got, nil, err
 		}
@@ -110,6 +118,9 @@ func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 	if !ok {
 		return nil, nil, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q", o.claim.Network), Details: "`weave status` lists those that there are"}
 	}
+	if err := o.misses(network); err != nil {
+		return nil, nil, err
+	}
 	a.inUse[network.Name] = true
 	var addrs []netip.Prefix
 	var l *Lack
@@ -119,9 +130,11 @@ func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 		addrs, l, err = a.theRequested(o, network)
 	default:
 		if o.host {
-			addrs = a.keep(o, network, old)
+			addrs, l = a.keep(o, network, old)
 		}
-		addrs, l, err = a.oneOfEach(o, network, addrs)
+		if l == nil {
+			addrs, l, err = a.oneOfEach(o, network, addrs)
+		}
 	}
 	if l != nil || err != nil {
 		return nil, l, err
@@ -192,7 +205,7 @@ func (a *Core) theRequested(o Order, n ledger.Network) (out []netip.Prefix, l *L
 		case holder != "" && holder != o.claim.Hash:
 			return nil, nil, a.taken(addr, holder)
 		case owned && owner != a.config.Self && o.Denied:
-			return nil, nil, ctl.Errorf(ctl.CodeAddressTaken, "address %s is in a block of host %s, which did not give it up", addr, a.hostName(owner))
+			return nil, nil, ctl.Errorf(ctl.CodeAddressTaken, "address %s belongs to host %s, which did not give it up: it is probably in use there", addr, a.hostName(owner))
 		case owned && owner != a.config.Self:
 			return nil, a.beg(a.lackAddr(n.Name, addr)), nil
 		case owned && !a.book.Owns(addr):
@@ -225,40 +238,46 @@ func (a *Core) taken(addr netip.Addr, holder string) error {
 	return ctl.Errorf(ctl.CodeAddressTaken, "address %s belongs to %s", addr, who)
 }
 
-// keep is what a bridge was claimed before or has, and may keep. An address that is
-// another host's is given up only when no container here has it for its gateway.
-func (a *Core) keep(o Order, n ledger.Network, old Claim) []netip.Prefix {
-	var out []netip.Prefix
+// keep is what a bridge was claimed before or has, and may keep. One that is nobody's is
+// asked for first. One that is another host's is given up, unless a container here has
+// it for its gateway.
+func (a *Core) keep(o Order, n ledger.Network, old Claim) (kept []netip.Prefix, l *Lack) {
 	for _, p := range append(slices.Clone(o.has), old.Addrs...) {
 		subnet, ok := a.book.SubnetOf(n.Name, p.Addr())
 		if h := a.book.Holder(p.Addr()); !ok || h != "" && h != o.claim.Hash {
 			continue
 		}
-		if owner, is := a.anothers(n.Name, p.Addr()); is && !a.inhabited(n.Name) {
-			a.config.Log.Error("the bridge's address belongs to another host and is given up", "network", n.Name, "address", p.Addr(), "owner", owner)
+		switch owner, owned := a.synced.Owner(n.Name, p.Addr()); {
+		case !owned:
+			l := a.lackAddr(n.Name, p.Addr())
+			l.Chosen = true
+			return nil, l
+		case owner == a.config.Self && !a.book.Owns(p.Addr()):
+			a.say(p.Addr(), "the bridge's address is being given back to the pool and is given up", n, owner)
 			continue
-		} else if is {
-			a.config.Log.Error("the bridge's address belongs to another host and is kept for the containers that are here", "network", n.Name, "address", p.Addr(), "owner", owner)
+		case a.hostName(owner) == a.hostName(a.config.Self): // this host's, or what it was before it lost its state
+		case a.inhabited(n.Name):
+			a.say(p.Addr(), "the bridge's address belongs to another host and is kept for the containers that are here", n, owner)
+		default:
+			a.say(p.Addr(), "the bridge's address belongs to another host and is given up", n, owner)
+			continue
 		}
-		out = append(out, netip.PrefixFrom(p.Addr(), subnet.Bits()))
+		kept = append(kept, netip.PrefixFrom(p.Addr(), subnet.Bits()))
 	}
-	return distinct(out)
+	return distinct(kept), nil
+}
+
+// say logs what becomes of a bridge's address, once: its order is tried again and again.
+func (a *Core) say(x netip.Addr, msg string, n ledger.Network, owner ledger.MemberID) {
+	if what := msg + a.hostName(owner); a.said[x] != what {
+		a.said[x] = what
+		a.config.Log.Error(msg, "network", n.Name, "address", x, "owner", a.hostName(owner))
+	}
 }
 
 // inhabited reports whether a container here is attached to the network.
 func (a *Core) inhabited(network string) bool {
 	return slices.ContainsFunc(a.book.Claims(), func(c Claim) bool { return c.Network == network && c.Hash != HostKey(network).Hash() })
-}
-
-// anothers reports whether the ledger gave an address to another host, and to which. A
-// member of this host's name is what this host was before it lost its state.
-func (a *Core) anothers(network string, addr netip.Addr) (owner string, is bool) {
-	id, owned := a.synced.Owner(network, addr)
-	if !owned || id == a.config.Self {
-		return "", false
-	}
-	owner = a.hostName(id)
-	return owner, owner != a.hostName(a.config.Self)
 }
 
 // oneOfEach adds an address of each family that the network has and kept has not.

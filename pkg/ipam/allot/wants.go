@@ -106,13 +106,20 @@ func (a *Core) lackTake(network string, p netip.Prefix, want uint64, early bool)
 // lackBlock is what helps when none of a family is free in the own blocks; an error
 // when nothing does.
 func (a *Core) lackBlock(o Order, n ledger.Network, is4 bool, within book.Bounds) (*Lack, error) {
+	giving := a.givingBack(n, is4)
+	if giving != "" && !a.ownsOffered(n) {
+		return &Lack{Why: giving}, nil // it is in the pool: to take it before the offer ends would help nothing
+	}
 	for _, p := range n.Subnets {
 		if l := a.lackIn(n, p, is4, within); l != nil {
-			return l, nil
+			return l.after(giving), nil
 		}
 	}
 	if l := a.lackOthers(n, is4, within); l != nil && !o.Denied {
-		return l, nil
+		return l.after(giving), nil
+	}
+	if giving != "" {
+		return &Lack{Why: giving}, nil
 	}
 	return nil, a.full(n, is4, within)
 }
@@ -204,35 +211,6 @@ func (a *Core) unowned(owners []ledger.Ownership, limit addr.Range) (netip.Addr,
 			return netip.Addr{}, false
 		}
 	}
-}
-
-// full says in numbers where all the addresses are.
-func (a *Core) full(n ledger.Network, is4 bool, within book.Bounds) error {
-	var size, mine, used, others, pool uint64
-	for _, p := range n.Subnets {
-		if p.Addr().Is4() != is4 {
-			continue
-		}
-		u := a.book.Use(n.Name, p, false)
-		size, mine, used, pool = plus(size, addr.RangeOf(p).Size()), plus(mine, u.Usable), plus(used, u.Used), plus(pool, a.synced.Pool(n.Name, p))
-		for _, o := range a.synced.Owners(n.Name, p) {
-			if o.Member != a.config.Self {
-				others = plus(others, o.Range.Size())
-			}
-		}
-	}
-	e := &ctl.Error{
-		Code:    ctl.CodeNetworkFull,
-		Msg:     fmt.Sprintf("network %q has no free address for this host", n.Name),
-		Details: fmt.Sprintf("of %d addresses this host holds %d, with %d in use; other hosts hold %d; %d belong to nobody", size, mine, used, others, pool),
-	}
-	if within.Within.IsValid() {
-		e.Msg = fmt.Sprintf("subnet %s of network %q has no free address for this host", within.Within, n.Name)
-	}
-	if does := restricts(within); does != "" {
-		e.Details += "; what the configuration " + does + " is counted too"
-	}
-	return e
 }
 
 // restricts says what a configuration does with addresses that others may have; "" for nothing.

@@ -411,12 +411,16 @@ func (b *Book) Use(network string, prefix netip.Prefix, foreign bool) (u Use) {
 
 // Spare gives up to want addresses of a subnet that are owned and free and do not
 // rest, in few ranges, the largest first and each from its end, where allocation comes last.
+// Where all that is free rests it is one, which was freed longest ago.
 func (b *Book) Spare(network string, prefix netip.Prefix, want uint64, now time.Duration) (out []addr.Range) {
 	s := b.space(network, prefix)
 	if s == nil {
 		return nil
 	}
 	free := s.free(b, now)
+	if q, ok := s.pickQueued(b, Bounds{}); ok && len(free) == 0 && want > 0 {
+		return []addr.Range{{First: q.addr, Last: q.addr}}
+	}
 	slices.SortStableFunc(free, func(x, y addr.Range) int { return cmp.Compare(y.Size(), x.Size()) })
 	for _, r := range free {
 		if want == 0 || len(out) == maxSpare {

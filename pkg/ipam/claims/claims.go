@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	prefixRest = "resting-" // of a claim that has ended, while its addresses rest
+	prefixRest = ctl.ClaimsResting
 	suffixTemp = ".tmp"
 	maxFile    = 64 << 10 // bytes
 	maxAddrs   = 64       // of one claim
@@ -48,9 +48,6 @@ func Open(path string) (*Dir, error) {
 	return &Dir{root}, nil
 }
 
-// SuffixLink is what Announce adds to a socket's path.
-const SuffixLink = ".claims"
-
 // Announce says beside the router's socket where the claims are, by a link
 // SOCKET.claims: a plugin knows the socket only, and when no router is behind it
 // has to find the file of a claim that ends. Where the two have one directory no
@@ -67,8 +64,8 @@ func (d *Dir) announce(socket string) error {
 	if err != nil {
 		return err
 	}
-	link := socket + SuffixLink
-	if path == filepath.Join(filepath.Dir(socket), "claims") {
+	link := socket + ctl.ClaimsLink
+	if path == filepath.Join(filepath.Dir(socket), ctl.ClaimsDir) {
 		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -90,7 +90,7 @@ func TestTheClaimsAreAnnouncedBesideASocketThatIsElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	run, elsewhere := filepath.Join(dir, "run"), filepath.Join(dir, "made", "on", "demand", "weave.sock")
 	d := open(t, filepath.Join(run, "claims"))
-	link := elsewhere + SuffixLink
+	link := elsewhere + ctl.ClaimsLink
 	for range 2 { // the second replaces what is there
 		if err := d.Announce(elsewhere); err != nil {
 			t.Fatal(err)
@@ -100,7 +100,7 @@ func TestTheClaimsAreAnnouncedBesideASocketThatIsElsewhere(t *testing.T) {
 		}
 	}
 	beside := filepath.Join(run, "weave.sock")
-	if err := os.Symlink("/nowhere", beside+SuffixLink); err != nil { // of a router with another run directory
+	if err := os.Symlink("/nowhere", beside+ctl.ClaimsLink); err != nil { // of a router with another run directory
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -108,7 +108,7 @@ func TestTheClaimsAreAnnouncedBesideASocketThatIsElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := os.Lstat(beside + SuffixLink); err == nil {
+	if _, err := os.Lstat(beside + ctl.ClaimsLink); err == nil {
 		t.Error("the old link leads plugins astray")
 	}
 	for _, dir := range []string{run, filepath.Dir(elsewhere)} {

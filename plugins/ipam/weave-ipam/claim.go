@@ -14,10 +14,10 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
-// dropClaim deletes an attachment's claim file, which the router, not being
-// there, cannot: so that the one started next does not find it. Nil also when
-// there is no such claim. Its errors have codes.
-func dropClaim(socket string, k attachment.Key) error {
+// endClaim marks an attachment's claim file as that of a claim that has ended, which the
+// router, not being there, cannot: so that the one started next lets the addresses rest
+// and gives them to others. Nil also when there is no such claim. Its errors have codes.
+func endClaim(socket string, k attachment.Key) error {
 	if socket == "" {
 		socket = ctl.DefaultSocket
 	}
@@ -25,8 +25,8 @@ func dropClaim(socket string, k attachment.Key) error {
 	if err != nil || dir == "" {
 		return err
 	}
-	if err := os.Remove(filepath.Join(dir, k.Hash())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return cniconf.Errorf(types.ErrIOFailure, "remove the claim of container %s: %v", k.ContainerID, err)
+	if err := os.Rename(filepath.Join(dir, k.Hash()), filepath.Join(dir, ctl.ClaimsResting+k.Hash())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return cniconf.Errorf(types.ErrIOFailure, "end the claim of container %s: %v", k.ContainerID, err)
 	}
 	return nil
 }
@@ -39,11 +39,11 @@ func claimsOf(socket string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	link := socket + ".claims"
+	link := socket + ctl.ClaimsLink
 	if _, err := os.Lstat(link); err == nil {
 		return link, nil // where it leads may be gone, with all that was in it
 	}
-	beside := filepath.Join(filepath.Dir(socket), "claims")
+	beside := filepath.Join(filepath.Dir(socket), ctl.ClaimsDir)
 	if _, err := os.Stat(beside); err == nil {
 		return beside, nil
 	}

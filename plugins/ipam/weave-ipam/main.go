@@ -180,7 +180,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if !cniconf.Gone(err) {
 		return err
 	}
-	if err := dropClaim(socket, c.Key); err != nil {
+	if err := endClaim(socket, c.Key); err != nil {
 		return err
 	}
 	// A router that was just starting may have read the claim before it went.

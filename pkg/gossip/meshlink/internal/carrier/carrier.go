@@ -256,7 +256,7 @@ func (c *Carrier) lament(from netip.AddrPort, err error) {
 		}
 	case !no.quiet():
 		c.stats.Refused.Add(1)
-		c.calls.note(refusedCall{name: no.Peer, member: no.Member, addr: from.Addr(), theirs: no.Remote, words: plain(no.Error())})
+		c.calls.note(refusedCall{name: no.Peer, member: no.Member, addr: from.Addr(), theirs: no.Remote, twin: no.Code == twin, words: plain(no.Error())})
 		if c.book.newTrouble(from.Addr().String()+string(no.Peer), no.Words) {
 			c.cfg.Log.Warn("no connection with a peer that called", "peer", no.Peer, "address", from, "reason", no)
 		}

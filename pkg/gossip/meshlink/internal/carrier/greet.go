@@ -144,7 +144,7 @@ func (c *Carrier) judge(h Hello) *Refusal {
 		if h.Incarnation == id.Incarnation() {
 			return no(myself, "this is the router that called")
 		}
-		return no(conflict, fmt.Sprintf("two routers run as %q with one state directory, or copies of one", h.Name))
+		return no(twin, fmt.Sprintf("two routers run as %q with one state directory, or copies of one", h.Name))
 	}
 	if h.Name == c.cfg.ID.Name() {
 		return no(conflict, fmt.Sprintf("another host is called %q too, with another key: "+

@@ -58,6 +58,7 @@ const (
 	duplicate      // there is a connection already: nothing is wrong
 	myself         // the connection leads to the router that made it: nothing is wrong
 	full           // as many peers as there may be
+	twin           // another router that lives has the same state directory, or a copy
 )
 
 // Refusal is why two routers do not talk, in words for both operators.

@@ -24,6 +24,7 @@ type refusedCall struct {
 	member uint64      // 0: it has not proven which
 	addr   netip.Addr  // the last one that it called from
 	theirs bool        // they refused
+	twin   bool        // see Status.Twin
 	words  string
 	last   time.Time
 	count  uint64
@@ -34,6 +35,8 @@ type refusedCall struct {
 func (c refusedCall) same(d refusedCall) bool {
 	return c.name == d.name && c.member == d.member && (c.name != "" || c.addr == d.addr)
 }
+
+func (c refusedCall) isTwin() bool { return c.twin && !c.theirs }
 
 func (c refusedCall) old() bool { return time.Since(c.last) > rememberFor }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,32 @@ func TestATwinIsShownBesideTheOneThatIsConnected(t *testing.T) {
 			second.shows("a", Refused, a.addr.String(), words) && second.shows("twin", Refused, first.addr.String(), words) &&
 			first.shows("twin", Refused, "127.", words)
 	})
+}
+
+func TestACopyOfAPeersStateIsRefusedAndShownWhileThatOneLives(t *testing.T) {
+	t.Parallel()
+	s := loadSecret(t, secretFile(t))
+	for _, name := range []string{"b", "y"} { // below and above the other's name
+		m, dir := start(t, "m", s), t.TempDir()
+		first := start(t, name, s, stateDir(dir), calls(m.addr))
+		eventually(t, "the original", func() bool { return m.has(gossip.Peer(name)) })
+		second := start(t, name, s, stateDir(dir), calls(m.addr, first.addr))
+		shown := func(n *node, name gossip.Peer) bool {
+			return slices.ContainsFunc(n.Status(), func(l Status) bool { return l.Name == name && l.State == Refused && l.Twin })
+		}
+		eventually(t, "both at m, refusals at both", func() bool {
+			return m.shows(gossip.Peer(name), Connected, "", "") && shown(m, gossip.Peer(name)) &&
+				shown(first, gossip.Peer(name)) && shown(second, "m") && shown(second, gossip.Peer(name))
+		})
+		if m.stats.Dropped.Load() != 0 {
+			t.Errorf("%s suffered from its copy", name)
+		}
+		first.stop()
+		eventually(t, "the second is let in when the first has ended, and no line is left of that", func() bool {
+			st := m.Status()
+			return len(st) == 1 && st[0].State == Connected && st[0].Hello.Incarnation == 2
+		})
+	}
 }
 
 // A router that is called and refuses is called again after its penalty, not after

@@ -28,6 +28,7 @@ type Status struct {
 	State  State
 	Detail string    // why not connected, in words
 	Theirs bool      // of a refused one: it refuses us
+	Twin   bool      // of a refused one: for a copy of a state directory, in use beside the original
 	Hello  Hello     // of a connected peer, as it last said
 	When   time.Time // of a refused one: when that was said
 
@@ -35,6 +36,10 @@ type Status struct {
 	Count uint64
 	Last  time.Time
 }
+
+// isTwin reports whether a line is about a router that runs beside another with the
+// same name and key. It is never one with that one's.
+func (s Status) isTwin() bool { return s.Twin && !s.Theirs }
 
 // Status lists every peer with a session, then every address that is dialled for
 // another, then who called and was refused lately, each sorted.
@@ -58,6 +63,9 @@ func (c *Carrier) Status() []Status {
 func (r *refusedCalls) status(lines []Status) (out []Status) {
 	for _, c := range r.all() {
 		i := slices.IndexFunc(lines, func(l Status) bool {
+			if l.isTwin() != c.isTwin() {
+				return false
+			}
 			if c.name == "" {
 				a, err := netip.ParseAddrPort(l.Addr)
 				return err == nil && a.Addr() == c.addr && l.State == Refused
@@ -67,10 +75,10 @@ func (r *refusedCalls) status(lines []Status) (out []Status) {
 		switch {
 		case i < 0:
 			out = append(out, Status{
-				Name: c.name, Member: c.member, Addr: c.addr.String(), State: Refused, Detail: c.words, Theirs: c.theirs, When: c.last, Count: c.count, Last: c.last,
+				Name: c.name, Member: c.member, Addr: c.addr.String(), State: Refused, Detail: c.words, Theirs: c.theirs, Twin: c.twin, When: c.last, Count: c.count, Last: c.last,
 			})
 		case lines[i].State == Refused && c.last.After(lines[i].When):
-			lines[i].Detail, lines[i].Theirs, lines[i].When = c.words, c.theirs, c.last
+			lines[i].Detail, lines[i].Theirs, lines[i].Twin, lines[i].When = c.words, c.theirs, c.twin, c.last
 		}
 	}
 	slices.SortFunc(out, byNameAndAddr)
@@ -95,12 +103,12 @@ func (b *book) status(live map[gossip.Peer]uint64) []Status {
 			line.Name = owner[a]
 		}
 		member, connected := live[line.Name]
-		twin := p.no != nil && p.no.Member != 0 && (!connected || p.no.Member != member)
-		if (line.Name == b.self || connected) && !twin || time.Since(p.asked) > shownFor {
+		another := p.no != nil && p.no.Member != 0 && (!connected || p.no.Member != member || p.no.Code == twin)
+		if (line.Name == b.self || connected) && !another || time.Since(p.asked) > shownFor {
 			continue
 		}
 		if p.no != nil {
-			line.State, line.Member, line.Theirs, line.When = Refused, p.no.Member, p.no.Remote, p.settled
+			line.State, line.Member, line.Theirs, line.Twin, line.When = Refused, p.no.Member, p.no.Remote, p.no.Code == twin, p.settled
 		}
 		if p.other != nil {
 			line.State, line.Theirs, line.When = Refused, p.other.theirs, p.settled

@@ -33,7 +33,10 @@ const settled = greetWithin
 const lateBeat = beatEvery * 3 / 2
 
 // refuse reports why a session with this peer cannot be, judged by those that
-// are. Both sides ask it.
+// are. Both sides ask it. A later start of a peer takes the place of an earlier one
+// only when that one's session has ended: the kernel ends the connections of a process
+// that dies, and 4 s of silence do. So a copy of a state directory does not push out
+// the original that lives.
 func (t *table) refuse(h Hello) *Refusal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -52,8 +55,12 @@ func (t *table) refuse(h Hello) *Refusal {
 		return &Refusal{Code: conflict, Words: fmt.Sprintf("another host is connected as %q, with another key: "+
 			"give one of the two a name of its own with --name (cloned machines share a machine-id)", h.Name)}
 	case old.hello.Incarnation > h.Incarnation:
-		return &Refusal{Code: conflict, Words: fmt.Sprintf("%q is connected with incarnation %d, this is %d: "+
+		return &Refusal{Code: twin, Words: fmt.Sprintf("%q is connected with incarnation %d, this is %d: "+
 			"is the same state directory in use twice, or restored from an older copy?", h.Name, old.hello.Incarnation, h.Incarnation)}
+	case old.hello.Incarnation < h.Incarnation:
+		return &Refusal{Code: twin, Words: fmt.Sprintf("%q is connected with incarnation %d, this is %d: "+
+			"if it was started again just now this ends within seconds, else two routers run with one state directory, or copies of one",
+			h.Name, old.hello.Incarnation, h.Incarnation)}
 	}
 	return nil
 }
