@@ -40,6 +40,41 @@ func (l *theLedger) hoard(t testing.TB, id int, subnet string) {
 	}
 }
 
+// Of a part of a subnet a host has single addresses, each from where it was free.
+func TestAHostInNeedOfAPartIsGivenWhatAnotherDoesNotUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 2, "10.32.0.0/24")
+		part := func(i int) ctl.AllocateRequest {
+			in := request(i)
+			in.Subnet = "10.32.0.16/29"
+			return in
+		}
+		first, second := start(t, l, 1, t.TempDir()), start(t, l, 2, t.TempDir())
+		first.provide()
+		for i := range 8 {
+			first.give(part(i))
+		}
+		kept := first.give(part(0))[0].Addr()
+		for i := 1; i < 8; i++ {
+			if err := first.Release(key(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second.elsewhere = map[netip.Addr]bool{kept: true}
+		for i := range 7 {
+			began := time.Now()
+			got := second.give(part(100 + i))
+			if p := got[0].Addr(); p == kept || !netip.MustParsePrefix("10.32.0.16/29").Contains(p) || time.Since(began) > time.Second {
+				t.Errorf("got %v after %v", got, time.Since(began))
+			}
+		}
+		if e := second.refuse(part(200), ctl.CodeNetworkFull); !strings.Contains(e.Details, "of 8 addresses this host holds 7, with 7 in use; other hosts hold 1; 0 belong to nobody") {
+			t.Errorf("then: %v", e)
+		}
+	})
+}
+
 func TestAHostInNeedIsGivenWhatAnotherDoesNotUse(t *testing.T) {
 	l := newLedger()
 	l.found(t, 2, "10.32.0.0/26")

@@ -52,6 +52,10 @@ type Config struct {
 	// Key.Hash; nil: Release believes its caller.
 	Linked func(veth, hash string) (bool, error)
 
+	// Unused finds the first of some addresses of a network that no other host is known
+	// to use; nil: nothing is known of that. It is called under the allocator's lock.
+	Unused func(network string, of []netip.Addr) (netip.Addr, bool)
+
 	// Now is a monotonic clock; nil: time since New.
 	Now func() time.Duration
 }
@@ -81,7 +85,7 @@ func New(c Config) (*Allocator, error) {
 	if start := time.Now(); c.Now == nil {
 		c.Now = func() time.Duration { return time.Since(start) }
 	}
-	core, err := allot.New(allot.Config{Self: c.Self, Claims: c.Claims, Offers: c.Offers, BootID: c.BootID, Log: c.Log, Now: c.Now})
+	core, err := allot.New(allot.Config{Self: c.Self, Claims: c.Claims, Offers: c.Offers, BootID: c.BootID, Log: c.Log, Now: c.Now, Unused: c.Unused})
 	if err != nil {
 		return nil, err
 	}

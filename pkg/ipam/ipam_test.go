@@ -119,10 +119,11 @@ func (l *theLedger) join(t testing.TB, i int) {
 // host is an allocator on its own directory.
 type host struct {
 	*ipam.Allocator
-	t     testing.TB
-	dir   string
-	now   time.Duration
-	links map[string]error // of claims whose veth the kernel has, by hash; not nil: that cannot be read
+	t         testing.TB
+	dir       string
+	now       time.Duration
+	elsewhere map[netip.Addr]bool // what other hosts are known to use
+	links     map[string]error    // of claims whose veth the kernel has, by hash; not nil: that cannot be read
 }
 
 func start(t testing.TB, l *theLedger, id int, dir string, kernel ...ipam.Kernel) *host {
@@ -142,6 +143,13 @@ func startLogging(t testing.TB, l *theLedger, id int, dir string, log io.Writer,
 		Self: ledger.MemberID(id), Ledger: l, Claims: files, Offers: offers.New(notes{l.notes(fmt.Sprint(dir, id))}), BootID: "boot1", Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now:    func() time.Duration { return h.now },
 		Linked: func(_, hash string) (bool, error) { err, there := h.links[hash]; return there, err },
+		Unused: func(_ string, of []netip.Addr) (netip.Addr, bool) {
+			i := slices.IndexFunc(of, func(a netip.Addr) bool { return !h.elsewhere[a] })
+			if i < 0 {
+				return netip.Addr{}, false
+			}
+			return of[i], true
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

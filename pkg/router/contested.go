@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -101,4 +102,18 @@ func contestedProblems(s ctl.Status) (out []string) {
 		out = append(out, fmt.Sprintf("%s in use elsewhere too: %s; see `weave ps` there", amount(n, "address of this host is", "addresses of this host are"), strings.Join(firstOf(shared), ", ")))
 	}
 	return out
+}
+
+// unused finds the first of some addresses that no host says it has.
+func (r *Router) unused(network string, of []netip.Addr) (netip.Addr, bool) {
+	ask := make(map[netip.Addr]bool, len(of))
+	for _, a := range of {
+		ask[a] = true
+	}
+	held := r.view.HoldersOf(network, ask)
+	i := slices.IndexFunc(of, func(a netip.Addr) bool { _, has := held[a]; return !has })
+	if i < 0 {
+		return netip.Addr{}, false
+	}
+	return of[i], true
 }

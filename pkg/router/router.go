@@ -380,6 +380,7 @@ func (r *Router) openRecords(context.Context) error {
 		Offers: offers.New(r.store),
 		BootID: bootID(),
 		Linked: netdev.Attached,
+		Unused: r.unused,
 		Log:    r.log.With("part", "ipam"),
 	})
 	return err

@@ -57,6 +57,10 @@ type Config struct {
 	BootID string // "" when it is not known: then no claim file is dropped for being of another boot
 	Log    Log
 	Now    func() time.Duration
+
+	// Unused finds the first of some addresses of a network that no other host is known
+	// to use; nil: nothing is known of that.
+	Unused func(network string, of []netip.Addr) (netip.Addr, bool)
 }
 
 // Core gives and remembers addresses. Make it with New; then Adopt comes first. It

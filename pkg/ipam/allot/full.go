@@ -66,9 +66,6 @@ func (a *Core) full(n ledger.Network, is4 bool, within book.Bounds) error {
 	}
 	if within.Within.IsValid() {
 		e.Msg = fmt.Sprintf("subnet %s of network %q has no free address for this host", within.Within, n.Name)
-		if c.others > 0 {
-			e.Details += "; what others have free of a part of a network is theirs"
-		}
 	}
 	if does := restricts(within); does != "" {
 		e.Details += "; what the configuration " + does + " is not counted"

@@ -124,12 +124,17 @@ func (a *Core) lackBlock(o Order, n ledger.Network, is4 bool, within book.Bounds
 	return nil, a.full(n, is4, within)
 }
 
-// lackOthers asks those who own a family's addresses for some; nil when this host
-// has all of them, or when what is asked for is a part of a subnet: there they are
-// not asked which.
+// lackOthers asks those who own a family's addresses for some, or, where only a part of
+// a subnet will do, for one that seems to be unused; nil when that helps nothing.
 func (a *Core) lackOthers(n ledger.Network, is4 bool, within book.Bounds) *Lack {
 	for _, p := range n.Subnets {
-		if p.Addr().Is4() != is4 || within.Within.IsValid() && within.Within != p {
+		if p.Addr().Is4() != is4 {
+			continue
+		}
+		if !within.Whole(p) {
+			if x, ok := a.unused(n.Name, p, within); ok {
+				return a.beg(a.lackAddr(n.Name, x))
+			}
 			continue
 		}
 		owners := a.synced.Owners(n.Name, p)
@@ -138,6 +143,34 @@ func (a *Core) lackOthers(n ledger.Network, is4 bool, within book.Bounds) *Lack 
 		}
 	}
 	return nil
+}
+
+// lookThrough bounds the addresses of others that are looked at for an order.
+const lookThrough = 4096
+
+// unused finds an address that another host owns and no host is known to use.
+func (a *Core) unused(network string, subnet netip.Prefix, within book.Bounds) (netip.Addr, bool) {
+	if a.config.Unused == nil {
+		return netip.Addr{}, false
+	}
+	var of []netip.Addr
+	for _, limit := range within.In(subnet) {
+		for _, o := range a.synced.Owners(network, subnet) {
+			cut, ok := o.Range.Within(limit)
+			if m, _ := a.synced.Member(o.Member); !ok || o.Member == a.config.Self || !m.Live() {
+				continue
+			}
+			for x := cut.First; len(of) < lookThrough; x = x.Next() {
+				if a.book.Holder(x) == "" && !a.book.Reserved(x) {
+					of = append(of, x)
+				}
+				if x == cut.Last {
+					break
+				}
+			}
+		}
+	}
+	return a.config.Unused(network, of)
 }
 
 // beg marks a lack as one that others must help with. When the ledger shows already
