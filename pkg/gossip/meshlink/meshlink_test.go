@@ -360,7 +360,20 @@ func TestStoppedPeerIsDroppedAndHindersNobody(t *testing.T) {
 	}
 	z.cmd.Process.Signal(syscall.SIGCONT)
 	t.Log("back after ", a.says("neighbours [b z]"))
-	z.tell("send a")
+	heard := make(chan struct{})
+	var sender sync.WaitGroup
+	sender.Go(func() { // what is sent into the old session is lost
+		for again := time.NewTicker(300 * time.Millisecond); ; {
+			z.tell("send a")
+			select {
+			case <-heard:
+				return
+			case <-again.C:
+			}
+		}
+	})
+	defer sender.Wait()
+	defer close(heard)
 	a.says("heard z 1 5 hello")
 }
 
