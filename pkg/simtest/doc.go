@@ -12,7 +12,7 @@
 //
 //	state directory   identity, ledger, offers   survives a crash and a reboot; may be lost, or put back from a copy
 //	run directory     witness, claim files       survives a crash; a reboot empties it; may be lost
-//	kernel            veths with their aliases   survives a crash; a reboot empties it, with the containers
+//	kernel            veths, the bridge          survives a crash; a reboot empties it, with the containers
 //	router            everything else            a crash ends it, at any point where it writes something
 //
 // # What is assumed
