@@ -200,6 +200,7 @@ func NewCore(cfg CoreConfig) (*Core, Batch, error) {
 		c.compactAfter = cfg.CompactAfter
 	}
 	c.prop.init(saved.Generation)
+	c.prop.ownLeave = saved.Leave
 	c.vouched = cfg.Vouched && saved.Snapshot.Index > 0
 	if cfg.Found != nil && saved.Snapshot.Index == 0 {
 		c.vouched = true // nobody else has anything of this ledger
@@ -276,7 +277,7 @@ func (c *Core) unsettled() bool {
 
 // Pending reports whether Begin has something.
 func (c *Core) Pending() bool {
-	return c.ready != nil || c.changed || len(c.out) > 0 || len(c.done) > 0 || c.unsettled() || c.mustCompact()
+	return c.ready != nil || c.changed || len(c.out) > 0 || len(c.done) > 0 || c.prop.unsaved || c.unsettled() || c.mustCompact()
 }
 
 // Begin gives what must be saved before Finish is called.
@@ -303,6 +304,9 @@ func (c *Core) Begin() Batch {
 	} else if c.mustCompact() {
 		c.compact(&b)
 	}
+	if c.prop.unsaved {
+		b.Leave, c.prop.saving = c.prop.ownLeave, true
+	}
 	return b
 }
 
@@ -328,6 +332,7 @@ func (c *Core) Finish() Effects {
 		c.sendRaft(m)
 	}
 	c.raft().Advance(*rd)
+	c.leaveSaved()
 	if rd.SoftState != nil || !raft.IsEmptyHardState(rd.HardState) {
 		c.look()
 	}

@@ -184,3 +184,34 @@ func TestASecondVoterCannotLeaveBeforeTheFirstIsRelieved(t *testing.T) {
 	w.leaves(200, gone)
 	l.taken(1)
 }
+
+// A block that was granted after everything had been offered is on no offer: while the
+// Leave may still be carried out it is not given from (simulator, voters, seed 7991).
+func TestNothingIsOursWhileALeaveIsUndecided(t *testing.T) {
+	w := three(t, 32)
+	h := w.follower()
+	h.taken(16)
+	for _, o := range w.hosts {
+		if o != h {
+			o.kill()
+		}
+	}
+	ticket := h.leave()
+	w.run(10)
+	if h.core.Ready() {
+		t.Error("it is ready while it leaves")
+	}
+	h.core.Cancel(ticket)
+	w.run(10)
+	if h.core.Ready() {
+		t.Error("it is ready, though what it sent may still arrive")
+	}
+	h.kill()
+	h.start()
+	w.run(10)
+	if h.core.Ready() || !strings.Contains(h.core.Status().Waiting, "majority") {
+		t.Errorf("after a restart it is ready: %v, waits: %q", h.core.Ready(), h.core.Status().Waiting)
+	}
+	w.startAll()
+	w.until("it is decided: it stays", 200, func() bool { return h.core.Ready() })
+}

@@ -24,6 +24,10 @@ type proposals struct {
 	leave      uint64 // as leader: the Seq of the last Leave put into the log
 	leaver     ledger.MemberID
 	announceAt uint64 // tick from which to announce this life again
+
+	ownLeave uint64 // the Seq of our own last Leave: see undecided
+	unsaved  bool   // it is not on disk, and not to be sent
+	saving   bool   // it is in the batch
 }
 
 type proposal struct {
@@ -94,7 +98,26 @@ func (c *Core) pump() {
 	p.current, p.line = &next, p.line[1:]
 	p.seq++
 	p.current.cmd.From, p.current.cmd.Seq = c.self.ID, p.seq
+	if next.cmd.Leave != nil {
+		p.ownLeave, p.unsaved = p.seq, true
+	}
 	c.sendProposal()
+}
+
+// undecided reports whether a Leave of ours, of this life or an earlier one, may still be
+// carried out. Then nothing is ours for sure, what was granted after we offered
+// everything least of all. The answer to it, or to any later command of ours, decides it.
+func (c *Core) undecided() bool {
+	seq, _ := c.state.Last(c.self.ID)
+	return seq < c.prop.ownLeave
+}
+
+// leaveSaved sends the Leave that the batch has made durable.
+func (c *Core) leaveSaved() {
+	if p := &c.prop; p.saving {
+		p.saving, p.unsaved = false, false
+		c.sendProposal()
+	}
 }
 
 func (c *Core) retryProposal() {
@@ -107,7 +130,7 @@ func (c *Core) retryProposal() {
 // leader lately (a follower without a vote never notices) asks the voters in turn.
 func (c *Core) sendProposal() {
 	p := &c.prop
-	if p.current == nil {
+	if p.current == nil || p.unsaved && p.current.cmd.Leave != nil {
 		return
 	}
 	p.sentAt = c.ticks

@@ -69,6 +69,8 @@ func (c *Core) waiting() string {
 		return c.noMajority()
 	case !c.leaderHeard():
 		return c.noMajority()
+	case c.undecided():
+		return "a `weave reset` was begun, and the ledger has not decided yet whether this host leaves"
 	}
 	return ""
 }

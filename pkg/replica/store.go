@@ -43,6 +43,7 @@ type Snapshot struct {
 type Saved struct {
 	Owner      ledger.MemberID // whose memory it is, 0 when it is empty
 	Generation uint64          // how often it was loaded, this time included
+	Leave      uint64          // the Seq of the owner's last Leave that it may have sent, 0: none
 	Hard       Hard
 	Snapshot   Snapshot
 	Entries    []Entry // in order, without holes
@@ -52,6 +53,7 @@ type Saved struct {
 // effect in the order of the fields.
 type Batch struct {
 	Owner     ledger.MemberID // 0: unchanged
+	Leave     uint64          // 0: unchanged
 	Reset     bool            // drop every entry of the log
 	Snapshot  *Snapshot       // nil: unchanged
 	Entries   []Entry         // in order; what the log has from the first one's index on is dropped
@@ -61,7 +63,7 @@ type Batch struct {
 
 // Empty reports whether the batch changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Owner == 0 && !b.Reset && b.Snapshot == nil && len(b.Entries) == 0 && b.Hard == nil && b.CompactTo == 0
+	return b.Owner == 0 && b.Leave == 0 && !b.Reset && b.Snapshot == nil && len(b.Entries) == 0 && b.Hard == nil && b.CompactTo == 0
 }
 
 // Store keeps one replica's memory through crashes. replica/store is the one on
@@ -128,6 +130,9 @@ func (s *MemStore) copy() Saved {
 func (s *Saved) Change(b Batch) error {
 	if b.Owner != 0 {
 		s.Owner = b.Owner
+	}
+	if b.Leave != 0 {
+		s.Leave = b.Leave
 	}
 	if b.Reset {
 		s.Entries = nil

@@ -52,6 +52,7 @@ var (
 
 	keyFormat     = []byte("format") // in every format first a number of 8 bytes
 	keyOwner      = []byte("owner")
+	keyLeave      = []byte("leave")
 	keyGeneration = []byte("generation")
 	keySaves      = []byte("saves")
 	keyHard       = []byte("hard")
@@ -366,6 +367,9 @@ func (f *File) load(tx *bbolt.Tx, saved *replica.Saved) error {
 		return err
 	}
 	saved.Owner, saved.Generation = mark.Owner, mark.Generation
+	if saved.Leave, err = getNumber(tx, keyLeave); err != nil {
+		return err
+	}
 	hard, err := get(tx, bucketMeta, keyHard)
 	if err != nil {
 		return err
@@ -419,6 +423,11 @@ func (f *File) Save(b replica.Batch) error {
 func (f *File) save(c *changing, b replica.Batch) error {
 	if b.Owner != 0 {
 		if err := c.putNumber(keyOwner, uint64(b.Owner)); err != nil {
+			return err
+		}
+	}
+	if b.Leave != 0 {
+		if err := c.putNumber(keyLeave, b.Leave); err != nil {
 			return err
 		}
 	}
