@@ -517,7 +517,7 @@ func (w *World) forceOn() {
 // furthest is the survivor that has most of the ledger.
 func (w *World) furthest() (best *machine) {
 	for _, m := range w.up() {
-		if m.proc.core != nil && !m.leaves && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
+		if m.proc.core != nil && m.proc.leaving == 0 && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
 			best = m
 		}
 	}
