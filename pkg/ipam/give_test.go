@@ -75,6 +75,23 @@ func TestAHostInNeedOfAPartIsGivenWhatAnotherDoesNotUse(t *testing.T) {
 	})
 }
 
+// A block can be here before the word that what used it elsewhere has ended.
+func TestAnAddressThatAnotherHostSaysItUsesIsGivenLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 1, "10.32.0.0/29")
+		l.hoard(t, 1, "10.32.0.0/29")
+		h := start(t, l, 1, t.TempDir())
+		late := netip.MustParseAddr("10.32.0.1")
+		h.elsewhere = map[netip.Addr]bool{late: true}
+		for i := range 6 {
+			if got := h.give(request(i))[0].Addr(); (got == late) != (i == 5) {
+				t.Errorf("number %d got %v", i, got)
+			}
+		}
+	})
+}
+
 func TestAHostInNeedIsGivenWhatAnotherDoesNotUse(t *testing.T) {
 	l := newLedger()
 	l.found(t, 2, "10.32.0.0/26")

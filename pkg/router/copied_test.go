@@ -137,6 +137,18 @@ func TestACopyOfTheStateOnAnotherMachineIsNone(t *testing.T) {
 	}
 }
 
+func TestAHostThatStartsAgainIsNotItsOwnCopy(t *testing.T) {
+	for _, c := range []struct {
+		vouched bool
+		age     time.Duration
+		want    bool
+	}{{true, time.Second, true}, {true, lastSession, false}, {false, time.Second, false}} {
+		if got := ofItself(c.vouched, c.age); got != c.want {
+			t.Errorf("vouched %v, for %v: %v", c.vouched, c.age, got)
+		}
+	}
+}
+
 func TestWhoMayBeTakenForACopy(t *testing.T) {
 	now := time.Now()
 	old := now.Add(-2 * meshlink.FreshFor)

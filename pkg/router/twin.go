@@ -19,6 +19,14 @@ func twinOf(self gossip.Peer, lines []meshlink.PeerStatus, now time.Time) string
 	return ""
 }
 
+// lastSession is how long others may take this host's last life for alive: silence ends
+// its session with them, on a network that loses the word of its end.
+const lastSession = 15 * time.Second
+
+// ofItself reports whether what looks like a twin may be this host's last life: its
+// state was vouched for, so that was here, and has ended.
+func ofItself(vouched bool, age time.Duration) bool { return vouched && age < lastSession }
+
 func (r *Router) twin() string { return twinOf(r.id.Name(), r.link.Status(), time.Now()) }
 
 // copied is why this host gives no address, though it has some: another router has the
@@ -26,7 +34,7 @@ func (r *Router) twin() string { return twinOf(r.id.Name(), r.link.Status(), tim
 // hears goes on; of the other, it would know.
 func (r *Router) copied() string {
 	why := r.twin()
-	if why == "" {
+	if why == "" || ofItself(r.vouched, time.Since(r.started)) {
 		return ""
 	}
 	leader := r.replica.Status().Leader

@@ -297,7 +297,7 @@ func (a *Core) oneOfEach(o Order, n ledger.Network, kept []netip.Prefix) ([]neti
 			continue
 		}
 		within := o.boundsOf(is4)
-		p, ok := a.book.Pick(o.claim.Hash, n.Name, is4, within)
+		p, ok := a.pick(o, n.Name, is4, within)
 		if !ok {
 			l, err := a.lackBlock(o, n, is4, within)
 			return nil, l, err
