@@ -495,6 +495,7 @@ func TestARestingAddressIsGivenToAHostThatFindsNoOther(t *testing.T) {
 			had = append(had, a.give(request(i))[0])
 		}
 		for i := range 3 {
+			synctest.Wait() // Run reads the clock
 			a.now += time.Second
 			if err := a.Release(key(i)); err != nil {
 				t.Fatal(err)
