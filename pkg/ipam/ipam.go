@@ -33,8 +33,14 @@ type (
 	Commit = allot.Commit
 	Files  = allot.Files
 	Offer  = allot.Offer
-	Offers = allot.Offers
 )
+
+// Offers keeps what is being given back, in the state directory.
+type Offers interface {
+	Load() ([]Offer, error)
+	// Save replaces all; they are on the disk when it returns.
+	Save([]Offer) error
+}
 
 // HostKey is under which key a host holds its own address on a network's bridge.
 func HostKey(network string) attachment.Key { return allot.HostKey(network) }
@@ -85,10 +91,11 @@ func New(c Config) (*Allocator, error) {
 	if start := time.Now(); c.Now == nil {
 		c.Now = func() time.Duration { return time.Since(start) }
 	}
-	core, err := allot.New(allot.Config{Self: c.Self, Claims: c.Claims, Offers: c.Offers, BootID: c.BootID, Log: c.Log, Now: c.Now, Unused: c.Unused})
+	offers, err := c.Offers.Load()
 	if err != nil {
 		return nil, err
 	}
+	core := allot.New(allot.Config{Self: c.Self, Claims: c.Claims, Offers: offers, BootID: c.BootID, Log: c.Log, Now: c.Now, Unused: c.Unused})
 	return &Allocator{config: c, wake: make(chan struct{}, 1), core: core, asks: map[string]chan struct{}{}, ended: make(chan struct{})}, nil
 }
 

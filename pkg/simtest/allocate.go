@@ -174,28 +174,36 @@ func (r *router) give() {
 	if r.giving {
 		return
 	}
-	c, err := r.alloc.Give()
-	if err != nil {
-		r.w.fail("%v: give: %v", r.m, err)
+	c, unsaved := r.alloc.Offer()
+	if unsaved != nil {
+		r.fileOffers(unsaved)
+		r.alloc.Saved()
 	}
 	if c == nil {
 		return
 	}
 	r.giving = true
-	if r.w.mistake == GiveBeforeStop {
-		_ = r.alloc.Given() // it is allocated from until the ledger has moved
+	early := r.w.mistake == GiveBeforeStop
+	if early {
+		r.given() // it is allocated from until the ledger has moved
 	}
 	r.propose(*c, func(d replica.Done) {
 		r.giving = false
 		if d.Err != nil {
 			return
 		}
-		if err := r.alloc.Given(); err != nil {
-			r.w.fail("%v: given: %v", r.m, err)
+		if !early {
+			r.given()
 		}
 		r.m.count()
 		r.look()
 	})
+}
+
+// given ends the offer that was proposed last, on file first.
+func (r *router) given() {
+	r.fileOffers(r.alloc.Left())
+	r.alloc.Answered()
 }
 
 // hurry ends what has waited for too long.

@@ -43,12 +43,10 @@ func (m *machine) leave() {
 		m.bridge = nil
 		m.count()
 		offers, held, err := r.alloc.OfferAll()
-		if err == nil && len(held) == 0 {
-			err = offersFile{r}.Save(offers)
-		}
 		if err != nil || len(held) > 0 {
 			r.w.fail("%v cannot leave: %v, %v", m, held, err)
 		}
+		r.fileOffers(offers)
 		r.alloc.Saved()
 		r.tellLeave()
 	})

@@ -313,14 +313,10 @@ func sorted(claims map[string]allot.Claim) (out []allot.Claim) {
 	return out
 }
 
-// offersFile is the offers in the state directory as the allocator sees them.
-type offersFile struct{ r *router }
-
-func (f offersFile) Load() ([]allot.Offer, error) { return f.r.m.state.offers, nil }
-
-func (f offersFile) Save(list []allot.Offer) error {
-	m := f.r.m
-	f.r.offered = list
+// fileOffers writes them into the state directory.
+func (r *router) fileOffers(list []allot.Offer) {
+	m := r.m
+	r.offered = list
 	if m.w.mistake != OfferNotDurable {
 		m.persist()
 		m.state.offers = list
@@ -328,7 +324,6 @@ func (f offersFile) Save(list []allot.Offer) error {
 	}
 	m.persist()
 	m.count()
-	return nil
 }
 
 // saved counts a change of the state directory, there and in the witness.

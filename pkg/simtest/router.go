@@ -125,10 +125,7 @@ func (r *router) startCore(vouched bool, found *ledger.Command) {
 }
 
 func (r *router) startAllocator() {
-	a, err := allot.New(allot.Config{Self: r.id, Claims: files{r.m}, Offers: offersFile{r}, BootID: r.m.bootID(), Log: quiet, Now: r.m.now})
-	if err != nil {
-		r.w.fail("%v: start of the allocator: %v", r.m, err)
-	}
+	a := allot.New(allot.Config{Self: r.id, Claims: files{r.m}, Offers: r.m.state.offers, BootID: r.m.bootID(), Log: quiet, Now: r.m.now})
 	r.alloc, r.offered = a, r.m.state.offers
 	kernel := r.m.kernelShows()
 	if r.w.mistake == KernelNotCounted {

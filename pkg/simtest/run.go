@@ -14,7 +14,6 @@ import (
 type Simulator struct {
 	draws  *draws
 	before io.Reader
-	cache  cache
 	seed   maphash.Seed
 }
 
@@ -62,7 +61,7 @@ func (s *Simulator) Replay(sc *Scenario, seed uint64, mistake Mutation) Verdict 
 func (s *Simulator) play(sc *Scenario, seed uint64, mistake Mutation, trace bool) (v Verdict) {
 	s.draws.rng.Seed(seed, 3)
 	w := &World{
-		seed: seed, rng: mrand.NewPCG(seed, hash(sc.Name)), mistake: mistake, scenario: sc, cache: &s.cache,
+		seed: seed, rng: mrand.NewPCG(seed, hash(sc.Name)), mistake: mistake, scenario: sc,
 		applied: make(map[point]uint64), tracing: trace, nextID: 1000,
 	}
 	w.net.w, w.judge.seed = w, s.seed

@@ -40,12 +40,7 @@ func founder(v *founding.Value) *ledger.MemberID {
 	return &v.Founder.ID
 }
 
-// cache keeps what is the same in many runs.
-type cache struct {
-	snapshots map[string][]byte
-}
-
-// found makes a cluster of all machines, as if they had run for a while.
+// cluster makes one of all machines, as if they had run for a while.
 func (w *World) cluster() {
 	s := ledger.New()
 	s.Apply(1, *w.foundCommand("c1"))

@@ -27,7 +27,6 @@ type World struct {
 	inbox    []packet       // of the machine that acts
 	network  ledger.Network // the default one
 	spaces   []space        // its subnets
-	cache    *cache
 
 	nextID        ledger.MemberID
 	nextContainer int

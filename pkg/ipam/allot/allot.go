@@ -49,12 +49,12 @@ type Log interface {
 	Error(msg string, args ...any)
 }
 
-// Config is what New needs; all but BootID.
+// Config is what New needs; all but Offers, BootID and Unused.
 type Config struct {
 	Self   ledger.MemberID
 	Claims Files
-	Offers Offers
-	BootID string // "" when it is not known: then no claim file is dropped for being of another boot
+	Offers []Offer // those on file
+	BootID string  // "" when it is not known: then no claim file is dropped for being of another boot
 	Log    Log
 	Now    func() time.Duration
 
@@ -84,16 +84,12 @@ type Core struct {
 	said map[netip.Addr]string // of a bridge's addresses, what was logged last
 }
 
-// New makes a core and reads what it had offered.
-func New(c Config) (*Core, error) {
-	offers, err := c.Offers.Load()
-	if err != nil {
-		return nil, err
-	}
+// New makes a core.
+func New(c Config) *Core {
 	return &Core{
-		config: c, book: book.New(), synced: ledger.New(), offers: offers,
+		config: c, book: book.New(), synced: ledger.New(), offers: c.Offers,
 		inUse: map[string]bool{}, resting: map[string]time.Duration{}, said: map[netip.Addr]string{},
-	}, nil
+	}
 }
 
 // Adopt takes over what was before this start: the claim files, and the attachments

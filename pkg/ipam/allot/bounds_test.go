@@ -22,11 +22,6 @@ func (noFiles) Save(Claim) error                                      { return n
 func (noFiles) Rest(string) error                                     { return nil }
 func (noFiles) Drop(string) error                                     { return nil }
 
-type noOffers struct{}
-
-func (noOffers) Load() ([]Offer, error) { return nil, nil }
-func (noOffers) Save([]Offer) error     { return nil }
-
 // owner is the core of a host that owns all of 10.32.0.0/28.
 func owner(t *testing.T) *Core {
 	t.Helper()
@@ -46,10 +41,7 @@ func owner(t *testing.T) *Core {
 			t.Fatal(res.Err)
 		}
 	}
-	a, err := New(Config{Self: 1, Claims: noFiles{}, Offers: noOffers{}, Log: slog.New(slog.DiscardHandler), Now: func() time.Duration { return 0 }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := New(Config{Self: 1, Claims: noFiles{}, Log: slog.New(slog.DiscardHandler), Now: func() time.Duration { return 0 }})
 	a.Sync(state, true)
 	return a
 }

@@ -19,13 +19,6 @@ type Offer struct {
 	Ranges  []addr.Range `json:"ranges"`
 }
 
-// Offers keeps them, in the state directory.
-type Offers interface {
-	Load() ([]Offer, error)
-	// Save replaces all; they are on the disk when it returns.
-	Save([]Offer) error
-}
-
 // Sync brings the core up to the ledger, if that has moved. ready says that it is
 // known to be the present one, not what an old copy of the state directory had.
 func (a *Core) Sync(s *ledger.State, ready bool) {
@@ -59,24 +52,11 @@ func (a *Core) unoffered(network string, p netip.Prefix) []addr.Range {
 	return own
 }
 
-// Give is what to propose so that others get what they need, on file when it returns;
-// nil when there is nothing. See Offer.
-func (a *Core) Give() (*ledger.Command, error) {
-	cmd, unsaved := a.Offer()
-	if unsaved != nil {
-		if err := a.config.Offers.Save(unsaved); err != nil {
-			return nil, err
-		}
-		a.Saved()
-	}
-	return cmd, nil
-}
-
 // Offer is what to propose so that others get what they need: first what was offered
 // before and is not answered; else, when somebody is in need of what this host does not
 // use, a new offer, of which nothing is allocated from now on. Unless unsaved is nil, it
-// has to be on file first: Give does it, or who cannot wait for a disk saves it, says
-// Saved and then proposes. Without that the offer stands, and comes again.
+// has to be on file first: the caller saves it, says Saved and then proposes. Without
+// that the offer stands, and comes again.
 //
 // What somebody holds here is not proposed, whoever offered it.
 func (a *Core) Offer() (cmd *ledger.Command, unsaved []Offer) {
@@ -122,18 +102,6 @@ func (a *Core) holdsOf(o Offer) bool {
 		}
 	}
 	return false
-}
-
-// Given ends the offer that Give gave last, on file too.
-func (a *Core) Given() error {
-	if a.proposed == nil {
-		return nil
-	}
-	if err := a.config.Offers.Save(a.Left()); err != nil {
-		return err
-	}
-	a.Answered()
-	return nil
 }
 
 // Left is what is to be on file before Answered: all offers but the one that Offer

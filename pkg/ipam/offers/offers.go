@@ -18,13 +18,13 @@ type Notes interface {
 
 const name = "offers"
 
-// Notebook is an allot.Offers.
+// Notebook is the allocator's Offers.
 type Notebook struct{ notes Notes }
 
 // New keeps offers in these notes.
 func New(notes Notes) Notebook { return Notebook{notes} }
 
-// Load implements allot.Offers. A note that cannot be read is an error: a host that
+// Load reads them. A note that cannot be read is an error: a host that
 // does not know what it gave away may not allocate.
 func (n Notebook) Load() (list []allot.Offer, err error) {
 	b, err := n.notes.Get(name)
@@ -44,7 +44,7 @@ func (n Notebook) Load() (list []allot.Offer, err error) {
 	return list, nil
 }
 
-// Save implements allot.Offers.
+// Save writes all in the place of those that were there.
 func (n Notebook) Save(list []allot.Offer) error {
 	b, err := json.Marshal(list)
 	if err == nil {
@@ -55,5 +55,3 @@ func (n Notebook) Save(list []allot.Offer) error {
 	}
 	return nil
 }
-
-var _ allot.Offers = Notebook{}
