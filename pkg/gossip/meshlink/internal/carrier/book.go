@@ -59,6 +59,7 @@ type place struct {
 	sure    time.Time   // when it last answered
 	penalty time.Duration
 	after   time.Time    // do not dial before
+	refused time.Time    // when the first refusal in a row came, zero: the last was none
 	settled time.Time    // when the last attempt ended
 	err     error        // of the last attempt, nil if it led to a session
 	no      *Refusal     // why one of us refused, when err is that
@@ -277,13 +278,26 @@ func (b *book) settle(a netip.AddrPort, peer gossip.Peer, err error, no *Refusal
 	}
 	switch {
 	case p.no != nil:
-		p.after = now.Add(p.penalty/2 + mrand.N(p.penalty))
-		p.penalty = min(2*p.penalty, maxPenalty)
+		p.punish(now)
 	case no != nil:
 		p.err = nil
 	default:
-		p.penalty = firstPenalty
+		p.penalty, p.refused = firstPenalty, time.Time{}
 	}
+}
+
+// punish sets when an address that refuses is dialled again: later each time, but
+// in each round as long as the refusal may be for a session that is about to be
+// found dead.
+func (p *place) punish(now time.Time) {
+	if p.refused.IsZero() {
+		p.refused = now
+	}
+	if p.no.passes() && now.Sub(p.refused) < silence+dialEvery+dialJitter {
+		return
+	}
+	p.after = now.Add(p.penalty/2 + mrand.N(p.penalty))
+	p.penalty = min(2*p.penalty, maxPenalty)
 }
 
 // tryAgain reports whether to dial an address again at once: a router that is
@@ -339,7 +353,7 @@ func (b *book) forgive() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range b.places {
-		p.after, p.penalty = time.Time{}, firstPenalty
+		p.after, p.refused, p.penalty = time.Time{}, time.Time{}, firstPenalty
 	}
 }
 

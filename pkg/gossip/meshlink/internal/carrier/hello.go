@@ -80,6 +80,10 @@ func (r *Refusal) Error() string {
 // quiet reports a refusal that is part of normal life.
 func (r *Refusal) quiet() bool { return r.Code == duplicate || r.Code == myself }
 
+// passes reports a refusal for the sake of another session of that name. It ends
+// with that session, within silence if the router at its far end is dead.
+func (r *Refusal) passes() bool { return r.Code == twin || r.Code == conflict }
+
 // maxWords bounds what a peer can put into our log, in bytes.
 const maxWords = 512
 

@@ -130,7 +130,7 @@ func TestARefusedAddressIsCalledAtOnceWhenAllIsForgiven(t *testing.T) {
 		b := newBook("a", DefaultPort)
 		addr, nobody := netip.MustParseAddrPort("192.0.2.1:6783"), func(gossip.Peer) bool { return false }
 		b.claim(addr, nobody)
-		no := &Refusal{Code: conflict, Words: "cluster", Peer: "b", Member: 7}
+		no := &Refusal{Code: refused, Words: "cluster", Peer: "b", Member: 7}
 		b.settle(addr, "b", no, no)
 		if b.claim(addr, nobody) {
 			t.Error("there is no penalty")
@@ -138,6 +138,35 @@ func TestARefusedAddressIsCalledAtOnceWhenAllIsForgiven(t *testing.T) {
 		b.forgive()
 		if !b.claim(addr, nobody) {
 			t.Error("it is not called again")
+		}
+	})
+}
+
+// A router that was started again is refused until its earlier self is found dead:
+// it asks in each round while that may be, and ever less often after.
+func TestARefusalThatMayPassIsAskedAboutInEachRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook("a", DefaultPort)
+		addr, nobody := netip.MustParseAddrPort("192.0.2.1:6783"), func(gossip.Peer) bool { return false }
+		no := &Refusal{Code: twin, Words: "copy", Peer: "b", Member: 7}
+		begin := time.Now()
+		for time.Since(begin) < silence+dialEvery {
+			if !b.claim(addr, nobody) {
+				t.Fatalf("not called after %v", time.Since(begin))
+			}
+			b.settle(addr, "b", no, no)
+			time.Sleep(dialEvery)
+		}
+		calls := 0
+		for range int(maxPenalty / dialEvery) {
+			if b.claim(addr, nobody) {
+				calls++
+				b.settle(addr, "b", no, no)
+			}
+			time.Sleep(dialEvery)
+		}
+		if calls > 7 { // pauses of 1, 2, 4, 8, 15 s at least
+			t.Errorf("called %d times in the %v after that", calls, maxPenalty)
 		}
 	})
 }
