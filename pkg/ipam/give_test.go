@@ -373,8 +373,9 @@ func (s slowDisk) Put(name string, b []byte) error {
 	return s.notes.Put(name, b)
 }
 
-func TestNobodyWaitsForTheDiskThatAnOfferIsWrittenTo(t *testing.T) {
-	const all = "10.32.0.0/24"
+// onSlowDisk is a host that has all of a network of two, and such a disk.
+func onSlowDisk(t *testing.T, all string) (*theLedger, slowDisk, *host) {
+	t.Helper()
 	l := newLedger()
 	l.found(t, 2, all)
 	l.hoard(t, 1, all)
@@ -382,13 +383,18 @@ func TestNobodyWaitsForTheDiskThatAnOfferIsWrittenTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer files.Close()
+	t.Cleanup(func() { files.Close() })
 	disk := slowDisk{notes{l.notes("slow")}, make(chan struct{}), make(chan struct{})}
 	al, err := ipam.New(ipam.Config{Self: 1, Ledger: l, Claims: files, Offers: offers.New(disk), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &host{Allocator: al, t: t}
+	return l, disk, &host{Allocator: al, t: t}
+}
+
+func TestNobodyWaitsForTheDiskThatAnOfferIsWrittenTo(t *testing.T) {
+	const all = "10.32.0.0/24"
+	l, disk, a := onSlowDisk(t, all)
 	l.need(t, 2, all, 128)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
@@ -448,20 +454,7 @@ func TestAnADDThatWaitsForAnOfferToEndIsServedThen(t *testing.T) {
 }
 
 func anADDWaitsForAnOffer(t *testing.T, all string) {
-	l := newLedger()
-	l.found(t, 2, all)
-	l.hoard(t, 1, all)
-	files, err := claims.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer files.Close()
-	disk := slowDisk{notes{l.notes("slow")}, make(chan struct{}), make(chan struct{})}
-	al, err := ipam.New(ipam.Config{Self: 1, Ledger: l, Claims: files, Offers: offers.New(disk), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &host{Allocator: al, t: t}
+	l, disk, a := onSlowDisk(t, all)
 	go func() { <-disk.asked; disk.done <- struct{}{} }()
 	a.leave()
 	a.Stay()

@@ -305,15 +305,15 @@ func (c *Core) Begin() Batch {
 		c.compact(&b)
 	}
 	if c.prop.unsaved {
-		b.Leave, c.prop.saving = c.prop.ownLeave, true
+		b.Leave = c.prop.ownLeave
 	}
 	return b
 }
 
 // Finish goes on after the batch was saved.
 func (c *Core) Finish() Effects {
-	rd := c.ready
-	c.ready = nil
+	rd, leave := c.ready, c.prop.unsaved // which is saved now
+	c.ready, c.prop.unsaved = nil, false
 	must := func(err error) {
 		if err != nil {
 			panic(fmt.Sprintf("replica: log in memory: %v", err)) // it would differ from the one on disk
@@ -332,7 +332,9 @@ func (c *Core) Finish() Effects {
 		c.sendRaft(m)
 	}
 	c.raft().Advance(*rd)
-	c.leaveSaved()
+	if leave {
+		c.sendProposal()
+	}
 	if rd.SoftState != nil || !raft.IsEmptyHardState(rd.HardState) {
 		c.look()
 	}

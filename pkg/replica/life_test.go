@@ -194,8 +194,9 @@ func TestARetiredIdentityWithoutALedgerIsToldSo(t *testing.T) {
 	w.until("it is spent", 100, func() bool { return strings.Contains(h.core.Spent(), "given up as destroyed") })
 }
 
-// deliver hands a frame of one core to another host's, and gives what that answers.
-func (h *host) deliver(from *Core, o Out) (kinds []uint8) {
+// replies hands a frame of c's to the host's core, and everything that it sends c then
+// to each, with its frame.
+func (h *host) replies(o Out, each func(*frame, []byte)) {
 	h.core.Receive("c", o.Frame)
 	for h.core.Pending() {
 		_ = h.store.Save(h.core.Begin())
@@ -204,11 +205,20 @@ func (h *host) deliver(from *Core, o Out) (kinds []uint8) {
 			if err != nil {
 				h.w.t.Fatal(err)
 			}
-			if out.To == "c" && f.About == from.life {
-				kinds = append(kinds, f.Kind)
+			if out.To == "c" {
+				each(f, out.Frame)
 			}
 		}
 	}
+}
+
+// deliver hands a frame of one core to another host's, and gives what that answers.
+func (h *host) deliver(from *Core, o Out) (kinds []uint8) {
+	h.replies(o, func(f *frame, _ []byte) {
+		if f.About == from.life {
+			kinds = append(kinds, f.Kind)
+		}
+	})
 	return kinds
 }
 
@@ -265,20 +275,12 @@ func TestACopyThatIsStartedWhileTheOriginalRunsIsNotAnswered(t *testing.T) {
 // answered hands a copy's questions to one host, and its answers to the copy.
 func (h *host) answered(c *Core) (kinds []uint8) {
 	for _, o := range asks(c, h) {
-		h.core.Receive("c", o.Frame)
-		for h.core.Pending() {
-			_ = h.store.Save(h.core.Begin())
-			for _, out := range h.core.Finish().Send {
-				f, err := decodeFrame(h.w.codec, out.Frame)
-				if err != nil {
-					h.w.t.Fatal(err)
-				}
-				if out.To == "c" && (f.About == c.life || f.Kind == kindRefused) {
-					kinds = append(kinds, f.Kind)
-					c.Receive(h.name, out.Frame)
-				}
+		h.replies(o, func(f *frame, raw []byte) {
+			if f.About == c.life || f.Kind == kindRefused {
+				kinds = append(kinds, f.Kind)
+				c.Receive(h.name, raw)
 			}
-		}
+		})
 	}
 	return kinds
 }

@@ -27,7 +27,6 @@ type proposals struct {
 
 	ownLeave uint64 // the Seq of our own last Leave: see undecided
 	unsaved  bool   // it is not on disk, and not to be sent
-	saving   bool   // it is in the batch
 }
 
 type proposal struct {
@@ -110,14 +109,6 @@ func (c *Core) pump() {
 func (c *Core) undecided() bool {
 	seq, _ := c.state.Last(c.self.ID)
 	return seq < c.prop.ownLeave
-}
-
-// leaveSaved sends the Leave that the batch has made durable.
-func (c *Core) leaveSaved() {
-	if p := &c.prop; p.saving {
-		p.saving, p.unsaved = false, false
-		c.sendProposal()
-	}
 }
 
 func (c *Core) retryProposal() {

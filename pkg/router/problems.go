@@ -19,7 +19,7 @@ func problems(s ctl.Status, now time.Time) []string {
 	hosts := map[string]bool{} // that we know of ourselves, not by their calls
 	for _, p := range s.Peers {
 		switch {
-		case p.State == string(meshlink.Refused) && p.Count > 0 && now.Sub(p.Last) > meshlink.FreshFor:
+		case p.State == string(meshlink.Refused) && !meshlink.Fresh(p.Count, p.Last, now):
 			continue // it has stopped
 		case p.State == string(meshlink.Refused) && p.RefusesUs:
 			theirs = append(theirs, p)

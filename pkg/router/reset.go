@@ -18,9 +18,6 @@ import (
 // errReset ends a life that the operator ended.
 var errReset = errors.New("this host has left its cluster")
 
-// claimsDir is where the claim files are, in the run directory.
-const claimsDir = ctl.ClaimsDir
-
 // someNames is how many containers a refusal lists.
 const someNames = 3
 
@@ -84,10 +81,7 @@ func (r *Router) bare() error {
 	defer r.bridges.Unlock()
 	r.resetting.Store(true)
 	var errs []error
-	for _, n := range r.replica.State().Networks() {
-		if n.Driver != "weave" {
-			continue
-		}
+	for _, n := range overlaid(r.replica.State()) {
 		r.mu.Lock()
 		delete(r.networks, n.Name)
 		r.mu.Unlock()
@@ -162,11 +156,9 @@ func (r *Router) watchReset(ctx context.Context) error {
 // container is attached.
 func (r *Router) forget() error {
 	var errs []error
-	for _, n := range r.replica.State().Networks() {
-		if n.Driver == "weave" {
-			errs = append(errs, netdev.DeleteLink(deviceName(n)), netdev.DeleteLink(bridgeName(n)))
-			errs = append(errs, removeFile(filepath.Join(r.config.RunDir, claimsDir, ipam.HostKey(n.Name).Hash())))
-		}
+	for _, n := range overlaid(r.replica.State()) {
+		errs = append(errs, netdev.DeleteLink(deviceName(n)), netdev.DeleteLink(bridgeName(n)),
+			removeFile(filepath.Join(r.config.RunDir, ctl.ClaimsDir, ipam.HostKey(n.Name).Hash())))
 	}
 	for _, name := range []string{identityFile, ledgerFile, knownHostsFile} {
 		errs = append(errs, removeFile(filepath.Join(r.config.StateDir, name)))

@@ -36,6 +36,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/control"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink/knownhosts"
@@ -365,7 +366,7 @@ func (r *Router) listenAddrs() []netip.AddrPort {
 func (r *Router) openRecords(context.Context) error {
 	r.records = record.New(r.id.Name(), r.id.Incarnation(), r.id.Sign, r.id.Cert(), r.id.Verify)
 	r.exchange = exchange.New(exchange.Config{Store: r.records, Net: r.link, Log: r.log.With("part", "records"), Watch: r.recordsChanged, Former: r.former})
-	files, err := claims.Open(filepath.Join(r.config.RunDir, claimsDir))
+	files, err := claims.Open(filepath.Join(r.config.RunDir, ctl.ClaimsDir))
 	if err != nil {
 		return err
 	}

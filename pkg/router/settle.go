@@ -132,6 +132,11 @@ func (r *Router) noteBroken(err error) {
 	}
 }
 
+// overlaid are the networks that every host has a bridge for.
+func overlaid(s *ledger.State) []ledger.Network {
+	return slices.DeleteFunc(s.Networks(), func(n ledger.Network) bool { return n.Driver != "weave" })
+}
+
 // converge brings everything once to where it should be. It does as much as it can. The
 // bridges of a host that leaves are left as they are.
 func (r *Router) converge(ctx context.Context) error {
@@ -142,8 +147,8 @@ func (r *Router) converge(ctx context.Context) error {
 		return nil // nothing is known yet: what the kernel holds is better than nothing
 	}
 	var errs []error
-	for _, n := range state.Networks() {
-		if n.Driver == "weave" && !r.resetting.Load() {
+	for _, n := range overlaid(state) {
+		if !r.resetting.Load() {
 			errs = append(errs, r.inherit(n), r.ensureNetwork(ctx, n))
 		}
 	}

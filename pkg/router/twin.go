@@ -12,7 +12,7 @@ import (
 // copy of it: one of the two refuses the other, or a third host refuses us for it.
 func twinOf(self gossip.Peer, lines []meshlink.PeerStatus, now time.Time) string {
 	for _, l := range lines {
-		if l.Twin && (l.Theirs || l.Name == self) && (l.Count == 0 || now.Sub(l.Last) <= meshlink.FreshFor) {
+		if l.Twin && (l.Theirs || l.Name == self) && meshlink.Fresh(l.Count, l.Last, now) {
 			return l.Detail
 		}
 	}
@@ -33,12 +33,12 @@ func (r *Router) twin() string { return twinOf(r.id.Name(), r.link.Status(), tim
 // same state directory, and nobody says which of the two is the member. Whom a leader
 // hears goes on; of the other, it would know.
 func (r *Router) copied() string {
-	why := r.twin()
-	if why == "" || ofItself(r.vouched, time.Since(r.started)) {
+	leader := r.replica.Status().Leader // first, since each ADD asks and to ask the link costs more
+	if leader != "" && (leader != string(r.id.Name()) || len(r.link.Peers()) > 0) || ofItself(r.vouched, time.Since(r.started)) {
 		return ""
 	}
-	leader := r.replica.Status().Leader
-	if leader != "" && (leader != string(r.id.Name()) || len(r.link.Peers()) > 0) {
+	why := r.twin()
+	if why == "" {
 		return ""
 	}
 	return why + ": this host gives no address until it hears a leader of its cluster or the other router has ended. " +

@@ -22,7 +22,7 @@ func unheard(peers []ctl.Peer, self bool, now time.Time) string {
 		case p.State != string(meshlink.Refused):
 		case p.Count == 0:
 			return "waits to join a cluster; " + nameOf(p) + " is reached, but " + p.Detail
-		case caller == "" && now.Sub(p.Last) <= meshlink.FreshFor:
+		case caller == "" && meshlink.Fresh(p.Count, p.Last, now):
 			caller = "waits to join a cluster; " + nameOf(p) + " calls, but " + p.Detail
 		}
 	}

@@ -102,20 +102,9 @@ func (w *World) actOnMachines(r *rates) {
 		w.tracef("%v is killed", m)
 		m.kill()
 	case w.chance(r.killLeader):
-		for _, x := range w.up() {
-			if x.proc.core != nil && x.proc.core.Leading() {
-				w.tracef("%v, which leads, is killed", x)
-				x.kill()
-			}
-		}
+		w.killLeaders()
 	case w.chance(r.killGiver):
-		for _, x := range w.up() {
-			if x.proc.giving {
-				w.tracef("%v, which gives something back, is killed", x)
-				x.kill()
-				x.startAt = w.tick + 1 + w.intn(3)
-			}
-		}
+		w.killGivers()
 	case w.chance(r.amnesia):
 		w.amnesia()
 	case w.chance(r.stall):
@@ -152,6 +141,26 @@ func (w *World) actOnMachines(r *rates) {
 	case w.chance(r.allRestart):
 		for _, x := range w.machines {
 			x.kill()
+		}
+	}
+}
+
+func (w *World) killLeaders() {
+	for _, m := range w.up() {
+		if m.proc.core != nil && m.proc.core.Leading() {
+			w.tracef("%v, which leads, is killed", m)
+			m.kill()
+		}
+	}
+}
+
+// killGivers kills those that wait for the answer to what they give back.
+func (w *World) killGivers() {
+	for _, m := range w.up() {
+		if m.proc.giving {
+			w.tracef("%v, which gives something back, is killed", m)
+			m.kill()
+			m.startAt = w.tick + 1 + w.intn(3)
 		}
 	}
 }

@@ -29,6 +29,10 @@ type PeerStatus struct {
 // refused calls again within 45 s.
 const FreshFor = 90 * time.Second
 
+// Fresh reports whether a refusal goes on: one of our own calls does while it is shown, one
+// who calls us has last done so within FreshFor.
+func Fresh(count uint64, last, now time.Time) bool { return count == 0 || now.Sub(last) <= FreshFor }
+
 // State is how things stand with a peer or an address.
 type State string
 
@@ -71,7 +75,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 		switch {
 		case i < 0:
 			kept = append(kept, s)
-		case kept[i].State == carrier.Dialling && s.State == carrier.Refused && (s.Count == 0 || now.Sub(s.Last) <= FreshFor):
+		case kept[i].State == carrier.Dialling && s.State == carrier.Refused && Fresh(s.Count, s.Last, now):
 			kept[i] = s // the address that answers says more
 		case kept[i].State == carrier.Refused && s.State == carrier.Refused && s.When.After(kept[i].When):
 			kept[i].Detail, kept[i].Theirs, kept[i].Twin, kept[i].When = s.Detail, s.Theirs, s.Twin, s.When

@@ -100,8 +100,8 @@ func (c *changing) put(table, key, value []byte) error {
 	return b.Put(key, sealed)
 }
 
-func (c *changing) putNumber(key []byte, n uint64) error {
-	return c.put(bucketMeta, key, binary.BigEndian.AppendUint64(nil, n))
+func (c *changing) putNumber(name []byte, n uint64) error {
+	return c.put(bucketMeta, name, key(n))
 }
 
 // delete removes what the cursor stands on.
