@@ -19,19 +19,19 @@ func Scenarios() []*Scenario {
 	return []*Scenario{
 		{
 			Name: "network", About: "messages lost, repeated, reordered and late, links cut in one direction or both, routers that stall",
-			machines: [2]int{2, 5}, ticks: [2]int{7, 18}, network: true,
+			machines: [2]int{2, 5}, ticks: [2]int{6, 15}, network: true,
 			rates: with(func(r *rates) { r.cut, r.isolate, r.split, r.heal, r.stall = 0.03, 0.01, 0.01, 0.05, 0.02 }),
 		},
 		{
 			Name: "crash", About: "routers killed at every point where they write something, one or all, and started again",
-			machines: [2]int{2, 5}, ticks: [2]int{7, 18}, network: true, crash: 0.01,
+			machines: [2]int{2, 5}, ticks: [2]int{6, 14}, network: true, crash: 0.01,
 			rates: with(func(r *rates) {
 				r.kill, r.killLeader, r.start, r.allRestart, r.heal, r.isolate = 0.02, 0.01, 0.15, 0.003, 0.1, 0.01
 			}),
 		},
 		{
 			Name: "gives", About: "a network so small that hosts live on what others give back, crashing between offer and answer",
-			machines: [2]int{2, 4}, ticks: [2]int{6, 14}, network: true, crash: 0.01, tight: true, slow: true,
+			machines: [2]int{2, 4}, ticks: [2]int{5, 11}, network: true, crash: 0.01, tight: true, slow: true,
 			rates: with(func(r *rates) {
 				r.add, r.del, r.wanted, r.plugin, r.byFile = 0.9, 0.6, 0.6, 0, 0
 				r.kill, r.killLeader, r.killGiver, r.start, r.heal, r.isolate = 0.02, 0.02, 0.3, 0.5, 0.1, 0.02
@@ -39,7 +39,7 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "forget", About: "state directories, run directories and both are lost under containers that run on",
-			machines: [2]int{2, 5}, ticks: [2]int{9, 21}, network: true, crash: 0.003,
+			machines: [2]int{2, 5}, ticks: [2]int{5, 11}, network: true, crash: 0.003,
 			rates: with(func(r *rates) {
 				r.byFile = 0
 				r.loseState, r.loseRun, r.kill, r.start, r.heal, r.isolate = 0.03, 0.03, 0.01, 0.15, 0.05, 0.01
@@ -47,14 +47,14 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "reboot", About: "machines reboot, with and without their state, one or all at once",
-			machines: [2]int{2, 5}, ticks: [2]int{9, 21}, network: true, crash: 0.003,
+			machines: [2]int{2, 5}, ticks: [2]int{6, 13}, network: true, crash: 0.003,
 			rates: with(func(r *rates) {
 				r.reboot, r.loseState, r.allReboot, r.start, r.heal, r.isolate = 0.03, 0.01, 0.005, 0.15, 0.05, 0.01
 			}),
 		},
 		{
 			Name: "restore", About: "state directories are put back from old copies, in the same boot, after a reboot, without a witness",
-			machines: [2]int{3, 4}, ticks: [2]int{5, 11}, crash: 0.003, network: true, tight: true,
+			machines: [2]int{3, 4}, ticks: [2]int{3, 7}, crash: 0.003, network: true, tight: true,
 			rates: with(func(r *rates) {
 				r.add, r.del, r.wanted, r.byFile = 0.8, 0.5, 0.8, 0
 				r.backup, r.restore, r.kill, r.reboot, r.start, r.heal = 0.03, 0.5, 0.1, 0.01, 0.7, 0.1
@@ -68,7 +68,7 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "clone", About: "machines are cloned, with their state, while the original is cut off or not",
-			machines: [2]int{2, 4}, ticks: [2]int{8, 18}, network: true, twins: true, mayDestroy: 1,
+			machines: [2]int{2, 4}, ticks: [2]int{7, 15}, network: true, twins: true, mayDestroy: 1,
 			rates: with(func(r *rates) {
 				r.byFile = 0
 				r.clone, r.backup, r.kill, r.start, r.heal, r.isolate, r.reboot = 0.05, 0.03, 0.01, 0.15, 0.04, 0.02, 0.005
@@ -76,14 +76,14 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "retire", About: "machines are destroyed and retired, by one or by several at once; new ones come under the old name",
-			machines: [2]int{3, 5}, ticks: [2]int{7, 15}, network: true, crash: 0.003, mayDestroy: 2, mayGrow: 7,
+			machines: [2]int{3, 5}, ticks: [2]int{4, 9}, network: true, crash: 0.003, mayDestroy: 2, mayGrow: 7,
 			rates: with(func(r *rates) {
 				r.destroy, r.kill, r.start, r.heal, r.isolate, r.join = 0.03, 0.01, 0.15, 0.05, 0.01, 0.01
 			}),
 		},
 		{
 			Name: "voters", About: "hosts join and leave, and voters are replaced while that goes on",
-			machines: [2]int{1, 5}, ticks: [2]int{8, 18}, network: true, crash: 0.003, mayGrow: 7,
+			machines: [2]int{1, 5}, ticks: [2]int{6, 14}, network: true, crash: 0.003, mayGrow: 7,
 			rates: with(func(r *rates) {
 				r.add, r.del, r.leave, r.join = 0.3, 0.4, 0.08, 0.05
 				r.kill, r.killLeader, r.start, r.heal, r.isolate = 0.01, 0.01, 0.15, 0.05, 0.01
@@ -91,29 +91,29 @@ func Scenarios() []*Scenario {
 		},
 		{
 			Name: "first", About: "the first host founds, the others join, all while they crash",
-			machines: [2]int{2, 5}, ticks: [2]int{7, 16}, network: true, crash: 0.02, fresh: true,
+			machines: [2]int{2, 5}, ticks: [2]int{5, 12}, network: true, crash: 0.02, fresh: true,
 			rates: with(func(r *rates) { r.kill, r.start, r.heal, r.isolate = 0.02, 0.3, 0.05, 0.01 }),
 		},
 		{
 			Name: "bootstrap", About: "hosts found together, crash while they do, and a minority loses its state",
-			machines: [2]int{2, 5}, ticks: [2]int{11, 21}, network: true, crash: 0.01, bootstrap: true,
+			machines: [2]int{2, 5}, ticks: [2]int{9, 17}, network: true, crash: 0.01, bootstrap: true,
 			rates: with(func(r *rates) {
-				r.amnesia, r.kill, r.loseState, r.start, r.heal, r.isolate, r.cut = 0.3, 0.02, 0.02, 0.4, 0.03, 0.06, 0.08
+				r.amnesia, r.kill, r.loseState, r.start, r.heal, r.isolate, r.cut = 0.5, 0.02, 0.02, 0.4, 0.03, 0.06, 0.08
 			}),
 		},
 		{
 			Name: "majority", About: "most voters are destroyed for good, and a survivor goes on without them",
-			machines: [2]int{2, 5}, ticks: [2]int{9, 20}, network: true, survivors: true,
+			machines: [2]int{2, 5}, ticks: [2]int{7, 16}, network: true, survivors: true,
 			rates: with(func(r *rates) { r.kill, r.start, r.heal, r.isolate = 0.01, 0.2, 0.05, 0.02 }),
 		},
 		{
 			Name: "misuse", About: "a host that lives is said to be destroyed; overlaps are shown, not prevented",
-			machines: [2]int{3, 4}, ticks: [2]int{9, 21}, network: true, slander: true,
+			machines: [2]int{3, 4}, ticks: [2]int{5, 11}, network: true, slander: true,
 			rates: with(func(r *rates) { r.kill, r.start, r.heal, r.isolate = 0.005, 0.2, 0.05, 0.02 }),
 		},
 		{
 			Name: "everything", About: "all of it at once, clocks that jump, both address families",
-			machines: [2]int{3, 4}, ticks: [2]int{8, 18}, network: true, crash: 0.004, mayDestroy: 1, mayGrow: 7,
+			machines: [2]int{3, 4}, ticks: [2]int{5, 11}, network: true, crash: 0.004, mayDestroy: 1, mayGrow: 7,
 			rates: with(func(r *rates) {
 				r.byFile = 0
 				r.cut, r.isolate, r.split, r.heal, r.stall, r.clock = 0.01, 0.01, 0.005, 0.06, 0.01, 0.02
