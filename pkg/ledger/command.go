@@ -29,6 +29,9 @@ type Command struct {
 	AddNetwork *AddNetwork
 	DelNetwork *DelNetwork
 	Retire     *Retire
+
+	SetLabels    *SetLabels
+	CloseNetwork *CloseNetwork
 }
 
 // Found makes the cluster: its id, and its default network. First of all commands.
@@ -110,15 +113,11 @@ type Choice struct {
 	Bits int
 }
 
-// DelNetwork removes a network of which nobody owns a block any more.
-type DelNetwork struct {
-	Name string
-}
-
 // kinds counts the things that a command says.
 func (c Command) kinds() (n int) {
 	for _, set := range []bool{c.Found != nil, c.Join != nil, c.Leave != nil, c.Take != nil,
-		c.TakeAddr != nil, c.Give != nil, c.AddNetwork != nil, c.DelNetwork != nil, c.Retire != nil} {
+		c.TakeAddr != nil, c.Give != nil, c.AddNetwork != nil, c.DelNetwork != nil, c.Retire != nil,
+		c.SetLabels != nil, c.CloseNetwork != nil} {
 		if set {
 			n++
 		}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 )
@@ -168,6 +169,13 @@ func (s *State) loadNetwork(nd NetworkDump) error {
 		if res := s.checkSubnet(p, n.Subnets[:i]); res.Code != OK {
 			return res.Error()
 		}
+	}
+	if labels, res := sortLabels(slices.Clone(n.Labels)); res.Code != OK {
+		return res.Error()
+	} else if !slices.Equal(labels, n.Labels) || n.Forced && !n.Closing || n.Closing && n.Name == DefaultNetwork {
+		return fmt.Errorf("network %s has labels out of order, or ends as none does", n.Name)
+	} else if res := s.roomForLabels(labels, nil); res.Code != OK {
+		return res.Error()
 	}
 	net := newNetwork(n)
 	for j := range net.spaces {

@@ -16,7 +16,13 @@ import (
 // have their length before them.
 //
 //	format, From, Seq, kind, then the fields of that kind in their order
-const commandFormat = 1
+//
+// Of format 2 are commands that define a network with what the first release did not
+// know. All others stay of format 1, byte for byte: a command is told by its digest.
+const (
+	commandFormat     = 1
+	commandFormatMore = 2
+)
 
 // The kinds, as they stand in the log. Numbers never change.
 const (
@@ -30,6 +36,9 @@ const (
 	kindAddNetwork
 	kindDelNetwork
 	kindRetire
+	kindSetLabels
+	kindCloseNetwork
+	kindRemoveNetwork // a DelNetwork with an id; one without is kindDelNetwork, which no host has ever asked for
 )
 
 func (c *Command) kind() byte {
@@ -48,8 +57,14 @@ func (c *Command) kind() byte {
 		return kindGive
 	case c.AddNetwork != nil:
 		return kindAddNetwork
-	case c.DelNetwork != nil:
+	case c.DelNetwork != nil && c.DelNetwork.ID == "":
 		return kindDelNetwork
+	case c.DelNetwork != nil:
+		return kindRemoveNetwork
+	case c.SetLabels != nil:
+		return kindSetLabels
+	case c.CloseNetwork != nil:
+		return kindCloseNetwork
 	case c.Retire != nil:
 		return kindRetire
 	}
@@ -58,14 +73,15 @@ func (c *Command) kind() byte {
 
 // Append adds the encoding of a command that says one thing to b.
 func (c Command) Append(b []byte) []byte {
-	p := packer(append(b, commandFormat))
+	format := c.format()
+	p := packer(append(b, format))
 	p.num(uint64(c.From))
 	p.num(c.Seq)
 	p = append(p, c.kind())
 	switch p[len(p)-1] {
 	case kindFound:
 		p.text(c.Found.Cluster)
-		p.network(c.Found.Network)
+		p.network(c.Found.Network, format == commandFormatMore)
 	case kindJoin:
 		p.member(c.Join.Member)
 	case kindLeave:
@@ -79,7 +95,7 @@ func (c Command) Append(b []byte) []byte {
 	case kindGive:
 		p.give(*c.Give)
 	case kindAddNetwork:
-		p.network(c.AddNetwork.Network)
+		p.network(c.AddNetwork.Network, format == commandFormatMore)
 		p.num(uint64(len(c.AddNetwork.Choose)))
 		for _, x := range c.AddNetwork.Choose {
 			p.prefix(x.From)
@@ -89,8 +105,24 @@ func (c Command) Append(b []byte) []byte {
 		p.text(c.DelNetwork.Name)
 	case kindRetire:
 		p.num(uint64(c.Retire.ID))
+	case kindSetLabels:
+		p.setLabels(*c.SetLabels)
+	case kindCloseNetwork:
+		p.text(c.CloseNetwork.Name)
+		p.text(c.CloseNetwork.ID)
+		p.flag(c.CloseNetwork.Force)
+	case kindRemoveNetwork:
+		p.text(c.DelNetwork.Name)
+		p.text(c.DelNetwork.ID)
 	}
 	return p
+}
+
+func (c Command) format() byte {
+	if c.Found != nil && !c.Found.Network.plain() || c.AddNetwork != nil && !c.AddNetwork.Network.plain() {
+		return commandFormatMore
+	}
+	return commandFormat
 }
 
 // Same reports whether two commands are one: of one author and number, saying the same.
@@ -133,11 +165,33 @@ func (p *packer) take(t Take) {
 	p.text(t.Network)
 	p.prefix(t.Subnet)
 	p.num(t.Want)
-	early := byte(0)
-	if t.Early {
-		early = 1
+	p.flag(t.Early)
+}
+
+func (p *packer) flag(yes bool) {
+	b := byte(0)
+	if yes {
+		b = 1
 	}
-	*p = append(*p, early)
+	*p = append(*p, b)
+}
+
+func (p *packer) setLabels(c SetLabels) {
+	p.text(c.Name)
+	p.text(c.ID)
+	p.labels(c.Set)
+	p.num(uint64(len(c.Drop)))
+	for _, key := range c.Drop {
+		p.text(key)
+	}
+}
+
+func (p *packer) labels(labels []Label) {
+	p.num(uint64(len(labels)))
+	for _, l := range labels {
+		p.text(l.Key)
+		p.text(l.Value)
+	}
 }
 
 func (p *packer) give(g Give) {
@@ -161,7 +215,28 @@ func (p *packer) member(m Member) {
 	}
 }
 
-func (p *packer) network(n Network) {
+// The flags of a network.
+const (
+	flagInternal = 1 << iota
+	flagClosing
+	flagForced
+)
+
+func (n Network) flags() (flags byte) {
+	if n.Internal {
+		flags |= flagInternal
+	}
+	if n.Closing {
+		flags |= flagClosing
+	}
+	if n.Forced {
+		flags |= flagForced
+	}
+	return flags
+}
+
+// network packs a network; more: with what the first release did not know.
+func (p *packer) network(n Network, more bool) {
 	for _, t := range [...]string{n.ID, n.Name, n.Driver} {
 		p.text(t)
 	}
@@ -171,20 +246,28 @@ func (p *packer) network(n Network) {
 	for _, x := range n.Subnets {
 		p.prefix(x)
 	}
+	if !more {
+		return
+	}
+	p.text(n.Host)
+	*p = append(*p, n.flags())
+	p.labels(n.Labels)
 }
 
 // ParseCommand reads what Append wrote. Any bytes are safe to hand to it; whether
 // what the command says makes sense is Apply's to find.
 func ParseCommand(b []byte) (Command, error) {
 	u := unpacker{cursor.New(b)}
-	if u.Byte() != commandFormat {
+	format := u.Byte()
+	if format != commandFormat && format != commandFormatMore {
 		return Command{}, errors.New("command of an unknown format")
 	}
+	more := format == commandFormatMore
 	c := Command{From: MemberID(u.Num()), Seq: u.Num()}
 	kind := u.Byte()
 	switch kind {
 	case kindFound:
-		c.Found = &Found{u.Text(), u.network()}
+		c.Found = &Found{u.Text(), u.network(more)}
 	case kindJoin:
 		c.Join = &Join{u.member()}
 	case kindLeave:
@@ -196,11 +279,17 @@ func ParseCommand(b []byte) (Command, error) {
 	case kindGive:
 		c.Give = &Give{MemberID(u.Num()), u.Text(), u.ranges(math.MaxInt32)} // how many there may be is Apply's to say
 	case kindAddNetwork:
-		c.AddNetwork = &AddNetwork{u.network(), u.choices()}
+		c.AddNetwork = &AddNetwork{u.network(more), u.choices()}
 	case kindDelNetwork:
-		c.DelNetwork = &DelNetwork{u.Text()}
+		c.DelNetwork = &DelNetwork{Name: u.Text()}
 	case kindRetire:
 		c.Retire = &Retire{MemberID(u.Num())}
+	case kindSetLabels:
+		c.SetLabels = &SetLabels{u.Text(), u.Text(), u.labels(), u.texts()}
+	case kindCloseNetwork:
+		c.CloseNetwork = &CloseNetwork{u.Text(), u.Text(), u.Byte() == 1}
+	case kindRemoveNetwork:
+		c.DelNetwork = &DelNetwork{u.Text(), u.Text()}
 	default:
 		return Command{}, fmt.Errorf("command of kind %d", kind)
 	}
@@ -245,10 +334,32 @@ func (u *unpacker) member() Member {
 	return Member{ID: MemberID(u.Num()), Name: u.Text(), Place: Place{u.Text(), u.Text(), u.Text()}}
 }
 
-func (u *unpacker) network() Network {
+func (u *unpacker) labels() (ls []Label) {
+	for range u.Count(math.MaxInt32, 2) {
+		ls = append(ls, Label{u.Text(), u.Text()})
+	}
+	return ls
+}
+
+func (u *unpacker) texts() (ts []string) {
+	for range u.Count(math.MaxInt32, 1) {
+		ts = append(ts, u.Text())
+	}
+	return ts
+}
+
+func (u *unpacker) network(more bool) Network {
 	n := Network{ID: u.Text(), Name: u.Text(), Driver: u.Text(), VNI: uint32(u.Small(math.MaxInt32)), MTU: u.Small(math.MaxInt32)}
 	for range u.Count(math.MaxInt32, 2) {
 		n.Subnets = append(n.Subnets, u.prefix())
 	}
+	if !more {
+		return n
+	}
+	n.Host = u.Text()
+	flags := u.Byte()
+	u.Fail(flags > flagInternal|flagClosing|flagForced)
+	n.Internal, n.Closing, n.Forced = flags&flagInternal != 0, flags&flagClosing != 0, flags&flagForced != 0
+	n.Labels = u.labels()
 	return n
 }

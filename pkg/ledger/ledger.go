@@ -85,6 +85,22 @@ type Network struct {
 	VNI     uint32         `cbor:"4,keyasint"` // 24 bits, unique; 0 in a command: chosen by Apply
 	MTU     int            `cbor:"5,keyasint"` // bytes, of the containers' interfaces
 	Subnets []netip.Prefix `cbor:"6,keyasint"` // masked, none overlaps any other of any network; not to be changed by readers
+
+	// Host is the name of the only host that has the network and may own blocks of it
+	// (driver simplebridge); "" for a network of the whole cluster.
+	Host     string  `cbor:"7,keyasint,omitempty"`
+	Internal bool    `cbor:"8,keyasint,omitempty"` // no way out of it: no default route, no masquerade, nothing forwarded beyond
+	Labels   []Label `cbor:"9,keyasint,omitempty"` // by key, each key once; not to be changed by readers
+
+	// Closing: it is being removed, gives no address, and goes when nobody owns a block
+	// of it. Forced: its containers are to be detached, not waited for.
+	Closing bool `cbor:"10,keyasint,omitempty"`
+	Forced  bool `cbor:"11,keyasint,omitempty"`
+}
+
+// plain reports whether a network says no more than the first release knew.
+func (n Network) plain() bool {
+	return n.Host == "" && !n.Internal && len(n.Labels) == 0 && !n.Closing && !n.Forced
 }
 
 // FirstVNI is the lowest VNI that Apply chooses by itself: above 4096, where
@@ -125,15 +141,17 @@ type Code uint8
 // The codes. They are part of the replicated state: numbers never change.
 const (
 	OK           Code = 0
-	CodeInvalid  Code = 1 // malformed; it never can succeed
-	CodeUnknown  Code = 2 // no such network, subnet or member, or no cluster yet
-	CodeTaken    Code = 3 // the address, block, name or id has another owner (Result.Owner)
-	CodeEmpty    Code = 4 // the pool has nothing left
-	CodeShare    Code = 5 // Early: the member holds its share already
-	CodeGone     Code = 6 // the member has left or was replaced
-	CodeStale    Code = 7 // an older command than the member's last, or another under its number, or an entry applied before
-	CodeTooMany  Code = 8 // a limit of this package
-	CodeOccupied Code = 9 // the network still has owners of blocks
+	CodeInvalid  Code = 1  // malformed; it never can succeed
+	CodeUnknown  Code = 2  // no such network, subnet or member, or no cluster yet
+	CodeTaken    Code = 3  // the address, block, name or id has another owner (Result.Owner)
+	CodeEmpty    Code = 4  // the pool has nothing left
+	CodeShare    Code = 5  // Early: the member holds its share already
+	CodeGone     Code = 6  // the member has left or was replaced
+	CodeStale    Code = 7  // an older command than the member's last, or another under its number, or an entry applied before
+	CodeTooMany  Code = 8  // a limit of this package
+	CodeOccupied Code = 9  // the network still has owners of blocks
+	CodeClosing  Code = 10 // the network is being removed
+	CodeWrong    Code = 11 // the network is another host's
 )
 
 // Result is how a command ended, the same on every host.

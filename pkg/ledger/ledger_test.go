@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"net/netip"
@@ -30,7 +31,7 @@ func founded(t interface{ Fatalf(string, ...any) }, n int, subnets ...string) *S
 			t.Fatalf("%+v: %s", c, r.Err)
 		}
 	}
-	must(Command{Found: &Found{"cluster", Network{Name: "weave", Driver: "weave", MTU: 1400, Subnets: pfx(subnets...)}}})
+	must(Command{Found: &Found{"cluster", Network{ID: idOf("weave"), Name: "weave", Driver: "weave", MTU: 1400, Subnets: pfx(subnets...)}}})
 	for i := range n {
 		must(Command{Join: &Join{Member{ID: MemberID(i + 1), Name: fmt.Sprintf("m%d", i+1)}}})
 	}
@@ -214,7 +215,7 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	if r := s.do(Command{From: 2, Seq: 1, Leave: &Leave{1}}); r.Code != CodeInvalid {
 		t.Errorf("%+v", r)
 	}
-	if r := s.do(Command{From: 3, Seq: 1, DelNetwork: &DelNetwork{"weave"}}); r.Code != CodeGone {
+	if r := s.do(Command{From: 3, Seq: 1, DelNetwork: &DelNetwork{Name: "weave"}}); r.Code != CodeGone {
 		t.Errorf("a stranger: %+v", r)
 	}
 }
@@ -243,7 +244,7 @@ func TestANameJoinedAgainReplacesAndKeepsTheBlocksApart(t *testing.T) {
 func TestAReplacedMemberWithoutBlocksIsForgottenInTime(t *testing.T) {
 	s := founded(t, 1, "10.0.0.0/20")
 	for id := MemberID(2); id < 3000; id++ {
-		s.do(Command{From: id - 1, Seq: 1, DelNetwork: &DelNetwork{"none"}})
+		s.do(Command{From: id - 1, Seq: 1, DelNetwork: &DelNetwork{Name: "weave"}})
 		if r := s.do(Command{Join: &Join{Member{ID: id, Name: "m1"}}}); r.Code != OK {
 			t.Fatal(r.Err)
 		}
@@ -310,24 +311,6 @@ func TestNetworksNeverOverlapAndVNIsAreUnique(t *testing.T) {
 	}
 }
 
-func TestANetworkInUseIsNotDeleted(t *testing.T) {
-	s := founded(t, 1, "10.0.0.0/20")
-	r := s.grab(1, "10.0.0.0/20", 16, false)
-	if d := s.do(Command{DelNetwork: &DelNetwork{"weave"}}); d.Code != CodeOccupied || d.Owner != 1 {
-		t.Errorf("%+v", d)
-	}
-	s.do(Command{Give: &Give{ID: 1, Network: "weave", Ranges: r.Ranges}})
-	if d := s.do(Command{DelNetwork: &DelNetwork{"weave"}}); d.Code != OK {
-		t.Errorf("%+v", d)
-	}
-	if d := s.do(Command{AddNetwork: &AddNetwork{Network: Network{Name: "weave"}}}); d.Code != OK {
-		t.Errorf("%+v", d)
-	}
-	if n, _ := s.Network("weave"); n.VNI == FirstVNI {
-		t.Error("a VNI was used again at once")
-	}
-}
-
 func TestOldStatesStayAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := founded(t, 3, "10.0.0.0/22", "fd00::/64")
@@ -358,7 +341,8 @@ func anyCommand(t *rapid.T) Command {
 	if rapid.Bool().Draw(t, "numbered") {
 		c.From, c.Seq = id, rapid.Uint64Range(1, 40).Draw(t, "seq")
 	}
-	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	netID := rapid.SampledFrom([]string{idOf("weave"), idOf("n1"), idOf("n1"), ""}).Draw(t, "id")
+	switch rapid.IntRange(0, 11).Draw(t, "kind") {
 	case 0, 1, 2:
 		c.Take = &Take{id, net, sub, rapid.OneOf(rapid.Uint64Range(0, 300), rapid.Uint64()).Draw(t, "want"), rapid.Bool().Draw(t, "early")}
 	case 3:
@@ -370,13 +354,36 @@ func anyCommand(t *rapid.T) Command {
 	case 6:
 		c.Leave = &Leave{id}
 	case 7:
-		c.AddNetwork = &AddNetwork{Network{Name: net, Subnets: []netip.Prefix{sub}}, nil}
+		n := Network{Name: net, ID: netID, Subnets: []netip.Prefix{sub}, Labels: anyLabels(t)}
+		n.Host = rapid.SampledFrom([]string{"", "", "m1", "a b"}).Draw(t, "host")
+		n.Internal = rapid.Bool().Draw(t, "internal")
+		c.AddNetwork = &AddNetwork{n, nil}
 	case 8:
-		c.DelNetwork = &DelNetwork{net}
+		c.DelNetwork = &DelNetwork{net, netID}
 	case 9:
 		c.Retire = &Retire{id}
+	case 10:
+		c.SetLabels = &SetLabels{net, netID, anyLabels(t), rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b"}), 0, 2).Draw(t, "drop")}
+	case 11:
+		c.CloseNetwork = &CloseNetwork{net, netID, rapid.Bool().Draw(t, "force")}
 	}
 	return c
+}
+
+// idOf is an id for networks of that name.
+func idOf(name string) string {
+	return hex.EncodeToString([]byte((name + strings.Repeat(".", 32))[:32]))
+}
+
+func anyLabels(t *rapid.T) []Label {
+	one := rapid.Custom(func(t *rapid.T) Label {
+		return Label{rapid.SampledFrom([]string{"a", "b", "c", "", "x=y"}).Draw(t, "key"), rapid.StringN(0, 3, 9).Draw(t, "value")}
+	})
+	ls := rapid.SliceOfN(one, 0, 3).Draw(t, "labels")
+	if len(ls) == 0 {
+		return nil
+	}
+	return ls
 }
 
 func anyPlace(t *rapid.T) Place {
@@ -502,7 +509,8 @@ func FuzzApplyNeverPanics(f *testing.F) {
 			{Take: &Take{MemberID(id), name, p, n, false}}, {TakeAddr: &TakeAddr{MemberID(id), name, x}},
 			{Give: &Give{MemberID(id), name, []addr.Range{{First: x, Last: y}}}},
 			{AddNetwork: &AddNetwork{Network{Name: name, Subnets: []netip.Prefix{p}}, []Choice{{p, int(kind)}}}},
-			{Join: &Join{Member{ID: MemberID(id), Name: name, Place: Place{name, name, name}}}}, {Retire: &Retire{MemberID(id)}}, {Leave: &Leave{MemberID(id)}}, {DelNetwork: &DelNetwork{name}},
+			{Join: &Join{Member{ID: MemberID(id), Name: name, Place: Place{name, name, name}}}}, {Retire: &Retire{MemberID(id)}}, {Leave: &Leave{MemberID(id)}}, {DelNetwork: &DelNetwork{name, name}},
+			{SetLabels: &SetLabels{name, idOf("weave"), []Label{{name, name}}, []string{name}}}, {CloseNetwork: &CloseNetwork{name, idOf("weave"), n%2 == 0}},
 		} {
 			c.From, c.Seq = MemberID(kind%5), n
 			s.do(c)

@@ -262,7 +262,7 @@ func TestACommandThatSaysWhatNoneMayIsNotRead(t *testing.T) {
 	for _, c := range []Command{
 		{},
 		{TakeAddr: &TakeAddr{Addr: netip.MustParseAddr("fd00::1%eth0")}},
-		{DelNetwork: &DelNetwork{"a\xff"}},
+		{DelNetwork: &DelNetwork{Name: "a\xff"}},
 		{AddNetwork: &AddNetwork{Network{MTU: -1}, nil}},
 		{AddNetwork: &AddNetwork{Network{}, []Choice{{Bits: -1}}}},
 	} {
@@ -277,7 +277,9 @@ func FuzzParseCommand(f *testing.F) {
 	for _, c := range []Command{
 		{Found: &Found{"c", Network{Name: "weave", Subnets: []netip.Prefix{sub}}}}, {Join: &Join{Member{ID: 1, Name: "m", Place: Place{"a", "b", "c"}}}},
 		{Leave: &Leave{1}}, {Retire: &Retire{1}}, {Take: &Take{1, "weave", sub, 9, true}}, {TakeAddr: &TakeAddr{1, "weave", sub.Addr()}},
-		{Give: &Give{1, "weave", []addr.Range{addr.RangeOf(sub)}}}, {AddNetwork: &AddNetwork{Network{Name: "n"}, []Choice{{sub, 24}}}}, {DelNetwork: &DelNetwork{"n"}},
+		{Give: &Give{1, "weave", []addr.Range{addr.RangeOf(sub)}}}, {AddNetwork: &AddNetwork{Network{Name: "n"}, []Choice{{sub, 24}}}}, {DelNetwork: &DelNetwork{Name: "n"}},
+		{DelNetwork: &DelNetwork{"n", idOf("n")}}, {CloseNetwork: &CloseNetwork{"n", idOf("n"), true}}, {SetLabels: &SetLabels{"n", idOf("n"), []Label{{"k", "v"}}, []string{"w"}}},
+		{AddNetwork: &AddNetwork{Network{Name: "n", Host: "m1", Internal: true, Labels: []Label{{"k", "v"}}}, []Choice{{sub, 24}}}},
 	} {
 		c.From, c.Seq = 1, 1<<40
 		f.Add(c.Append(nil))

@@ -23,7 +23,7 @@ func (n Need) same(o Need) bool {
 }
 
 // settleNeeds notes the need that a command left, or meets what it made possible.
-// Only what returns blocks, moves them or ends a member or a network does. Who asks
+// Only what returns blocks, moves them, ends a member or closes a network does. Who asks
 // early has no need yet.
 func (s *State) settleNeeds(c Command, res Result) {
 	switch {
@@ -34,7 +34,7 @@ func (s *State) settleNeeds(c Command, res Result) {
 		t := c.TakeAddr
 		n, _, j := s.spaceOf(t.Network, t.Addr)
 		s.noteNeed(Need{Member: t.ID, Network: t.Network, Subnet: n.Subnets[j], Addr: t.Addr})
-	case res.Code == OK && (c.Give != nil || c.Leave != nil || c.Retire != nil || c.Join != nil || c.DelNetwork != nil):
+	case res.Code == OK && (c.Give != nil || c.Leave != nil || c.Retire != nil || c.Join != nil || c.CloseNetwork != nil):
 		s.meetNeeds()
 	}
 }

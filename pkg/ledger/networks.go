@@ -13,6 +13,9 @@ import (
 
 func (s *State) addNetwork(a AddNetwork) Result {
 	n := a.Network
+	if n.Closing || n.Forced {
+		return refuse(CodeInvalid, "network %q cannot begin as one that is being removed", clip(n.Name))
+	}
 	if res := s.checkNetwork(n, len(a.Choose)); res.Code != OK {
 		return res
 	}
@@ -39,6 +42,13 @@ func (s *State) addNetwork(a AddNetwork) Result {
 	}
 	if n.ID == "" {
 		n.ID = s.deriveID(n.Name)
+	}
+	var res Result
+	if n.Labels, res = sortLabels(slices.Clone(n.Labels)); res.Code != OK {
+		return res
+	}
+	if res := s.roomForLabels(n.Labels, nil); res.Code != OK {
+		return res
 	}
 	i, _ := s.findNetwork(n.Name)
 	s.networks = slices.Insert(slices.Clone(s.networks), i, newNetwork(n))
@@ -80,22 +90,6 @@ func (s *State) freeVNI() uint32 {
 	return 0
 }
 
-func (s *State) delNetwork(name string) Result {
-	i, ok := s.findNetwork(name)
-	if !ok {
-		return refuse(CodeUnknown, "there is no network %q", clip(name))
-	}
-	for _, sp := range s.networks[i].spaces {
-		if len(sp.blocks) > 0 {
-			res := refuse(CodeOccupied, "network %s still has addresses at host %s", name, s.nameOf(sp.blocks[0].Member))
-			res.Owner = sp.blocks[0].Member
-			return res
-		}
-	}
-	s.networks = slices.Delete(slices.Clone(s.networks), i, i+1)
-	return Result{}
-}
-
 // checkNetwork refuses a definition that is malformed or in another's way, all but its subnets.
 func (s *State) checkNetwork(n Network, choices int) Result {
 	switch {
@@ -109,6 +103,8 @@ func (s *State) checkNetwork(n Network, choices int) Result {
 		return refuse(CodeInvalid, "MTU %d: want at most %d", n.MTU, maxMTU)
 	case n.Driver != "" && !validText(n.Driver):
 		return refuse(CodeInvalid, "driver %q: want at most %d letters, digits, '_', '.', '-'", clip(n.Driver), MaxName)
+	case n.Host != "" && !validText(n.Host):
+		return refuse(CodeInvalid, "host %q: want at most %d letters, digits, '_', '.', '-'", clip(n.Host), MaxName)
 	case len(n.Subnets)+choices > MaxSubnets:
 		return refuse(CodeTooMany, "network %s has %d subnets, at most %d may be", n.Name, len(n.Subnets)+choices, MaxSubnets)
 	case len(s.networks) >= MaxNetworks:

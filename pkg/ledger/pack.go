@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/wire/cursor"
@@ -19,7 +20,13 @@ import (
 //	networks: the fields of Network; for each subnet the owned ranges: which of the members, first, last
 //	recalls:  id, number, digest (8 bytes), code, words, ranges, owner
 //	needs:    member, network, subnet, how many, address
-const dumpFormat = 1
+//
+// Of format 1 is a ledger whose networks say no more than the first release knew, so
+// that such a release can read it: a host may go back to one.
+const (
+	dumpFormat     = 1
+	dumpFormatMore = 2
+)
 
 const (
 	flagLeft = 1 << iota
@@ -31,7 +38,8 @@ var ErrNewer = errors.New("packed by a newer version")
 
 // Append adds the dump to b.
 func (d Dump) Append(b []byte) []byte {
-	p := packer(append(b, dumpFormat))
+	format := d.format()
+	p := packer(append(b, format))
 	p.num(d.Index)
 	p.text(d.Cluster)
 	p.num(uint64(d.NextVNI))
@@ -41,7 +49,7 @@ func (d Dump) Append(b []byte) []byte {
 	}
 	p.num(uint64(len(d.Networks)))
 	for _, n := range d.Networks {
-		p.network(n.Network)
+		p.network(n.Network, format == dumpFormatMore)
 		for _, owners := range n.Owners {
 			p.owners(d.Members, owners)
 		}
@@ -59,6 +67,13 @@ func (d Dump) Append(b []byte) []byte {
 		p.addr(n.Addr)
 	}
 	return p
+}
+
+func (d Dump) format() byte {
+	if slices.ContainsFunc(d.Networks, func(n NetworkDump) bool { return !n.Network.plain() }) {
+		return dumpFormatMore
+	}
+	return dumpFormat
 }
 
 func (p *packer) wholeMember(m Member) {
@@ -99,15 +114,17 @@ func (p *packer) recall(r Recall) {
 // memory than a State can have; whether the dump makes sense is Load's to find.
 func ParseDump(b []byte) (d Dump, err error) {
 	u := unpacker{cursor.New(b)}
-	if f := u.Byte(); f > dumpFormat {
-		return d, fmt.Errorf("%w: ledger of format %d, and this version knows %d", ErrNewer, f, dumpFormat)
-	} else if f != dumpFormat {
-		return d, fmt.Errorf("ledger of format %d, and this version knows %d", f, dumpFormat)
+	format := u.Byte()
+	switch {
+	case format > dumpFormatMore:
+		return d, fmt.Errorf("%w: ledger of format %d, and this version knows up to %d", ErrNewer, format, dumpFormatMore)
+	case format < dumpFormat:
+		return d, fmt.Errorf("ledger of format %d, and there is none", format)
 	}
 	d.Index, d.Cluster, d.NextVNI = u.Num(), u.Text(), uint32(u.Small(maxVNI+1))
 	d.Members = list(&u, mostMembers, 8, u.wholeMember)
 	all := mostAll
-	d.Networks = list(&u, MaxNetworks, 6, func() NetworkDump { return u.networkDump(d.Members, &all) })
+	d.Networks = list(&u, MaxNetworks, 6, func() NetworkDump { return u.networkDump(d.Members, &all, format == dumpFormatMore) })
 	d.Recalls = list(&u, mostMembers, 13, u.recall)
 	d.Needs = list(&u, maxNeeds, 6, u.need)
 	if !u.Done() {
@@ -143,9 +160,9 @@ func (u *unpacker) wholeMember() Member {
 }
 
 // networkDump reads a network; all is how many more ranges there may be.
-func (u *unpacker) networkDump(members []Member, all *int) NetworkDump {
-	n := NetworkDump{Network: u.network()}
-	if u.Fail(len(n.Network.Subnets) > MaxSubnets); u.Bad() {
+func (u *unpacker) networkDump(members []Member, all *int, more bool) NetworkDump {
+	n := NetworkDump{Network: u.network(more)}
+	if u.Fail(len(n.Network.Subnets) > MaxSubnets || len(n.Network.Labels) > MaxLabels); u.Bad() {
 		return n
 	}
 	n.Owners = make([][]Ownership, len(n.Network.Subnets))

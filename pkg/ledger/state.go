@@ -139,8 +139,12 @@ func (s *State) carryOut(c Command) Result {
 		return s.give(*c.Give)
 	case c.AddNetwork != nil:
 		return s.addNetwork(*c.AddNetwork)
+	case c.SetLabels != nil:
+		return s.setLabels(*c.SetLabels)
+	case c.CloseNetwork != nil:
+		return s.closeNetwork(*c.CloseNetwork)
 	}
-	return s.delNetwork(c.DelNetwork.Name)
+	return s.delNetwork(*c.DelNetwork)
 }
 
 func (s *State) found(f *Found) Result {

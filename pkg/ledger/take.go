@@ -134,6 +134,11 @@ func (s *State) locate(id MemberID, name string, subnet netip.Prefix) (i, j int,
 	if j = slices.Index(s.networks[i].Subnets, subnet); j < 0 {
 		return 0, 0, refuse(CodeUnknown, "network %s has no subnet %s", name, subnet)
 	}
+	if n := s.networks[i]; n.Closing {
+		return 0, 0, refuse(CodeClosing, "network %s is being removed", name)
+	} else if n.Host != "" && n.Host != m.Name {
+		return 0, 0, refuse(CodeWrong, "network %s is of host %s alone, and this is host %s", name, n.Host, m.Name)
+	}
 	return i, j, Result{}
 }
 

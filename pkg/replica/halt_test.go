@@ -190,9 +190,13 @@ func TestALedgerAtItsLimitsFitsIntoASnapshot(t *testing.T) {
 			d.Recalls = append(d.Recalls, ledger.Recall{ID: id, Seq: 1 << 50, Result: ledger.Result{Ranges: pieces}})
 		}
 	}
+	labels := make([]ledger.Label, 4) // of all networks together they are 1 MiB
+	for i := range labels {
+		labels[i] = ledger.Label{Key: strings.Repeat("k", ledger.MaxLabelKey), Value: strings.Repeat("v", ledger.MaxLabelValue)[:128]}
+	}
 	for range ledger.MaxNetworks {
 		d.Networks = append(d.Networks, ledger.NetworkDump{
-			Network: ledger.Network{ID: text, Name: text, Driver: text, VNI: 1<<24 - 1, MTU: 65535, Subnets: make([]netip.Prefix, ledger.MaxSubnets)},
+			Network: ledger.Network{ID: text, Name: text, Driver: text, VNI: 1<<24 - 1, MTU: 65535, Host: text, Labels: labels, Subnets: make([]netip.Prefix, ledger.MaxSubnets)},
 			Owners:  make([][]ledger.Ownership, ledger.MaxSubnets),
 		})
 	}
