@@ -202,6 +202,9 @@ type Commit struct {
 // unless they are somebody else's: CodeAddressTaken.
 func (a *Core) Commit(in Commit) (Claim, error) {
 	c, ok := a.book.Claim(in.Key.Hash())
+	if n, there := a.synced.Network(in.Network); !ok && there && a.closed(n) != nil {
+		return Claim{}, a.closed(n)
+	}
 	if !ok {
 		c = Claim{Hash: in.Key.Hash(), Borrowed: true, Addrs: in.Addrs, Decider: ctl.DecidedByVeth, Since: a.config.Now()}
 	}

@@ -27,6 +27,11 @@ func (a *Core) Sync(s *ledger.State, ready bool) {
 		return
 	}
 	a.synced, a.checkForeign = s, true
+	for name := range a.inUse {
+		if _, ok := s.Network(name); !ok && s.Cluster() != "" {
+			delete(a.inUse, name)
+		}
+	}
 	a.own()
 }
 
@@ -225,13 +230,7 @@ func (a *Core) OfferAll() (unsaved []Offer, held []string, err error) {
 	}
 	all := slices.Clone(a.offers)
 	for _, n := range a.synced.Networks() {
-		var own []addr.Range
-		for _, p := range n.Subnets {
-			own = append(own, a.unoffered(n.Name, p)...)
-		}
-		for part := range slices.Chunk(own, ledger.MaxGive) {
-			all = append(all, Offer{Network: n.Name, Ranges: part})
-		}
+		all = a.withOffers(all, n)
 	}
 	a.setOffers(all)
 	a.unsaved = true

@@ -106,6 +106,12 @@ func parseAddr(text string) (netip.Addr, error) {
 // A filled one is on file. Errors are *ctl.Error.
 func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 	old, known := a.book.Claim(o.claim.Hash)
+	if n, ok := a.synced.Network(o.claim.Network); ok && a.closed(n) != nil {
+		if o.host && known { // containers are on it still
+			return old.Addrs, nil, nil
+		}
+		return nil, nil, a.closed(n)
+	}
 	if known && !o.host {
 		if got, err := a.again(o, old); got != nil || err != nil {
 			return got, nil, err

@@ -95,8 +95,11 @@ func (a *Core) Unready() string {
 // has, and what would help; "" when there is none.
 func (a *Core) RunsShort() (network, why string) {
 	for _, n := range a.synced.Networks() {
+		if !a.inUse[n.Name] || n.Closing || !a.belongs(n) {
+			continue
+		}
 		for _, is4 := range []bool{true, false} {
-			if l := a.wantEarly(n, is4); l != nil && a.inUse[n.Name] {
+			if l := a.wantEarly(n, is4); l != nil {
 				return n.Name, l.after(a.givingBack(n, is4)).Why
 			}
 		}

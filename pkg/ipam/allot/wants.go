@@ -25,7 +25,7 @@ func (a *Core) Wants() (out []Lack) {
 		return nil
 	}
 	for _, n := range a.synced.Networks() {
-		if !a.inUse[n.Name] {
+		if !a.inUse[n.Name] || n.Closing || !a.belongs(n) {
 			continue
 		}
 		for _, is4 := range []bool{true, false} {
@@ -264,9 +264,11 @@ func Refusal(res ledger.Result) error {
 	switch res.Code {
 	case ledger.OK, ledger.CodeEmpty, ledger.CodeShare, ledger.CodeStale:
 		return nil // the state that was applied with it tells more
+	case ledger.CodeWrong:
+		return ctl.Errorf(ctl.CodeWrongHost, "%s", res.Err)
 	case ledger.CodeTaken:
 		return ctl.Errorf(ctl.CodeAddressTaken, "%s", res.Err)
-	case ledger.CodeInvalid, ledger.CodeUnknown:
+	case ledger.CodeInvalid, ledger.CodeUnknown, ledger.CodeClosing:
 		return ctl.Errorf(ctl.CodeInvalidConfig, "%s", res.Err)
 	case ledger.CodeTooMany:
 		return ctl.Errorf(ctl.CodeNetworkFull, "%s", res.Err)

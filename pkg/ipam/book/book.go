@@ -84,9 +84,23 @@ func (b *Book) Sync(subnets []Subnet) {
 		}
 		spaces[i] = s
 	}
+	gone := len(spaces) < len(b.spaces) || slices.ContainsFunc(b.spaces, func(s *space) bool { return !slices.Contains(spaces, s) })
 	b.spaces = spaces
+	if gone {
+		b.forgetFreed()
+	}
 	if changed {
 		b.recount()
+	}
+}
+
+// forgetFreed drops what is remembered of addresses that are in no subnet any more.
+func (b *Book) forgetFreed() {
+	for a, f := range b.freed {
+		if b.spaceOf(a) == nil {
+			delete(b.freed, a)
+			delete(b.former, f.hash)
+		}
 	}
 }
 

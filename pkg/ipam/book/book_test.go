@@ -488,3 +488,20 @@ func (m *model) exhaust(t *rapid.T) {
 		}
 	}
 }
+
+func TestWhatANetworkFreedIsForgottenWithIt(t *testing.T) {
+	b := New()
+	p := netip.MustParsePrefix("10.48.0.0/24")
+	here := Subnet{Network: "n", Prefix: p, Own: []addr.Range{addr.RangeOf(p)}}
+	kept := Subnet{Network: "weave", Prefix: netip.MustParsePrefix("10.32.0.0/24"), Own: []addr.Range{addr.RangeOf(netip.MustParsePrefix("10.32.0.0/24"))}}
+	b.Sync([]Subnet{here, kept})
+	for i, n := range []string{"n", "weave"} {
+		a, _ := b.Pick("h", n, true, Bounds{})
+		b.Put(Claim{Hash: fmt.Sprint("h", i), Network: n, Addrs: []netip.Prefix{a}})
+		b.Release(fmt.Sprint("h", i), 0)
+	}
+	b.Sync([]Subnet{kept})
+	if len(b.freed) != 1 || len(b.former) != 1 {
+		t.Errorf("%v, %v", b.freed, b.former)
+	}
+}
