@@ -13,6 +13,7 @@
 //   - containers on our bridges reach none of the overlay's own ports, on this
 //     host or through it on any other, where masquerade would make them look like
 //     this host;
+//   - nothing is forwarded out of an internal network, or into it;
 //   - VXLAN is taken from peers only;
 //   - the gossip library's port on loopback is open to the router's uid only.
 //
@@ -35,6 +36,9 @@ import (
 type Network struct {
 	Bridge  string         // the interface's name
 	Subnets []netip.Prefix // both families, in any order
+
+	// Internal: nothing is forwarded out of it or into it, and so nothing masqueraded.
+	Internal bool
 }
 
 // Rules is all that the firewall needs to know. Order and repetition do not matter.

@@ -58,7 +58,7 @@ func TestNetworksWithSeveralSubnetsStayUntouchedAcrossThem(t *testing.T) {
 	l := newLab(t)
 	r := labRules()
 	r.Networks[0].Subnets = append(r.Networks[0].Subnets, netip.MustParsePrefix("10.77.0.0/24"))
-	r.Networks = append(r.Networks, Network{"wv-other", []netip.Prefix{netip.MustParsePrefix("10.78.0.0/24")}})
+	r.Networks = append(r.Networks, Network{Bridge: "wv-other", Subnets: []netip.Prefix{netip.MustParsePrefix("10.78.0.0/24")}})
 	l.apply(t, r)
 	for _, a := range []string{"10.77.0.9", "10.78.0.9"} {
 		l.host.sh("ip route add " + a + " via 192.0.2.9")
@@ -249,15 +249,15 @@ func TestTheNumberOfRulesIsConstant(t *testing.T) {
 		t.Error("not intact")
 	}
 	out := l.host.sh("nft list table inet weave")
-	if n := strings.Count(out, "comment"); n != 8 {
-		t.Errorf("%d rules in the kernel, want 8:\n%s", n, out)
+	if n := strings.Count(out, "comment"); n != 10 {
+		t.Errorf("%d rules in the kernel, want 10:\n%s", n, out)
 	}
 }
 
 func manyRules(networks, peers int) Rules {
 	r := labRules()
 	for i := range networks {
-		r.Networks = append(r.Networks, Network{fmt.Sprintf("wv-%012x", i), []netip.Prefix{
+		r.Networks = append(r.Networks, Network{Bridge: fmt.Sprintf("wv-%012x", i), Subnets: []netip.Prefix{
 			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(48 + i/16), byte(i % 16 << 4), 0}), 20),
 			netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 1, byte(i >> 8), byte(i)}), 64),
 		}})
@@ -339,14 +339,14 @@ func TestRemoveLeavesNothing(t *testing.T) {
 func TestUnusableRulesAreRefusedBeforeAnythingIsTouched(t *testing.T) {
 	p := netip.MustParsePrefix
 	for name, r := range map[string]Rules{
-		"overlap":      {Networks: []Network{{"a", []netip.Prefix{p("10.0.0.0/8")}}, {"b", []netip.Prefix{p("10.1.0.0/16")}}}},
-		"same bridge":  {Networks: []Network{{"a", nil}, {"a", nil}}},
-		"long bridge":  {Networks: []Network{{"0123456789abcdef", nil}}},
-		"no bridge":    {Networks: []Network{{"", nil}}},
-		"whole world":  {Networks: []Network{{"a", []netip.Prefix{p("0.0.0.0/0")}}}},
-		"no prefix":    {Networks: []Network{{"a", []netip.Prefix{{}}}}},
+		"overlap":      {Networks: []Network{{Bridge: "a", Subnets: []netip.Prefix{p("10.0.0.0/8")}}, {Bridge: "b", Subnets: []netip.Prefix{p("10.1.0.0/16")}}}},
+		"same bridge":  {Networks: []Network{{Bridge: "a", Subnets: nil}, {Bridge: "a", Subnets: nil}}},
+		"long bridge":  {Networks: []Network{{Bridge: "0123456789abcdef", Subnets: nil}}},
+		"no bridge":    {Networks: []Network{{Bridge: "", Subnets: nil}}},
+		"whole world":  {Networks: []Network{{Bridge: "a", Subnets: []netip.Prefix{p("0.0.0.0/0")}}}},
+		"no prefix":    {Networks: []Network{{Bridge: "a", Subnets: []netip.Prefix{{}}}}},
 		"no peer":      {Peers: []netip.Addr{{}}},
-		"mapped range": {Networks: []Network{{"a", []netip.Prefix{p("::ffff:10.0.0.0/104")}}}},
+		"mapped range": {Networks: []Network{{Bridge: "a", Subnets: []netip.Prefix{p("::ffff:10.0.0.0/104")}}}},
 	} {
 		if _, err := normalise(r); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -357,7 +357,7 @@ func TestUnusableRulesAreRefusedBeforeAnythingIsTouched(t *testing.T) {
 func TestNoMaskIsConfused(t *testing.T) {
 	r := mustNormalise(t, Rules{
 		Peers:    []netip.Addr{netip.MustParseAddr("::ffff:1.2.3.4"), netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fe80::1%eth0")},
-		Networks: []Network{{"a", []netip.Prefix{netip.MustParsePrefix("10.1.2.3/16"), netip.MustParsePrefix("10.1.128.0/17")}}},
+		Networks: []Network{{Bridge: "a", Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/16"), netip.MustParsePrefix("10.1.128.0/17")}}},
 	})
 	if len(r.Peers) != 2 || r.Networks[0].Subnets[0].String() != "10.1.0.0/16" {
 		t.Errorf("got %+v", r)
@@ -427,4 +427,26 @@ func BenchmarkIntact(b *testing.B) {
 			b.Fatal("not intact")
 		}
 	}
+}
+
+func TestNothingIsForwardedIntoOrOutOfAnInternalNetwork(t *testing.T) {
+	l := newLab(t)
+	r := labRules()
+	r.Networks[0].Internal = true
+	r.Networks = append(r.Networks, Network{Bridge: "docker0", Subnets: []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}})
+	for _, both := range []bool{false, true} { // the other network is internal too
+		r.Networks[1].Internal = both
+		l.apply(t, r)
+		want(t, "out of it", noTCP(t, l.c1, l.out, "192.0.2.9:80"), "")
+		want(t, "out of it, v6", noTCP(t, l.c1, l.out, "[2001:db8::9]:80"), "")
+		want(t, "into it", noTCP(t, l.out, l.c1, "10.32.0.2:80"), "")
+		want(t, "into another network", noTCP(t, l.c1, l.d, "172.17.0.2:80"), "")
+		want(t, "from another network", noTCP(t, l.d, l.c1, "10.32.0.2:80"), "")
+		want(t, "inside", tcp(t, l.c1, l.c2, "10.32.0.3:80"), "10.32.0.2")
+		want(t, "to the host, which resolves names", tcp(t, l.c1, l.host, "10.32.0.1:80"), "10.32.0.2")
+	}
+	if out, err := l.host.try("sysctl -w net.bridge.bridge-nf-call-iptables=1"); err != nil {
+		t.Logf("without br_netfilter: %s", out)
+	}
+	want(t, "inside, shown to the firewall", tcp(t, l.c1, l.c2, "10.32.0.3:80"), "10.32.0.2")
 }

@@ -157,7 +157,7 @@ func (l *lab) intact(t testing.TB) bool {
 // labRules is what a router would apply in the lab.
 func labRules() Rules {
 	return Rules{
-		Networks:   []Network{{"weave", []netip.Prefix{netip.MustParsePrefix("10.32.0.0/16"), netip.MustParsePrefix("fd32::/64")}}},
+		Networks:   []Network{{Bridge: "weave", Subnets: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/16"), netip.MustParsePrefix("fd32::/64")}}},
 		Peers:      []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")},
 		GossipPort: 6783, VXLANPort: 6784, TunnelPort: 6785, MeshPort: 6786,
 		UID: 0,

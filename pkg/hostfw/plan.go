@@ -29,6 +29,9 @@ const (
 	setSubnets6 = "subnets6" //
 	setSame4    = "same4"    // source . destination of one network, intervals
 	setSame6    = "same6"    //
+
+	setInternal = "internal" // interface names of bridges that nothing leaves
+	setInside   = "inside"   // in . out: each of them with itself
 )
 
 // normalise checks r and gives it a form in which equal rules are equal values.
@@ -51,7 +54,7 @@ func normalise(r Rules) (Rules, error) {
 		if err != nil {
 			return Rules{}, err
 		}
-		n.Networks = append(n.Networks, Network{w.Bridge, s})
+		n.Networks = append(n.Networks, Network{w.Bridge, s, w.Internal})
 	}
 	slices.SortFunc(n.Networks, func(a, b Network) int { return cmp.Compare(a.Bridge, b.Bridge) })
 	return n, distinct(n.Networks)
@@ -143,7 +146,10 @@ func planSets(n Rules) []plannedSet {
 		{Name: setSubnets6, KeyType: nftables.TypeIP6Addr, Interval: true},
 		{Name: setSame4, KeyType: addr2(nftables.TypeIPAddr), Interval: true, Concatenation: true},
 		{Name: setSame6, KeyType: addr2(nftables.TypeIP6Addr), Interval: true, Concatenation: true},
+		{Name: setInternal, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian},
+		{Name: setInside, KeyType: addr2(nftables.TypeIFName), Concatenation: true},
 	}
+	internal := slices.DeleteFunc(slices.Clone(n.Networks), func(w Network) bool { return !w.Internal })
 	elems := map[string][]nftables.SetElement{
 		setBridges:  bridgeElems(n.Networks),
 		setGuarded:  guardedElems(n),
@@ -153,6 +159,8 @@ func planSets(n Rules) []plannedSet {
 		setSubnets6: subnetElems(n.Networks, false),
 		setSame4:    sameElems(n.Networks, true),
 		setSame6:    sameElems(n.Networks, false),
+		setInternal: bridgeElems(internal),
+		setInside:   insideElems(internal),
 	}
 	sets := make([]plannedSet, len(specs))
 	for i, s := range specs {
@@ -173,6 +181,15 @@ func bridgeElems(ns []Network) []nftables.SetElement {
 	var es []nftables.SetElement
 	for _, n := range ns {
 		es = append(es, nftables.SetElement{Key: ifname(n.Bridge)})
+	}
+	return es
+}
+
+// insideElems has each bridge twice: a packet that is forwarded from it to itself.
+func insideElems(ns []Network) []nftables.SetElement {
+	var es []nftables.SetElement
+	for _, n := range ns {
+		es = append(es, nftables.SetElement{Key: slices.Concat(ifname(n.Bridge), ifname(n.Bridge))})
 	}
 	return es
 }

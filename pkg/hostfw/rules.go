@@ -33,6 +33,8 @@ func planChains(r Rules) []plannedChain {
 		}},
 		{"forward", nftables.ChainTypeFilter, *nftables.ChainHookForward, priorityGuard, []plannedRule{
 			{"containers do not reach the overlay's ports of other hosts", exprs(iif(setBridges), oifNot(setBridges), guarded(), drop())},
+			{"nothing leaves an internal network", exprs(iif(setInternal), crosses(), drop())},
+			{"nothing enters an internal network", exprs(oif(setInternal), crosses(), drop())},
 		}},
 		{"output", nftables.ChainTypeFilter, *nftables.ChainHookOutput, priorityGuard, []plannedRule{
 			{"gossip on loopback is the router's own", exprs(via(expr.MetaKeyOIFNAME, "lo"), port(unix.IPPROTO_TCP, r.MeshPort), uidNot(r.UID), drop())},
@@ -75,6 +77,15 @@ func load(base expr.PayloadBase, offset, length, reg uint32) expr.Any {
 
 func iif(set string) []expr.Any {
 	return exprs([]expr.Any{meta(expr.MetaKeyIIFNAME)}, in(set))
+}
+
+func oif(set string) []expr.Any {
+	return exprs([]expr.Any{meta(expr.MetaKeyOIFNAME)}, in(set))
+}
+
+// crosses passes what is not forwarded from a bridge to itself.
+func crosses() []expr.Any {
+	return exprs([]expr.Any{meta(expr.MetaKeyIIFNAME), &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg2}}, notIn(setInside))
 }
 
 func oifNot(set string) []expr.Any {
