@@ -42,6 +42,7 @@ var onlys = []only{
 	{"go.etcd.io/raft", []string{"pkg/replica"}, "who drives raft must keep its rules (persist before send); one package does"},
 	{"go.etcd.io/bbolt", []string{"pkg/replica/store"}, "the store is behind an interface, so that the ledger can be tested in memory"},
 	{"github.com/miekg/dns", []string{"pkg/names"}, "DNS messages end at the name server"},
+	{"github.com/dustinkirkland/golang-petname", []string{"pkg/router"}, "random names are for people, and made where a network is made without one"},
 	{"github.com/fxamacker/cbor", []string{"pkg/wire"}, "limits on what a peer may send are set once"},
 	{"golang.zx2c4.com/wireguard", []string{"pkg/overlay/wireguard"}, "the tunnel is one way for packets among others"},
 	{"golang.zx2c4.com/wireguard/wgctrl", []string{"pkg/overlay/wireguard"}, "the tunnel is one way for packets among others"},
@@ -91,7 +92,7 @@ var linked = []links{
 		modules: []string{
 			"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables", "github.com/mdlayher",
 			"github.com/coreos/go-iptables", "github.com/weaveworks/mesh", "go.etcd.io", "google.golang.org/protobuf",
-			"github.com/miekg/dns", "github.com/fxamacker/cbor", "github.com/x448/float16", "golang.org/x",
+			"github.com/miekg/dns", "github.com/fxamacker/cbor", "github.com/x448/float16", "golang.org/x", "github.com/dustinkirkland/golang-petname",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/inconshreveable/mousetrap",
 		},
 		reason: "a new dependency of the router is a decision: write it down in docs/design, then here",

@@ -30,6 +30,11 @@ func (r *Router) serve(s *control.Server) {
 	control.Handle(s, ctl.PathNames, r.apiNames)
 	control.Handle(s, ctl.PathRetire, r.apiRetire)
 	control.Handle(s, ctl.PathReset, r.apiReset)
+	control.Handle(s, ctl.PathNetCreate, r.apiNetCreate)
+	control.Handle(s, ctl.PathNetInspect, r.apiNetInspect)
+	control.Handle(s, ctl.PathNetRemove, r.apiNetRemove)
+	control.Handle(s, ctl.PathNetLabel, r.apiNetLabel)
+	control.HandleGet(s, ctl.PathNets, r.apiNets)
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)
@@ -65,7 +70,7 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	var out ctl.AllocateReply
 	for _, p := range prefixes {
 		a := ctl.Address{Address: p}
-		if i := slices.IndexFunc(n.addrs, func(own netip.Prefix) bool { return own.Contains(p.Addr()) }); i >= 0 {
+		if i := slices.IndexFunc(n.addrs, func(own netip.Prefix) bool { return own.Contains(p.Addr()) }); i >= 0 && !n.Internal {
 			a.Gateway = n.addrs[i].Addr()
 		}
 		out.Addresses = append(out.Addresses, a)
@@ -84,6 +89,7 @@ func (r *Router) apiRelease(_ context.Context, in ctl.KeyRequest) (nothing, erro
 // meanwhile has published it perhaps before that.
 func (r *Router) ended(hash string) error {
 	r.withdraw(hash)
+	poke(r.ends)
 	if c, ok := r.ipam.Claim(hash); ok {
 		return r.publish(c)
 	}
@@ -105,11 +111,22 @@ func (r *Router) apiCommit(_ context.Context, in ctl.CommitRequest) (nothing, er
 	if host, taken := r.view.HolderOfMAC(in.Network, mac); taken {
 		return nothing{}, ctl.Errorf(ctl.CodeAddressTaken, "MAC %s belongs to a container of host %s on network %s", mac, host, in.Network)
 	}
-	c, err := r.ipam.Commit(ipam.Commit{Key: in.Key, Network: in.Network, MAC: mac, Addrs: in.Addresses, NetNS: in.NetNS})
+	c, err := r.ipam.Commit(ipam.Commit{Key: in.Key, Network: r.committedTo(in), MAC: mac, Addrs: in.Addresses, NetNS: in.NetNS})
 	if err != nil {
 		return nothing{}, err
 	}
 	return nothing{}, r.publish(c)
+}
+
+// committedTo is the network on whose bridge an attachment is. The plugin simplebridge
+// names none: what it attaches is on one only where the router made that one's bridge.
+func (r *Router) committedTo(in ctl.CommitRequest) string {
+	if c, ok := r.ipam.Claim(in.Key.Hash()); ok && in.Network == "" {
+		if n, ok := r.replica.State().Network(c.Network); ok && n.Driver == ctl.DriverSimpleBridge {
+			return n.Name
+		}
+	}
+	return in.Network
 }
 
 // apiDetach deletes an attachment's link. The address stays reserved until

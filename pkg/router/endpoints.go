@@ -181,7 +181,7 @@ func (r *Router) networkOfBridge(bridge string) string {
 func networkOf(networks []ledger.Network, addrs []netip.Prefix) string {
 	for _, n := range networks {
 		for _, a := range addrs {
-			if n.Driver == "weave" && slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(a.Addr()) }) {
+			if slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(a.Addr()) }) {
 				return n.Name
 			}
 		}
@@ -200,7 +200,7 @@ func homeOf(networks []ledger.Network, a attachment.Alias) string {
 		return name
 	}
 	for _, n := range networks {
-		if n.Driver == "weave" && n.Name == a.Network {
+		if overlaid(n) && n.Name == a.Network {
 			return n.Name
 		}
 	}
@@ -237,6 +237,7 @@ func (r *Router) reconcile() {
 	for _, c := range released {
 		r.log.Info("attachment is gone; its address is free", "attachment", c.Hash, "container", c.Key.ContainerID, "addresses", c.Addrs)
 		r.withdraw(c.Hash)
+		poke(r.ends)
 	}
 	for _, c := range adopted {
 		if err := r.publish(c); err != nil {

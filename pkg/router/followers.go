@@ -117,6 +117,9 @@ func (r *Router) follow(ctx context.Context) error {
 			r.view.Disinherit()
 		}
 		for _, n := range r.standing() {
+			if !overlaid(n.Network) {
+				continue
+			}
 			if err := r.writeForwarding(n); err != nil {
 				r.log.Error("write forwarding entries", "network", n.Name, "error", err)
 				poke(r.kick)

@@ -81,7 +81,7 @@ func (r *Router) bare() error {
 	defer r.bridges.Unlock()
 	r.resetting.Store(true)
 	var errs []error
-	for _, n := range overlaid(r.replica.State()) {
+	for _, n := range r.here() {
 		r.mu.Lock()
 		delete(r.networks, n.Name)
 		r.mu.Unlock()
@@ -113,6 +113,7 @@ func (r *Router) leave(ctx context.Context) error {
 	case !m.Live():
 		return r.relieved(ctx)
 	}
+	r.closeOwn(ctx)
 	res, err := r.replica.Propose(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
 	switch {
 	case errors.Is(err, replica.ErrGone):
@@ -121,6 +122,21 @@ func (r *Router) leave(ctx context.Context) error {
 		return err
 	}
 	return res.Error()
+}
+
+// closeOwn closes the networks that this host alone has: nobody else can use them, and
+// they go with what it gives back. Where that fails they stay until somebody removes them.
+func (r *Router) closeOwn(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, decideWithin)
+	defer cancel()
+	for _, n := range r.replica.State().Networks() {
+		if n.Host != string(r.id.Name()) || n.Closing {
+			continue
+		}
+		if _, err := r.replica.Propose(ctx, ledger.Command{CloseNetwork: &ledger.CloseNetwork{Name: n.Name, ID: n.ID}}); err != nil {
+			r.log.Warn("a network of this host alone stays defined", "network", n.Name, "error", err)
+		}
+	}
 }
 
 // relieved waits until a host that has left is needed no more.
@@ -156,8 +172,11 @@ func (r *Router) watchReset(ctx context.Context) error {
 // container is attached.
 func (r *Router) forget() error {
 	var errs []error
-	for _, n := range overlaid(r.replica.State()) {
-		errs = append(errs, netdev.DeleteLink(deviceName(n)), netdev.DeleteLink(bridgeName(n)),
+	for _, n := range r.here() {
+		if overlaid(n) {
+			errs = append(errs, netdev.DeleteLink(deviceName(n)))
+		}
+		errs = append(errs, netdev.DeleteLink(bridgeName(n)),
 			removeFile(filepath.Join(r.config.RunDir, ctl.ClaimsDir, ipam.HostKey(n.Name).Hash())))
 	}
 	for _, name := range []string{identityFile, ledgerFile, knownHostsFile} {

@@ -90,6 +90,7 @@ type Router struct {
 
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
+	ends    chan struct{} // cap 1: a container has ended: a network that is being removed may be unused now
 	resets  chan struct{} // cap 1: the operator had the host leave its cluster
 
 	heldBack string // why this host founds no cluster and waits to be connected to; "" where it does not
@@ -99,6 +100,8 @@ type Router struct {
 	stopping  atomic.Bool   // after that it is not to begin anew
 	bridges   sync.Mutex    // held while bridges are made, or have their addresses taken off
 
+	torn      map[string]bool   // networks that are being removed and of which nothing stands here any more, by id; with bridges
+	seeks     *seeks            // of this host's own addresses
 	inherited map[string]bool   // by network; settle's alone
 	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
@@ -110,6 +113,7 @@ type Router struct {
 
 	mu       sync.Mutex
 	networks map[string]*network  // by name, those whose bridge exists
+	stood    chan struct{}        // closed, and made anew, when another one does
 	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
 	settled  bool                 // a whole pass has ended with a network standing
 	recalled map[string]bool      // attachments, by hash, of which another host has told what they had before this start
@@ -180,6 +184,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
 		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
+		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{
@@ -426,6 +431,7 @@ func (r *Router) run(ctx context.Context) error {
 		"identity": r.watchIdentity,
 		"reset":    r.watchReset,
 		"founding": r.bootstrap,
+		"networks": r.endNetworks,
 	} {
 		g.Go(func() error {
 			err := part(inner)
@@ -444,6 +450,7 @@ func (r *Router) run(ctx context.Context) error {
 	err = server.Serve(served, sock)
 	stop()
 	err = errors.Join(err, g.Wait())
+	r.seeks.all.Wait()
 	if err == nil && len(r.resets) > 0 {
 		return errReset // its caller was answered, though SIGTERM came at once
 	}

@@ -28,6 +28,9 @@ func bridgeName(n ledger.Network) string {
 	if n.Name == DefaultNetwork {
 		return DefaultBridge
 	}
+	if n.Driver == ctl.DriverSimpleBridge {
+		return "sb-" + n.ID[:12]
+	}
 	return "wv-" + n.ID[:12]
 }
 
@@ -132,10 +135,13 @@ func (r *Router) noteBroken(err error) {
 	}
 }
 
-// overlaid are the networks that every host has a bridge for.
-func overlaid(s *ledger.State) []ledger.Network {
-	return slices.DeleteFunc(s.Networks(), func(n ledger.Network) bool { return n.Driver != "weave" })
+// here are the networks that this host has a bridge for: all of the cluster, and its own.
+func (r *Router) here() []ledger.Network {
+	return slices.DeleteFunc(r.replica.State().Networks(), func(n ledger.Network) bool { return !r.serves(n) })
 }
+
+// overlaid reports whether a network spans hosts.
+func overlaid(n ledger.Network) bool { return n.Driver == ctl.DriverWeave }
 
 // converge brings everything once to where it should be. It does as much as it can. The
 // bridges of a host that leaves are left as they are.
@@ -147,9 +153,16 @@ func (r *Router) converge(ctx context.Context) error {
 		return nil // nothing is known yet: what the kernel holds is better than nothing
 	}
 	var errs []error
-	for _, n := range overlaid(state) {
-		if !r.resetting.Load() {
-			errs = append(errs, r.inherit(n), r.ensureNetwork(ctx, n))
+	all := r.here()
+	r.seeks.keep(all)
+	for _, n := range all {
+		if r.resetting.Load() || r.torn[n.ID] || n.Closing && len(r.ipam.Dwellers(n.Name)) == 0 {
+			continue
+		}
+		if err := r.settleNetwork(ctx, n); n.Name == DefaultNetwork {
+			errs = append(errs, err)
+		} else if r.found(n) {
+			r.noteAilment(n, err)
 		}
 	}
 	errs = append(errs, r.applyFirewall())
@@ -159,6 +172,21 @@ func (r *Router) converge(ctx context.Context) error {
 		_ = r.dns.Sync(ctx, r.listeners())
 	}
 	return errors.Join(errs...)
+}
+
+// settleNetwork brings one network to where it should be, as far as it can be now.
+func (r *Router) settleNetwork(ctx context.Context, n ledger.Network) error {
+	err := r.inherit(n)
+	if !r.found(n) {
+		r.seek(ctx, n)
+		if n.Name == DefaultNetwork {
+			if why := r.ailment(n); why != "" {
+				err = errors.Join(err, fmt.Errorf("address for bridge %s: %s", bridgeName(n), why))
+			}
+		}
+		return err
+	}
+	return errors.Join(err, r.ensureNetwork(ctx, n))
 }
 
 // ensureNetwork makes the network's bridge and device. Before the ledger gives
@@ -185,21 +213,41 @@ func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
 	if err := r.forwardPackets(n); err != nil {
 		return err
 	}
-	if err := netdev.EnsureVXLAN(netdev.VXLAN{
-		Name: deviceName(def), Bridge: bridgeName(def), VNI: def.VNI, Port: r.config.VXLANPort, Local: r.vtep, MTU: def.MTU,
-	}); err != nil {
-		return err
+	if overlaid(def) {
+		if err := netdev.EnsureVXLAN(netdev.VXLAN{
+			Name: deviceName(def), Bridge: bridgeName(def), VNI: def.VNI, Port: r.config.VXLANPort, Local: r.vtep, MTU: def.MTU,
+		}); err != nil {
+			return err
+		}
 	}
-	r.mu.Lock()
-	_, known := r.networks[def.Name]
-	r.networks[def.Name] = n
-	r.mu.Unlock()
-	if known {
+	if r.enter(n) {
 		return nil
 	}
 	r.log.Info("network is up", "network", def.Name, "bridge", bridgeName(def), "addresses", addrs, "vni", def.VNI, "mtu", def.MTU)
 	poke(r.forward)
 	return r.publishBridge(def.Name, addrs)
+}
+
+// enter notes that a network stands, and reports whether it did before.
+func (r *Router) enter(n *network) (known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if had := r.networks[n.Name]; had != nil && had.ID == n.ID {
+		known = true
+	}
+	r.networks[n.Name] = n
+	if !known {
+		close(r.stood)
+		r.stood = make(chan struct{})
+	}
+	return known
+}
+
+// stoodNow is closed when another network stands than do now.
+func (r *Router) stoodNow() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stood
 }
 
 // forwardPackets lets the host route for its containers.
@@ -216,7 +264,7 @@ func (r *Router) hostAddrs(ctx context.Context, def ledger.Network) ([]netip.Pre
 	r.mu.Lock()
 	n := r.networks[def.Name]
 	r.mu.Unlock()
-	if n != nil {
+	if n != nil && n.ID == def.ID {
 		return n.addrs, nil
 	}
 	has, err := netdev.BridgeAddrs(bridgeName(def))
@@ -262,10 +310,8 @@ func (r *Router) rules() hostfw.Rules {
 	}
 	// Of every network, also of one that does not stand yet in this life of the
 	// router: its containers may run all the same.
-	for _, n := range r.replica.State().Networks() {
-		if n.Driver == "weave" {
-			rules.Networks = append(rules.Networks, hostfw.Network{Bridge: bridgeName(n), Subnets: n.Subnets})
-		}
+	for _, n := range r.here() {
+		rules.Networks = append(rules.Networks, hostfw.Network{Bridge: bridgeName(n), Subnets: n.Subnets, Internal: n.Internal})
 	}
 	return rules
 }
@@ -295,10 +341,19 @@ func (r *Router) network(name string) (*network, error) {
 	r.mu.Lock()
 	n := r.networks[name]
 	r.mu.Unlock()
-	if n != nil {
+	state := r.replica.State()
+	def, known := state.Network(name)
+	switch {
+	case known && !r.serves(def):
+		return nil, &ctl.Error{Code: ctl.CodeWrongHost, Msg: fmt.Sprintf("network %q is of host %s alone (driver %s)", name, def.Host, def.Driver),
+			Details: "run the container there, or use a network of driver " + ctl.DriverWeave}
+	case n != nil:
 		return n, nil
-	}
-	if _, ok := r.replica.State().Network(name); ok || r.replica.State().Cluster() == "" {
+	case known && def.Closing:
+		return nil, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("network %q is being removed", name), Details: r.removalWaits(def)}
+	case known && r.ailment(def) != "":
+		return nil, &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("network %q is not ready on this host", name), Details: r.ailment(def)}
+	case known, state.Cluster() == "":
 		return nil, &ctl.Error{Code: ctl.CodeTryAgain, Msg: fmt.Sprintf("network %q is not ready on this host yet", name), Details: r.waiting()}
 	}
 	return nil, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q", name), Details: "the conflist's name, or its key \"network\" (of weave-ipam without weave-net: \"ipam.network\"), must be that of a network of the cluster"}
@@ -329,7 +384,7 @@ func (r *Router) openKernel(context.Context) error {
 
 // inherit notes, once, what the kernel forwards already, so that it stays until its hosts have spoken.
 func (r *Router) inherit(def ledger.Network) error {
-	if r.inherited[def.Name] {
+	if r.inherited[def.Name] || !overlaid(def) {
 		return nil
 	}
 	r.inherited[def.Name] = true

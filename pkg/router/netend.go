@@ -1,0 +1,184 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ipam/book"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+)
+
+// Times of a removal.
+const (
+	endEvery   = time.Second     // how often it is looked whether the last container is gone
+	endWithin  = 5 * time.Second // for one DelNetwork
+	othersTurn = 3 * time.Second // a network without owners stays so long for the leader's host to remove
+)
+
+// endNetworks takes networks down that are being removed, whenever the ledger moves, a
+// container has ended, and endEvery. Its order is that of the registry's second and third
+// step (docs/design/addresses.md): containers, bridge, addresses, definition.
+func (r *Router) endNetworks(ctx context.Context) error {
+	tick := time.NewTicker(endEvery)
+	defer tick.Stop()
+	empty := map[string]time.Time{} // networks that nobody owns a block of, by id, since
+	for {
+		changed := r.replica.Changed()
+		if r.replica.Ready() && !r.resetting.Load() {
+			r.endOnce(ctx, empty)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-r.ends:
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Router) endOnce(ctx context.Context, empty map[string]time.Time) {
+	state := r.replica.State()
+	all := state.Networks()
+	closing := slices.DeleteFunc(slices.Clone(all), func(n ledger.Network) bool { return !n.Closing })
+	for _, n := range closing {
+		if n.Forced {
+			r.evict(ctx, n)
+		}
+		if err := r.vacate(n); err != nil {
+			r.log.Error("a network that is being removed is not given back", "network", n.Name, "error", err)
+		}
+	}
+	r.dropGone(all)
+	for id := range empty {
+		if !slices.ContainsFunc(closing, func(n ledger.Network) bool { return n.ID == id }) {
+			delete(empty, id)
+		}
+	}
+	for _, n := range closing {
+		if len(state.Holders(n.Name)) > 0 {
+			continue
+		}
+		if _, known := empty[n.ID]; !known {
+			empty[n.ID] = time.Now()
+		}
+		if r.replica.Status().Leader == string(r.id.Name()) || time.Since(empty[n.ID]) > othersTurn {
+			r.delete(ctx, n)
+		}
+	}
+}
+
+// delete proposes the end of a network. Several hosts may: it happens once.
+func (r *Router) delete(ctx context.Context, n ledger.Network) {
+	ctx, cancel := context.WithTimeout(ctx, endWithin)
+	defer cancel()
+	res, err := r.replica.Propose(ctx, ledger.Command{DelNetwork: &ledger.DelNetwork{Name: n.Name, ID: n.ID}})
+	switch {
+	case err != nil:
+		r.log.Debug("the ledger does not remove a network yet", "network", n.Name, "error", err)
+	case res.Code == ledger.OK:
+		r.log.Info("network removed", "network", n.Name)
+	}
+}
+
+// evict detaches the containers of a network whose removal is forced, all but those of
+// an ADD under way, which fails by itself or is detached after it, and those that another
+// main plugin attached: what that made is not ours to take away.
+func (r *Router) evict(ctx context.Context, n ledger.Network) {
+	var all sync.WaitGroup
+	for _, c := range r.ipam.Dwellers(n.Name) {
+		if c.Decider != ctl.DecidedByVeth || c.State != book.Attached {
+			continue
+		}
+		all.Go(func() {
+			err := r.reaper.Delete(ctx, c.Veth(), c.Hash)
+			if err == nil {
+				r.withdraw(c.Hash)
+				err = r.ipam.ReleaseHash(c.Hash)
+			}
+			if err != nil {
+				r.log.Error("a container stays on a network that is being removed", "network", n.Name, "container", c.Key.ContainerID, "error", err)
+				return
+			}
+			r.log.Warn("a container was detached: its network is removed by force", "network", n.Name, "container", c.Key.ContainerID, "interface", c.Key.IfName)
+		})
+	}
+	all.Wait()
+}
+
+// vacate gives a network back, once nobody here uses it: bridge and device first, so that
+// nothing on this host has an address of it when the ledger hears that it is free.
+func (r *Router) vacate(n ledger.Network) error {
+	if len(r.ipam.Dwellers(n.Name)) > 0 {
+		return nil
+	}
+	if err := r.tearDown(n); err != nil {
+		return err
+	}
+	if !slices.Contains(r.ipam.Vacant(), n.Name) {
+		return nil
+	}
+	held, err := r.ipam.Vacate(n.Name)
+	if err == nil && len(held) > 0 {
+		err = fmt.Errorf("containers were found meanwhile: %v", firstOf(held))
+	}
+	return err
+}
+
+// tearDown removes what a network has in this host's kernel, and takes back what this
+// host has told of it.
+func (r *Router) tearDown(n ledger.Network) error {
+	r.bridges.Lock()
+	defer r.bridges.Unlock()
+	if r.torn[n.ID] {
+		return nil
+	}
+	var errs []error
+	if n.Driver == ctl.DriverWeave {
+		errs = append(errs, netdev.DeleteLink(deviceName(n)))
+	}
+	if r.serves(n) {
+		errs = append(errs, netdev.DeleteLink(bridgeName(n)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if has := r.networks[n.Name]; has != nil && has.ID == n.ID {
+		delete(r.networks, n.Name)
+	}
+	r.mu.Unlock()
+	r.torn[n.ID] = true
+	r.withdraw(ipam.HostKey(n.Name).Hash())
+	poke(r.kick) // resolver and firewall follow
+	return nil
+}
+
+// dropGone takes down what stands of networks that are in the ledger no more: this host
+// was away when they went, and owned nothing of them.
+func (r *Router) dropGone(all []ledger.Network) {
+	there := func(id string) bool {
+		return slices.ContainsFunc(all, func(n ledger.Network) bool { return n.ID == id })
+	}
+	for _, n := range r.standing() {
+		if !there(n.ID) {
+			if err := r.tearDown(n.Network); err != nil {
+				r.log.Error("a network that is gone stays on this host", "network", n.Name, "error", err)
+			}
+		}
+	}
+	r.bridges.Lock()
+	defer r.bridges.Unlock()
+	for id := range r.torn {
+		if !there(id) {
+			delete(r.torn, id)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ipam"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/overlay"
+)
+
+// States of a network, as ctl.Net has them.
+const (
+	netReady     = "ready"
+	netStarting  = "starting"
+	netElsewhere = "elsewhere"
+	netRemoving  = "removing"
+)
+
+func (r *Router) apiNets(context.Context) (ctl.NetList, error) {
+	endpoints := r.netEndpoints()
+	out := ctl.NetList{Networks: []ctl.Net{}}
+	for _, n := range r.replica.State().Networks() {
+		out.Networks = append(out.Networks, r.describeNet(n, endpoints[n.Name]))
+	}
+	return out, nil
+}
+
+func (r *Router) apiNetInspect(_ context.Context, in ctl.NetRef) (ctl.Net, error) {
+	n, err := resolve(r.replica.State().Networks(), in.Ref)
+	if err != nil {
+		return ctl.Net{}, err
+	}
+	return r.describeNet(n, r.netEndpoints()[n.Name]), nil
+}
+
+func (r *Router) describeNet(n ledger.Network, endpoints []ctl.NetEndpoint) ctl.Net {
+	out := ctl.Net{
+		ID: n.ID, Name: n.Name, Driver: n.Driver, Host: n.Host, Subnets: n.Subnets, VNI: n.VNI, MTU: n.MTU,
+		Internal: n.Internal, Endpoints: endpoints,
+	}
+	if out.Endpoints == nil {
+		out.Endpoints = []ctl.NetEndpoint{}
+	}
+	for _, l := range n.Labels {
+		if out.Labels == nil {
+			out.Labels = map[string]string{}
+		}
+		out.Labels[l.Key] = l.Value
+	}
+	out.State, out.Waiting = r.netState(n)
+	if r.stands(n) {
+		out.Bridge = bridgeName(n)
+	}
+	return out
+}
+
+func (r *Router) netState(n ledger.Network) (state, waiting string) {
+	switch {
+	case n.Closing:
+		return netRemoving, r.removalWaits(n)
+	case !r.serves(n):
+		return netElsewhere, ""
+	case r.stands(n):
+		return netReady, r.ailment(n)
+	}
+	return netStarting, cmp.Or(r.ailment(n), r.waiting(), "this host makes its bridge")
+}
+
+// serves reports whether this host is to have a bridge for the network.
+func (r *Router) serves(n ledger.Network) bool {
+	return n.Host == "" || n.Host == string(r.id.Name())
+}
+
+// stands reports whether the network's bridge stands here.
+func (r *Router) stands(n ledger.Network) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	has := r.networks[n.Name]
+	return has != nil && has.ID == n.ID
+}
+
+// removalWaits says what keeps a network that is being removed.
+func (r *Router) removalWaits(n ledger.Network) string {
+	if here := dwellers(r.ipam.Dwellers(n.Name)); len(here) > 0 {
+		return fmt.Sprintf("containers on this host (%s): `weave net unplug` or remove them, or `weave net rm --force %s`", strings.Join(firstOf(here), ", "), n.Name)
+	}
+	var away []string
+	for _, host := range r.holders(n.Name) {
+		if host != string(r.id.Name()) {
+			away = append(away, host)
+		}
+	}
+	if len(away) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s: it gives its addresses back when it is there and has no container on the network; if it is destroyed: `weave rmpeer --destroyed %s`", strings.Join(away, ", "), away[0])
+}
+
+// holders are the names of the hosts that own blocks of a network, sorted, each once.
+func (r *Router) holders(network string) (out []string) {
+	state := r.replica.State()
+	for _, id := range state.Holders(network) {
+		m, _ := state.Member(id)
+		out = append(out, m.Name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// dwellers name containers.
+func dwellers(claims []ipam.Claim) (out []string) {
+	for _, c := range claims {
+		out = append(out, cmp.Or(c.Key.ContainerID, c.Veth()))
+	}
+	return out
+}
+
+// netEndpoints are the endpoints of all hosts by network: this host's by their claims,
+// the others' by what they tell.
+func (r *Router) netEndpoints() map[string][]ctl.NetEndpoint {
+	out := map[string][]ctl.NetEndpoint{}
+	for _, c := range r.ipam.Claims() {
+		if c.Live() && c.Network != "" {
+			out[c.Network] = append(out[c.Network], r.ownEndpoint(c))
+		}
+	}
+	subnets := map[string][]netip.Prefix{}
+	for _, n := range r.replica.State().Networks() {
+		subnets[n.Name] = n.Subnets
+	}
+	for host := range r.view.Hosts() {
+		for _, e := range r.view.Endpoints(host) {
+			if !e.Bridge {
+				out[e.Network] = append(out[e.Network], remoteEndpoint(string(host), e, subnets[e.Network]))
+			}
+		}
+	}
+	for _, list := range out {
+		slices.SortFunc(list, compareEndpoints)
+	}
+	return out
+}
+
+func compareEndpoints(a, b ctl.NetEndpoint) int {
+	return cmp.Or(strings.Compare(a.Host, b.Host), slices.CompareFunc(a.Addresses, b.Addresses, netip.Prefix.Compare),
+		strings.Compare(a.MAC, b.MAC), strings.Compare(a.ID, b.ID))
+}
+
+func (r *Router) ownEndpoint(c ipam.Claim) ctl.NetEndpoint {
+	e := ctl.NetEndpoint{
+		Host: string(r.id.Name()), ContainerID: c.Key.ContainerID, IfName: c.Key.IfName, MAC: c.MAC.String(), Addresses: c.Addrs, Names: c.Names,
+	}
+	if c.Key.ContainerID != "" { // else it was read from the kernel, which has no more than a part of the id
+		e.ID = c.Key.EndpointID()
+	}
+	return e
+}
+
+// remoteEndpoint is another host's, with the lengths of the network's subnets.
+func remoteEndpoint(host string, e overlay.Endpoint, subnets []netip.Prefix) ctl.NetEndpoint {
+	out := ctl.NetEndpoint{Host: host, MAC: e.MAC.String(), Names: e.Names, Addresses: []netip.Prefix{}}
+	for _, a := range e.Addrs {
+		bits := a.BitLen()
+		if i := slices.IndexFunc(subnets, func(p netip.Prefix) bool { return p.Contains(a) }); i >= 0 {
+			bits = subnets[i].Bits()
+		}
+		out.Addresses = append(out.Addresses, netip.PrefixFrom(a, bits))
+	}
+	return out
+}
