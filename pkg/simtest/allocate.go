@@ -25,7 +25,8 @@ type order struct {
 	n      int // of the container
 	key    attachment.Key
 	byFile bool
-	host   bool // for the bridge
+	host   bool   // for the bridge
+	net    string // of a bridge of another network than the default one: its id
 	order  allot.Order
 	since  int
 	asked  string // key of the proposal that it waits for, "" for none
@@ -241,6 +242,10 @@ func (r *router) refuse(o *order, err error) {
 func (r *router) fill(o *order, addrs []netip.Prefix) {
 	r.drop(o)
 	o.addrs = addrs
+	if o.host && o.net != "" {
+		r.stand(o, addrs)
+		return
+	}
 	if o.host {
 		r.w.tracef("%v: the bridge has %v", r.m, addrs)
 		r.m.bridge, r.settled = addrs, true
@@ -257,7 +262,7 @@ func (r *router) fill(o *order, addrs []netip.Prefix) {
 		return // before the veth: the reservation ends by itself
 	}
 	c := &container{n: o.n, key: o.key, byFile: o.byFile}
-	c.kernel = allot.Kernel{Veth: o.key.Veth(), Network: r.w.network.Name,
+	c.kernel = allot.Kernel{Veth: o.key.Veth(), Network: o.key.Network,
 		Alias: attachment.Alias{Hash: o.key.Hash(), Network: o.key.Network, Addrs: addrs}}
 	r.m.unpend(c.kernel.Alias.Hash)
 	r.m.runs(c)
@@ -265,7 +270,7 @@ func (r *router) fill(o *order, addrs []netip.Prefix) {
 		return // before the router heard of it
 	}
 	if !o.byFile {
-		if _, err := r.alloc.Commit(allot.Commit{Key: o.key, Network: r.w.network.Name, Addrs: addrs}); err != nil {
+		if _, err := r.alloc.Commit(allot.Commit{Key: o.key, Network: o.key.Network, Addrs: addrs}); err != nil {
 			r.w.fail("%v: commit of container %d: %v", r.m, o.n, err)
 		}
 	}

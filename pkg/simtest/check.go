@@ -26,6 +26,7 @@ func (w *World) check() {
 	if w.judge.lax {
 		return
 	}
+	w.checkRegistry()
 	for i := range w.spaces {
 		var all uint64
 		for _, m := range w.machines {
@@ -64,6 +65,9 @@ func (w *World) noteState(m *machine, s *ledger.State) {
 		return
 	}
 	w.applied[at] = sum
+	if w.latest == nil || s.Index() > w.latest.Index() {
+		w.latest, w.judge.dirty = s, w.judge.dirty || w.scenario.registry != nil
+	}
 	w.sound(s, d)
 	if w.tracing {
 		w.tracef("%v is first with entry %d: %s", m, at.index, owners(d))
@@ -83,6 +87,11 @@ func (w *World) sum(d ledger.Dump) uint64 {
 		h.WriteString(n.Network.Name)
 		h.WriteString(n.Network.Driver)
 		maphash.WriteComparable(&h, [2]int{int(n.Network.VNI), n.Network.MTU})
+		h.WriteString(n.Network.Host)
+		maphash.WriteComparable(&h, [3]bool{n.Network.Internal, n.Network.Closing, n.Network.Forced})
+		for _, l := range n.Network.Labels {
+			maphash.WriteComparable(&h, l)
+		}
 		for i, p := range n.Network.Subnets {
 			maphash.WriteComparable(&h, p)
 			for _, o := range n.Owners[i] {
@@ -114,6 +123,7 @@ func (w *World) sound(s *ledger.State, d ledger.Dump) {
 			names = append(names, m.Name)
 		}
 	}
+	w.apart(d)
 	for i, n := range d.Networks {
 		for j, owners := range n.Owners {
 			for k, o := range owners {
@@ -158,6 +168,7 @@ func (w *World) finish() {
 	if !w.until(agreeWithin, w.agreed) {
 		w.fail("after %d ticks of quiet still not in agreement: %s", agreeWithin, w.standing())
 	}
+	w.endRegistry()
 	w.drain()
 	w.noLeak()
 	w.served()

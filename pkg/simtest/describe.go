@@ -40,6 +40,14 @@ func describeMore(c ledger.Command) string {
 	switch {
 	case c.Retire != nil:
 		return fmt.Sprintf("retire %x", uint64(c.Retire.ID))
+	case c.AddNetwork != nil:
+		return fmt.Sprintf("network %s of %q, %v", c.AddNetwork.Network.Name, c.AddNetwork.Network.Host, c.AddNetwork.Network.Subnets)
+	case c.SetLabels != nil:
+		return "labels of " + c.SetLabels.Name
+	case c.CloseNetwork != nil:
+		return fmt.Sprintf("close %s (force %v)", c.CloseNetwork.Name, c.CloseNetwork.Force)
+	case c.DelNetwork != nil:
+		return "the end of " + c.DelNetwork.Name
 	case c.Join != nil:
 		return "join " + c.Join.Member.Name
 	}

@@ -18,7 +18,7 @@ func (r *router) settleBridge() {
 	if !r.ready || r.over != "" || r.leaving > 0 || r.core == nil {
 		return
 	}
-	if r.settled || slices.ContainsFunc(r.adds, func(o *order) bool { return o.host }) {
+	if r.settled || slices.ContainsFunc(r.adds, func(o *order) bool { return o.host && o.net == "" }) {
 		return
 	}
 	key := allot.HostKey(r.w.network.Name)
@@ -40,7 +40,8 @@ func (m *machine) leave() {
 		}
 		r.w.tracef("%v leaves", m)
 		r.leaving = r.w.tick + leaveWithin
-		m.bridge = nil
+		m.bridge, m.bridges = nil, nil
+		clear(r.raised)
 		m.count()
 		offers, held, err := r.alloc.OfferAll()
 		if err != nil || len(held) > 0 {

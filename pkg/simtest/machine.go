@@ -35,6 +35,7 @@ type machine struct {
 	run        runDir
 	containers []*container
 	bridge     []netip.Prefix // the host's own addresses
+	bridges    []*bridge      // of other networks than the default one
 	leaves     bool           // it has told the ledger so, and may be forgotten any moment
 
 	pending  []string // hashes of attachments of other main plugins that DEL is to end
@@ -195,7 +196,7 @@ func (m *machine) reboot() {
 	for _, c := range m.containers {
 		m.w.tracef("%v: container %d is gone", m, c.n)
 	}
-	m.containers, m.pending, m.bridge = nil, nil, nil
+	m.containers, m.pending, m.bridge, m.bridges = nil, nil, nil, nil
 	m.run.reset()
 	m.boot, m.bootText = m.boot+1, ""
 	m.w.tracef("%v reboots", m)

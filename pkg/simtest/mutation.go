@@ -18,18 +18,20 @@ const (
 	KernelNotCounted             // attachments that the kernel shows are not claims
 	StaleWins                    // an old copy of the ledger takes the place of a newer one
 	FoundingForgets              // whoever answers counts as an acceptor, also one that forgot
+	GiveUnderContainers          // a network that is being removed is given back before its containers are gone
 	lastMutation
 )
 
 func (m Mutation) String() string {
 	return [...]string{"none", "use before commit", "give back before stopping", "offer not durable", "retired without proof",
 		"voter that forgot votes again", "successor allocates before it has caught up", "old state restored and trusted",
-		"kernel claims not counted", "stale copy of the ledger wins", "founding counts those who forgot"}[m]
+		"kernel claims not counted", "stale copy of the ledger wins", "founding counts those who forgot",
+		"network given back under its containers"}[m]
 }
 
 // Scenario is the one that is meant to catch the mistake; others may, too.
 func (m Mutation) Scenario() *Scenario {
-	return ByName([...]string{"everything", "network", "gives", "gives", "clone", "forget", "restore", "restore", "forget", "crash", "bootstrap"}[m])
+	return ByName([...]string{"everything", "network", "gives", "gives", "clone", "forget", "restore", "restore", "forget", "crash", "bootstrap", "registry"}[m])
 }
 
 // Mutations lists all.

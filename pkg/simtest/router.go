@@ -34,6 +34,8 @@ type router struct {
 	giving  bool
 	heard   map[ledger.MemberID]uint64 // the latest life of each that reached this one
 	retires bool                       // it has proposed to retire somebody
+	raised  map[string]bool            // bridges of other networks that have their addresses, by the network's id
+	deletes bool                       // it has proposed to end a network
 	settled bool                       // the bridge has its addresses; before that no ADD is taken
 	leave   uint64                     // the ticket of Leave
 	leaving int                        // tick until which it waits to be let go; 0: it does not leave
@@ -44,7 +46,7 @@ type router struct {
 // start reads what is there, in the order in which pkg/router does.
 func (r *router) start() {
 	m := r.m
-	r.heard = map[ledger.MemberID]uint64{}
+	r.heard, r.raised = map[ledger.MemberID]uint64{}, map[string]bool{}
 	r.asks, r.ends = map[string]uint64{}, map[uint64]func(replica.Done){}
 	if m.state.id != 0 && m.state.hardware != m.hardware && r.w.mistake != TrustOldState {
 		r.wipe("it is another machine's")
@@ -164,6 +166,7 @@ func (r *router) tick() {
 		r.alloc.DropRested()
 		r.provide()
 		r.settleBridge()
+		r.tend()
 	}
 	if r.w.tick >= r.tellAt {
 		r.tellAt = r.w.tick + 20 + r.w.intn(20)
@@ -221,6 +224,7 @@ func (r *router) publish(s *ledger.State) {
 	r.w.noteState(r.m, s)
 	r.show(s)
 	r.look()
+	r.tend()
 }
 
 // show hands a ledger to the allocator.

@@ -19,13 +19,14 @@ type Scenario struct {
 	ticks      [2]int // with faults
 	mayGrow    int    // machines in all
 	mayDestroy int
-	bootstrap  bool // they found together; else they are a cluster already
-	fresh      bool // the first founds, the others join
-	twins      bool // two machines may have one name
-	tight      bool // every subnet is as small as can be
-	slow       bool // messages are late more often than not
-	survivors  bool // in the end most voters are destroyed, and one goes on by force
-	slander    bool // a host that lives is retired
+	bootstrap  bool           // they found together; else they are a cluster already
+	fresh      bool           // the first founds, the others join
+	twins      bool           // two machines may have one name
+	tight      bool           // every subnet is as small as can be
+	slow       bool           // messages are late more often than not
+	survivors  bool           // in the end most voters are destroyed, and one goes on by force
+	slander    bool           // a host that lives is retired
+	registry   *registryRates // networks come and go
 	setup      func(w *World)
 	rates      func(w *World) rates
 	network    bool // messages are lost, repeated, reordered, late
@@ -166,6 +167,9 @@ func (w *World) play() {
 	w.begin()
 	for end := w.tick + w.between(w.scenario.ticks); w.tick < end; {
 		w.act()
+		if w.scenario.registry != nil {
+			w.actOnRegistry(*w.scenario.registry)
+		}
 		w.retiring(0.1)
 		if w.scenario.slander && !w.judge.lax && w.chance(0.05) {
 			w.slander()

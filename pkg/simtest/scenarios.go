@@ -112,6 +112,16 @@ func Scenarios() []*Scenario {
 			rates: with(func(r *rates) { r.kill, r.start, r.heal, r.isolate = 0.005, 0.2, 0.05, 0.02 }),
 		},
 		{
+			Name: "registry", About: "networks created, relabelled, removed, with and without force, while hosts are cut off, crash, reboot, join and leave",
+			machines: [2]int{2, 4}, ticks: [2]int{4, 9}, network: true, crash: 0.004, mayGrow: 4,
+			registry: &registryRates{create: 0.3, label: 0.15, end: 0.4, force: 0.5, add: 0.5, del: 0.1},
+			rates: with(func(r *rates) {
+				r.add, r.byFile = 0.1, 0
+				r.cut, r.isolate, r.split, r.heal, r.stall = 0.02, 0.01, 0.01, 0.1, 0.01
+				r.kill, r.killLeader, r.start, r.reboot, r.leave, r.join = 0.01, 0.01, 0.25, 0.01, 0.01, 0.005
+			}),
+		},
+		{
 			Name: "everything", About: "all of it at once, clocks that jump, both address families",
 			machines: [2]int{3, 4}, ticks: [2]int{5, 11}, network: true, crash: 0.004, mayDestroy: 1, mayGrow: 7,
 			rates: with(func(r *rates) {

@@ -37,6 +37,7 @@ type World struct {
 	destroyed     int
 	over          bool // nobody is left
 	applied       map[point]uint64
+	latest        *ledger.State // the furthest that anybody has applied
 	judge         judge
 	trace         []string
 	tracing       bool
