@@ -48,6 +48,7 @@ var onlys = []only{
 	{"golang.zx2c4.com/wireguard/wgctrl", []string{"pkg/overlay/wireguard"}, "the tunnel is one way for packets among others"},
 	{"github.com/prometheus", []string{"pkg/control", "pkg/router"}, "parts report plain numbers; how they are exported is not their business"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "flags end at main"},
+	{"go.yaml.in/yaml", []string{"cmd/weaver"}, "the configuration file ends at main, like the flags that it stands for; only this library tells the line of each value"},
 	{"github.com/containernetworking/cni/pkg/skel", []string{"plugins/...", "pkg/cniconf"}, "only a plugin answers CNI"},
 	{"os/exec", []string{"pkg/cniconf", "pkg/conflist", "pkg/hostfw", "pkg/netlab", "scripts/..."}, "the router starts no process (but iptables, where another firewall drops in it): a call that forks has no bound"},
 	{module + "/pkg/router", []string{"cmd/weaver"}, "the one place that knows everything is known by nobody but main"},
@@ -94,6 +95,7 @@ var linked = []links{
 			"github.com/coreos/go-iptables", "github.com/weaveworks/mesh", "go.etcd.io", "google.golang.org/protobuf",
 			"github.com/miekg/dns", "github.com/fxamacker/cbor", "github.com/x448/float16", "golang.org/x", "github.com/dustinkirkland/golang-petname",
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/inconshreveable/mousetrap",
+			"go.yaml.in/yaml", // the configuration file
 		},
 		reason: "a new dependency of the router is a decision: write it down in docs/design, then here",
 	},

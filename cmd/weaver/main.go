@@ -7,11 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -83,6 +82,8 @@ type flags struct {
 	range6    string
 	noDNS     bool
 	logLevel  string
+	file      string // --config
+	check     bool
 	set       *pflag.FlagSet
 }
 
@@ -98,23 +99,23 @@ no state yet, it founds one. A host that has state goes on where it was. One who
 state directory is lost at each reboot (tmpfs, ramfs) founds none without --init new:
 it waits for another host to connect.
 
-Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment.`,
+Each flag --some-flag can also be given as WEAVE_SOME_FLAG in the environment, and as
+some-flag: VALUE in the configuration file, PEERs as peers: [HOST, …]. A flag wins over
+the environment, that over the file, and that over the default.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, peers []string) error {
-			if err := fromEnvironment(cmd.Flags()); err != nil {
-				return err
-			}
-			config, err := f.parse(peers)
+			c, err := f.gather(peers, os.LookupEnv, os.ReadFile)
 			if err != nil {
 				return err
 			}
-			log, err := logger(f.logLevel)
-			if err != nil {
+			if f.check {
+				_, err := io.WriteString(cmd.OutOrStdout(), c.effective(f.set))
 				return err
 			}
-			return router.Run(cmd.Context(), config, log)
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level}))
+			return router.Run(cmd.Context(), c.config, log)
 		},
 	}
 	f.register(cmd.Flags())
@@ -144,68 +145,6 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
 	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names, as IP or IP:port (default: those of /etc/resolv.conf)")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-}
-
-// fromEnvironment sets each flag that was not given from WEAVE_<FLAG>.
-func fromEnvironment(s *pflag.FlagSet) error {
-	var errs []error
-	s.VisitAll(func(f *pflag.Flag) {
-		name := "WEAVE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if v, ok := os.LookupEnv(name); ok && !f.Changed {
-			if err := s.Set(f.Name, v); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			}
-		}
-	})
-	return errors.Join(errs...)
-}
-
-func (f *flags) parse(peers []string) (router.Config, error) {
-	c := f.config
-	c.Peers, c.DNS, c.Version = peers, !f.noDNS, version
-	var errs []error
-	if f.advertise != "" {
-		a, err := netip.ParseAddr(f.advertise)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--advertise %q: want an address of this host, such as 192.0.2.1", f.advertise))
-		}
-		c.Advertise = a.Unmap()
-	}
-	c.Ranges = nil
-	for flag, text := range map[string]string{"--range": f.ranges, "--range6": f.range6} {
-		if text == "" {
-			continue
-		}
-		like := router.DefaultRange
-		if flag == "--range6" {
-			like = "fd77:1::/64"
-		}
-		p, err := netip.ParsePrefix(text)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("%s %q: want a prefix like %s", flag, text, like))
-			continue
-		case p.Addr().Is4() != (flag == "--range"):
-			errs = append(errs, fmt.Errorf("%s: %s is of the other family, want a prefix like %s", flag, text, like))
-			continue
-		}
-		c.Ranges = append(c.Ranges, p)
-	}
-	for _, name := range []string{"range", "range6", "mtu"} {
-		if f.set.Changed(name) {
-			c.Asked = append(c.Asked, "--"+name)
-		}
-	}
-	if len(errs) == 0 {
-		errs = append(errs, c.Validate())
-	}
-	return c, errors.Join(errs...)
-}
-
-func logger(level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
+	s.StringVar(&f.file, "config", defaultFile, "file with flags and PEERs, in YAML; the default one may be missing")
+	s.BoolVar(&f.check, "check-config", false, "say what is wrong with flags, environment and file, or print what counts and where it comes from, and end")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,16 +20,32 @@ import (
 // parse parses a command line as the command does.
 func parse(t *testing.T, args ...string) (router.Config, error) {
 	t.Helper()
+	c, err := gather(args, nil, "")
+	return c.config, err
+}
+
+// gather takes a command line, the process's environment and that of the test, and a
+// file at the usual place, "" for none.
+func gather(args []string, env map[string]string, file string) (checked, error) {
 	f := flags{config: router.Defaults()}
 	s := pflag.NewFlagSet("weaver", pflag.ContinueOnError)
 	f.register(s)
 	if err := s.Parse(args); err != nil {
-		return router.Config{}, err
+		return checked{}, err
 	}
-	if err := fromEnvironment(s); err != nil {
-		return router.Config{}, err
+	lookup := func(name string) (string, bool) {
+		if v, ok := env[name]; ok {
+			return v, true
+		}
+		return os.LookupEnv(name)
 	}
-	return f.parse(s.Args())
+	read := func(path string) ([]byte, error) {
+		if path != defaultFile || file == "" {
+			return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
+		}
+		return []byte(file), nil
+	}
+	return f.gather(s.Args(), lookup, read)
 }
 
 func TestNoFlagsAreTheDefaults(t *testing.T) {
@@ -131,7 +148,9 @@ func TestASignalThatComesAsTheRouterEndsIsKnown(t *testing.T) {
 	for when, kill := range map[string]bool{"none": false, "while it runs": true} {
 		told, err := untilTold(func(ctx context.Context) error {
 			if kill {
-				if err := unix.Kill(os.Getpid(), unix.SIGTERM); err != nil {
+				runtime.LockOSThread() // so that it has come when the call returns
+				defer runtime.UnlockOSThread()
+				if err := unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -101,43 +101,65 @@ const (
 	longestName = 63
 )
 
-// Validate returns everything that is wrong, joined.
+// FlagError is what is wrong with the value of one flag, whoever gave it.
+type FlagError struct {
+	Flag string // without its dashes; PeersFlag for the PEERs
+	Text string
+}
+
+func (e *FlagError) Error() string { return e.Text }
+
+// PeersFlag stands for the PEERs, which are arguments and no flag.
+const PeersFlag = "peers"
+
+// badFlag says what is wrong with a flag, or with it and others.
+func badFlag(flag, format string, args ...any) error {
+	return &FlagError{flag, fmt.Sprintf(format, args...)}
+}
+
+// Validate returns everything that is wrong, joined: a FlagError each.
 func (c Config) Validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(flag, format string, args ...any) {
+		errs = append(errs, badFlag(flag, "--"+flag+": "+format, args...))
+	}
 	if len(c.Name) > longestName {
-		bad("--name: %d characters, at most %d", len(c.Name), longestName)
+		bad("name", "%d characters, at most %d", len(c.Name), longestName)
 	}
 	if c.MTU < smallestMTU || c.MTU > biggestMTU {
-		bad("--mtu: %d, want %d to %d", c.MTU, smallestMTU, biggestMTU)
+		bad("mtu", "%d, want %d to %d", c.MTU, smallestMTU, biggestMTU)
 	}
 	for _, p := range []struct {
 		flag string
 		port uint16
-	}{{"--port", c.Port}, {"--vxlan-port", c.VXLANPort}, {"--mesh-port", c.MeshPort}} {
+	}{{"port", c.Port}, {"vxlan-port", c.VXLANPort}, {"mesh-port", c.MeshPort}} {
 		if p.port == 0 {
-			bad("%s: 0 is no port", p.flag)
+			bad(p.flag, "0 is no port")
 		}
 	}
 	if c.Port == c.MeshPort && c.Port != 0 {
-		bad("--port and --mesh-port are both %d: gossip and mesh need two TCP ports", c.Port)
+		flag := "mesh-port"
+		if c.MeshPort == Defaults().MeshPort { // then it is the other that was given
+			flag = "port"
+		}
+		errs = append(errs, badFlag(flag, "--port and --mesh-port are both %d: gossip and mesh need two TCP ports", c.Port))
 	}
 	for _, p := range c.Peers {
 		if strings.Contains(p, ",") {
-			bad("PEER %q: want one host; write several with blanks between them", p)
+			errs = append(errs, badFlag(PeersFlag, "PEER %q: want one host; write several with blanks between them", p))
 		}
 	}
 	if name, err := names.ValidName(c.DNSDomain); err != nil || name != c.DNSDomain {
-		bad("--dns-domain: %q is no domain name in lower case", c.DNSDomain)
+		bad("dns-domain", "%q is no domain name in lower case", c.DNSDomain)
 	}
-	for _, d := range []string{c.RunDir, c.StateDir} {
-		if !filepath.IsAbs(d) {
-			bad("directory %q: want an absolute path", d)
+	for _, d := range []struct{ flag, path string }{{"run-dir", c.RunDir}, {"state-dir", c.StateDir}} {
+		if !filepath.IsAbs(d.path) {
+			bad(d.flag, "%q: want an absolute path", d.path)
 		}
 	}
 	for _, u := range c.DNSUpstream {
 		if !isUpstream(u) {
-			bad("--dns-upstream: %q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
+			bad("dns-upstream", "%q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
 		}
 	}
 	errs = append(errs, c.validateInit(), c.validateBootstrap(), c.validateRanges())
@@ -158,11 +180,11 @@ func (c Config) validateInit() error {
 	case c.Init == "":
 		return nil
 	case c.Init != InitNew:
-		return fmt.Errorf("--init: %q, want %q, or leave it out", c.Init, InitNew)
+		return badFlag("init", "--init: %q, want %q, or leave it out", c.Init, InitNew)
 	case len(c.Peers) > 0:
-		return fmt.Errorf("--init %s founds a cluster, and PEERs (%s) are there to join theirs: leave one of the two out", InitNew, strings.Join(c.Peers, " "))
+		return badFlag("init", "--init %s founds a cluster, and PEERs (%s) are there to join theirs: leave one of the two out", InitNew, strings.Join(c.Peers, " "))
 	case len(c.Bootstrap) > 0:
-		return fmt.Errorf("--init %s has this host found a cluster alone, and --bootstrap together with others: leave one of the two out", InitNew)
+		return badFlag("init", "--init %s has this host found a cluster alone, and --bootstrap together with others: leave one of the two out", InitNew)
 	}
 	return nil
 }
@@ -173,7 +195,7 @@ func (c Config) validateBootstrap() error {
 	if n := len(c.Bootstrap); n == 0 || slices.ContainsFunc(c.Bootstrap, func(name string) bool { return name != c.Bootstrap[0] }) {
 		return nil
 	}
-	return fmt.Errorf("--bootstrap names %s alone: name all the hosts that found together. To found a cluster with one host start it without --bootstrap and PEERs, "+
+	return badFlag("bootstrap", "--bootstrap names %s alone: name all the hosts that found together. To found a cluster with one host start it without --bootstrap and PEERs, "+
 		"and with --init %s where its state directory is in memory", c.Bootstrap[0], InitNew)
 }
 
@@ -181,21 +203,29 @@ func (c Config) validateRanges() error {
 	var errs []error
 	families := map[bool]bool{}
 	for _, r := range c.Ranges {
-		host := r.Addr().BitLen() - r.Bits()
+		host, flag := r.Addr().BitLen()-r.Bits(), rangeFlag(r)
 		switch {
 		case r != r.Masked():
-			errs = append(errs, fmt.Errorf("range %s: has host bits set, did you mean %s?", r, r.Masked()))
+			errs = append(errs, badFlag(flag, "range %s: has host bits set, did you mean %s?", r, r.Masked()))
 		case host < 3:
-			errs = append(errs, fmt.Errorf("range %s: too small, want at least 8 addresses", r))
+			errs = append(errs, badFlag(flag, "range %s: too small, want at least 8 addresses", r))
 		case families[r.Addr().Is4()]:
-			errs = append(errs, fmt.Errorf("range %s: one range of each family is enough", r))
+			errs = append(errs, badFlag(flag, "range %s: one range of each family is enough", r))
 		}
 		families[r.Addr().Is4()] = true
 	}
 	if len(c.Ranges) == 0 {
-		errs = append(errs, errors.New("no range: want at least one"))
+		errs = append(errs, badFlag("range", "no range: want at least one, --range or --range6"))
 	}
 	return errors.Join(errs...)
+}
+
+// rangeFlag is the flag that a range comes from.
+func rangeFlag(r netip.Prefix) string {
+	if r.Addr().Is4() {
+		return "range"
+	}
+	return "range6"
 }
 
 func (c Config) socket() string {
