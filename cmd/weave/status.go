@@ -185,6 +185,9 @@ func dnsLine(d ctl.DNS) string {
 }
 
 func (a *app) showPeers(s ctl.Status) {
+	if line := targetsLine(s.Targets); line != "" {
+		defer fmt.Fprintln(a.out, "\n"+line)
+	}
 	if len(s.Peers) == 0 {
 		fmt.Fprintln(a.out, "no peers")
 		return

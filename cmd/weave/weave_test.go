@@ -40,6 +40,19 @@ func router(t *testing.T, s ctl.Status) string {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+ctl.PathStatus, answer(s))
+	for path, forgotten := range map[string]bool{ctl.PathConnect: false, ctl.PathForgetPeer: true} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			var in ctl.PeersRequest
+			if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+				t.Error(err)
+			}
+			var out ctl.PeersReply
+			for i, p := range in.Peers {
+				out.Peers = append(out.Peers, ctl.Target{Peer: p + ":6783", AtStart: i == 1, Forgotten: forgotten, Unchanged: i == 2})
+			}
+			_ = json.NewEncoder(w).Encode(out)
+		})
+	}
 	mux.Handle("GET "+ctl.PathReport, answer(map[string]any{"ledger": map[string]int{"index": 7}, "names": []string{}}))
 	srv := &http.Server{Handler: mux}
 	done := make(chan struct{})

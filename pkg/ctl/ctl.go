@@ -226,6 +226,7 @@ type Status struct {
 	Error       *Error       `json:"error,omitempty"`    // why ADD cannot be served; nil when it can
 	Problems    []string     `json:"problems,omitempty"` // what is wrong besides, a sentence each
 	Peers       []Peer       `json:"peers"`
+	Targets     []Target     `json:"targets,omitempty"` // the PEERs: whom it was told to dial, by flags or by PathConnect
 	IPAM        IPAM         `json:"ipam"`
 	Networks    []NetStatus  `json:"networks"`
 	Overlay     []Remote     `json:"overlay"`

@@ -35,6 +35,8 @@ func (r *Router) serve(s *control.Server) {
 	control.Handle(s, ctl.PathNetRemove, r.apiNetRemove)
 	control.Handle(s, ctl.PathNetLabel, r.apiNetLabel)
 	control.HandleGet(s, ctl.PathNets, r.apiNets)
+	control.Handle(s, ctl.PathConnect, r.apiConnect)
+	control.Handle(s, ctl.PathForgetPeer, r.apiForgetPeer)
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)

@@ -27,7 +27,7 @@ const (
 // found together (--bootstrap), they decide.
 type situation struct {
 	memory   memory
-	others   bool   // there are some to join: --bootstrap, PEERs, or hosts that were reached before
+	others   bool   // there are some to join: --bootstrap, PEERs, by flags or by hand, or hosts that were reached before
 	volatile bool   // the state directory is lost at each reboot
 	init     string // Config.Init
 }
@@ -58,7 +58,7 @@ func (s situation) begin() beginning {
 // situation is this router's. Before the ledger is open only an empty directory is told
 // from any other.
 func (r *Router) situation() (situation, error) {
-	s := situation{others: r.founders != nil || len(r.config.Peers)+len(r.known) != 0, init: r.config.Init}
+	s := situation{others: r.founders != nil || len(r.targets.all())+len(r.known) != 0, init: r.config.Init}
 	switch {
 	case r.stateless:
 	case r.replica == nil || r.replica.State().Cluster() != "":

@@ -29,6 +29,7 @@ func (e *spentError) Error() string { return "this host's identity is over: " + 
 func (r *Router) openMemory(context.Context) (err error) {
 	r.place = place.Here(r.config.Machine)
 	r.loadKnown()
+	r.loadTargets()
 	path := filepath.Join(r.config.StateDir, ledgerFile)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		// An identity without its ledger may have promised what it forgot.

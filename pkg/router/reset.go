@@ -179,7 +179,7 @@ func (r *Router) forget() error {
 		errs = append(errs, netdev.DeleteLink(bridgeName(n)),
 			removeFile(filepath.Join(r.config.RunDir, ctl.ClaimsDir, ipam.HostKey(n.Name).Hash())))
 	}
-	for _, name := range []string{identityFile, ledgerFile, knownHostsFile} {
+	for _, name := range []string{identityFile, ledgerFile, knownHostsFile, targetsFile} {
 		errs = append(errs, removeFile(filepath.Join(r.config.StateDir, name)))
 	}
 	return errors.Join(errs...)

@@ -105,6 +105,7 @@ type Router struct {
 	inherited map[string]bool   // by network; settle's alone
 	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
+	targets   targets           // whom it was told to dial
 
 	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
 	firewalled bool       // they were applied once
@@ -253,7 +254,7 @@ func (r *Router) openLedger(context.Context) error {
 		ID:       r.id,
 		Listen:   r.listenAddrs(),
 		MeshPort: r.config.MeshPort,
-		Targets:  r.config.Peers,
+		Targets:  slices.Concat(r.config.Peers, r.targets.named),
 		Port:     r.config.Port,
 		VXLAN:    r.config.VXLANPort,
 		Hello:    r.hello,

@@ -67,6 +67,7 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		Uptime:  time.Since(r.started).Round(time.Second),
 		Error:   r.readiness(),
 		Peers:   r.statusPeers(),
+		Targets: r.targets.all(),
 		IPAM: ctl.IPAM{
 			Waiting: r.waiting(), Index: raft.Index, Leader: raft.Leader, Voters: raft.Voters, Subnets: r.ipam.Usage(),
 		},

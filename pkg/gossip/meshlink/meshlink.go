@@ -225,6 +225,9 @@ func (l *Link) forget(target string) {
 // peer is forgotten. At most 16 addresses a peer and 1024 peers are kept.
 func (l *Link) Learn(p gossip.Peer, addrs []netip.AddrPort) { l.carrier.Learn(p, addrs) }
 
+// Target is how a target is written in full, HOST:PORT, with this port where it names none.
+func Target(target string, port uint16) (string, error) { return carrier.Target(target, port) }
+
 // Connect adds a target, host[:port], that is dialled from now on.
 func (l *Link) Connect(target string) error { return l.carrier.Connect(target) }
 

@@ -56,29 +56,38 @@ type file struct {
 
 // Load reads the file, without what is not valid in it. None is no error.
 func Load(path string) ([]Host, error) {
+	b, err := read(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the known hosts: %w", err)
+	}
+	if b == nil {
+		return nil, nil
+	}
+	return decode(b)
+}
+
+// read reads a file of ours, which nobody else may write; nil where there is none.
+func read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the known hosts: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read the known hosts: %w", err)
+		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("read the known hosts: %s must be a file that others cannot write (chmod 600)", path)
+		return nil, fmt.Errorf("%s must be a file that others cannot write (chmod 600)", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(b) > maxFile {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the known hosts: %w", err)
-	}
-	return decode(b)
+	return b, err
 }
 
 func decode(b []byte) ([]Host, error) {
@@ -91,14 +100,22 @@ func decode(b []byte) ([]Host, error) {
 
 // Save writes the file in the place of the last one, for its owner only.
 func Save(path string, hosts []Host) error {
-	b, err := json.MarshalIndent(file{hosts}, "", " ")
-	if err != nil {
+	if err := replace(path, file{hosts}); err != nil {
 		return fmt.Errorf("write the known hosts: %w", err)
+	}
+	return nil
+}
+
+// replace writes a value in the place of a file.
+func replace(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return err
 	}
 	// Always the same name: a router that is killed in between leaves one file, not many.
 	temp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return fmt.Errorf("write the known hosts: %w", err)
+		return err
 	}
 	_, err = temp.Write(append(b, '\n'))
 	err = errors.Join(err, temp.Sync(), temp.Close())
@@ -106,7 +123,7 @@ func Save(path string, hosts []Host) error {
 		err = os.Rename(temp.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("write the known hosts: %w", errors.Join(err, os.Remove(temp.Name())))
+		return errors.Join(err, os.Remove(temp.Name()))
 	}
 	return nil
 }

@@ -80,8 +80,8 @@ func newBook(self gossip.Peer, port uint16) *book {
 	}
 }
 
-// completeTarget adds the default port to a target that names none.
-func completeTarget(target string, standard uint16) (string, error) {
+// Target adds the default port to a target that names none.
+func Target(target string, standard uint16) (string, error) {
 	target = strings.TrimSpace(target)
 	if a, err := netip.ParseAddr(strings.Trim(target, "[]")); err == nil {
 		return netip.AddrPortFrom(a, standard).String(), nil
@@ -97,7 +97,7 @@ func completeTarget(target string, standard uint16) (string, error) {
 }
 
 func (b *book) addTarget(target string) error {
-	t, err := completeTarget(target, b.port)
+	t, err := Target(target, b.port)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (b *book) addTarget(target string) error {
 
 // removeTarget reports whether it was there.
 func (b *book) removeTarget(target string) bool {
-	t, err := completeTarget(target, b.port)
+	t, err := Target(target, b.port)
 	if err != nil {
 		return false
 	}

@@ -550,7 +550,7 @@ func TestTargetsAreCompleted(t *testing.T) {
 		"fd00::1": "[fd00::1]:6783", "[fd00::1]": "[fd00::1]:6783", "[fd00::1]:3": "[fd00::1]:3", " x ": "x:6783",
 		"": "", "a b": "", "a:b": "", "a:0": "", "a:70000": "", "http://a": "", ":1": "", "a/24": "",
 	} {
-		got, err := completeTarget(in, DefaultPort)
+		got, err := Target(in, DefaultPort)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", in, got, err)
 		}
