@@ -27,7 +27,7 @@ need_go
 need_packages \
 	iptables=iptables nft=nftables ipset=ipset tcpdump=tcpdump conntrack=conntrack ip=iproute2 ping=iputils-ping \
 	dig=bind9-dnsutils dnsperf=dnsperf busybox=busybox-static /usr/lib/cni/portmap=containernetworking-plugins \
-	runc=runc containerd=containerd podman=podman strace=strace jq=jq gcc=gcc /usr/include/stdlib.h=libc6-dev
+	runc=runc containerd=containerd podman=podman strace=strace jq=jq curl=curl gcc=gcc /usr/include/stdlib.h=libc6-dev
 scratch
 failures=()
 
