@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,10 +34,17 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "build the binaries:", err)
 			os.Exit(1)
 		}
+		if err := buildOld(); err != nil {
+			fmt.Fprintln(os.Stderr, "build the old version:", err)
+			os.RemoveAll(bin)
+			os.Exit(1)
+		}
 	}
 	code := netlab.Main(m)
-	if strings.HasPrefix(filepath.Base(bin), tempName) {
-		os.RemoveAll(bin)
+	for _, dir := range []string{bin, os.Getenv(oldVariable)} {
+		if strings.HasPrefix(filepath.Base(dir), tempName) {
+			os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }
@@ -83,7 +91,7 @@ var founder = []string{"--init", "new"}
 // newCluster starts n hosts with routers, among o.Hosts if that is more, and waits until each can serve ADD.
 func newCluster(t *testing.T, n int, o netlab.Options) *cluster {
 	t.Helper()
-	o.Hosts, o.Bin = max(n, o.Hosts), bin
+	o.Hosts, o.Bin = max(n, o.Hosts), cmp.Or(o.Bin, bin)
 	o.RouterArgs = append([]string{"--secret-file", secretFile, "--log-level", "info"}, o.RouterArgs...)
 	c := &cluster{t, netlab.New(t, o), n}
 	secret, err := exec.Command(filepath.Join(bin, "weave"), "secret", "new").Output()
