@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,9 @@ func (m machines) readme(b block) {
 	}
 }
 
+// ownBin is where build.sh puts the binaries, as a reader writes it.
+var ownBin = regexp.MustCompile(`(?m)(^| )bin/`)
+
 // run runs a block on its machines, as root's shell at the top of the tree.
 func (m machines) run(b block) {
 	m.t.Helper()
@@ -94,7 +98,7 @@ func (m machines) run(b block) {
 		m.t.Fatalf("%s: on which machine is %q?", b.where, b.tag)
 	}
 	for _, h := range hosts {
-		script := strings.ReplaceAll(b.text, " bin/", " $BIN/") // not into the tree
+		script := ownBin.ReplaceAllString(b.text, "$1$$BIN/") // not into the tree
 		if b.tag == "first" {
 			script = founder + script
 		}
