@@ -67,7 +67,17 @@ func TestAPeerThatIsNamedToARunningRouterIsDialledAndKeptUntilItIsForgotten(t *t
 	}
 	must(t, b.Stop())
 	must(t, b.Restart())
-	b.until("that of the start is back", func(s ctl.Status) bool { return reflect.DeepEqual(s.Targets, all[:1]) })
+	b.until("that of the start is back", func(s ctl.Status) bool { return s.Error == nil && reflect.DeepEqual(s.Targets, all[:1]) })
+
+	if _, err := b.peers(ctl.PathConnect, at); err != nil {
+		t.Fatal(err)
+	}
+	h.MustRun(t, "test", "-s", "/var/lib/weave/"+targetsFile)
+	must(t, ctl.New(b.config.Socket, 0).Call(t.Context(), ctl.PathReset, ctl.ResetRequest{Stop: true}, nil))
+	b.ends()
+	if out, err := h.Run("cat", "/var/lib/weave/"+targetsFile); err == nil {
+		t.Errorf("a reset leaves %s", out)
+	}
 }
 
 func TestAPeerThatWillNotDoIsRefusedAndThenNoneIsNamed(t *testing.T) {

@@ -171,7 +171,16 @@ done`, dir)
 		u.t.Fatal(err)
 	}
 	u.routers[i] = d
-	u.waitReady(i)
+	err = d.WaitFor(patience, h.Name()+" is ready", func() error {
+		s, err := u.status(i)
+		if err == nil && s.Error != nil {
+			err = s.Error
+		}
+		return err
+	})
+	if err != nil {
+		u.t.Fatal(err)
+	}
 	u.waitPeers()
 	last := u.have[n]
 	u.del(last) // what one version added, the other takes away
@@ -255,11 +264,14 @@ func (u *upgrade) ledgerIsWrittenAndReadByAll() {
 func (u *upgrade) isOneClusterAs(before ctl.Status) {
 	u.t.Helper()
 	for i := range u.n {
-		s, err := u.status(i)
-		if err != nil || s.Cluster != before.Cluster || s.Version != before.Version || s.IPAM.Index <= before.IPAM.Index || len(s.IPAM.Voters) != u.n || len(s.Problems) != 0 {
-			u.t.Errorf("host %d: cluster %s, version %s, entry %d, voters %v, problems %v, %v; before %s, %s, entry %d",
-				i, s.Cluster, s.Version, s.IPAM.Index, s.IPAM.Voters, s.Problems, err, before.Cluster, before.Version, before.IPAM.Index)
-		}
+		u.wait(fmt.Sprintf("host %d is in the cluster of before", i), func() error {
+			s, err := u.status(i)
+			if err == nil && (s.Cluster != before.Cluster || s.Version != before.Version || s.IPAM.Index <= before.IPAM.Index || len(s.IPAM.Voters) != u.n || len(s.Problems) != 0) {
+				err = fmt.Errorf("cluster %s, version %s, entry %d, voters %v, problems %v; before %s, %s, entry %d",
+					s.Cluster, s.Version, s.IPAM.Index, s.IPAM.Voters, s.Problems, before.Cluster, before.Version, before.IPAM.Index)
+			}
+			return err
+		})
 		if out := u.lab.Host(i).MustRun(u.t, "ls", "/var/lib/weave"); strings.Contains(out, ".old") {
 			u.t.Errorf("host %d has set its state aside: %s", i, out)
 		}
