@@ -73,15 +73,19 @@ func Errorf(code uint, format string, args ...any) *Error {
 	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
 }
 
-// NetworkRequest asks for a network by its name in the ledger.
+// NetworkRequest asks for the network of an attachment that stands; else for the one
+// that an endpoint is on; else, and where the endpoint says none, for one by its name.
 type NetworkRequest struct {
-	Name string `json:"name"`
+	Name     string         `json:"name"`               // in the ledger
+	Endpoint string         `json:"endpoint,omitempty"` // pkg/endpoint's grammar
+	Key      attachment.Key `json:"key,omitzero"`
 }
 
 // Network is what a main plugin needs to attach to a network of this host.
 type Network struct {
 	ID       string       `json:"id"` // 64 hexadecimal digits
 	Name     string       `json:"name"`
+	Driver   string       `json:"driver"`
 	Bridge   string       `json:"bridge"`
 	MAC      string       `json:"mac"` // the bridge's
 	MTU      int          `json:"mtu"` // bytes, of both ends of a veth
@@ -138,16 +142,19 @@ const (
 type AllocateRequest struct {
 	Key       attachment.Key  `json:"key"`
 	Network   string          `json:"network"`             // the ledger's name; Key.Network may be another
+	Endpoint  string          `json:"endpoint,omitempty"`  // pkg/endpoint's grammar: the network, if it says one, and of its prefix the address or the choice, and the length
+	Fixed     bool            `json:"fixed,omitempty"`     // the interface is on Network already: an endpoint on another one is refused
 	Requested []string        `json:"requested,omitempty"` // "10.32.0.5" or "10.32.0.5/12"; repeats are passed over
-	Subnet    string          `json:"subnet,omitempty"`    // a prefix inside the network's range
+	Subnet    string          `json:"subnet,omitempty"`    // a prefix inside the range of Network; like the two lists below, no matter on another one
 	Exclude   []string        `json:"exclude,omitempty"`   // "10.32.5.0/24" or "10.32.6.7": what this attachment is not to get
 	Reserve   []string        `json:"reserve,omitempty"`   // likewise: what it is to get only where it requests it, or had it before
 	Decider   Decider         `json:"decider"`
 	NetNS     attachment.NSID `json:"netns,omitzero"`
 }
 
-// Address is one address for a container: with the length of its network's
-// prefix, and the gateway of that family on this host.
+// Address is one address for a container: with the length of the endpoint's prefix, or
+// else of its network's subnet, and the gateway of that subnet on this host, which need not be
+// within that length.
 type Address struct {
 	Address netip.Prefix `json:"address"`
 	Gateway netip.Addr   `json:"gateway"`
@@ -155,6 +162,7 @@ type Address struct {
 
 // AllocateReply answers AllocateRequest.
 type AllocateReply struct {
+	Network   string    `json:"network"` // that the addresses are of
 	Addresses []Address `json:"addresses"`
 }
 

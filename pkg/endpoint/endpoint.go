@@ -185,17 +185,17 @@ func (e *Endpoint) setPrefix(p netip.Prefix) (wrong string) {
 	case p == p.Masked() && !p.IsSingleIP():
 		e.Prefix = p
 		return ""
-	case Ends(p, a):
+	case ends(p, a):
 		return fmt.Sprintf("%s is the last address of %s, which nobody may have", a, p.Masked())
 	}
 	e.Prefix, e.Addr = p, true
 	return ""
 }
 
-// Ends reports whether an address is one that nobody may have on an interface with a
+// ends reports whether an address is one that nobody may have on an interface with a
 // prefix's length: the prefix's first, and of IPv4 its last, which is its broadcast
 // address. A prefix of one or two addresses has none such.
-func Ends(p netip.Prefix, a netip.Addr) bool {
+func ends(p netip.Prefix, a netip.Addr) bool {
 	if a.BitLen()-p.Bits() < 2 || a.BitLen() != p.Addr().BitLen() || !p.Contains(a) {
 		return false
 	}

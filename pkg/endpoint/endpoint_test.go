@@ -181,7 +181,7 @@ func TestTheEndsOfAPrefixAreNobodys(t *testing.T) {
 		"224.0.0.0/3 255.255.255.255": true, // behind it is no address
 	} {
 		p, a, _ := strings.Cut(text, " ")
-		if got := Ends(netip.MustParsePrefix(p), netip.MustParseAddr(a)); got != want {
+		if got := ends(netip.MustParsePrefix(p), netip.MustParseAddr(a)); got != want {
 			t.Errorf("%s: got %v", text, got)
 		}
 	}
@@ -206,7 +206,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if e.Network != "" && e.Prefix.IsValid() || e.Addr && Ends(e.Prefix, e.Prefix.Addr()) || !e.Addr && e.Prefix.IsValid() && e.Prefix != e.Prefix.Masked() {
+		if e.Network != "" && e.Prefix.IsValid() || e.Addr && ends(e.Prefix, e.Prefix.Addr()) || !e.Addr && e.Prefix.IsValid() && e.Prefix != e.Prefix.Masked() {
 			t.Fatalf("%q: %+v", text, e)
 		}
 		for _, s := range []string{e.String(), e.Arg()} {

@@ -14,20 +14,30 @@ import (
 // maxRanges bounds the lists of an order, together: each choice looks through them.
 const maxRanges = 64
 
-// boundsOf are what the order says of one family's addresses: a subnet to choose from
-// bounds its own family only.
+// boundsOf are what the order says of one family's addresses: a subnet to choose from,
+// and an endpoint, bound their own family only.
 func (o Order) boundsOf(is4 bool) book.Bounds {
 	b := o.bounds
 	if b.Within.IsValid() && b.Within.Addr().Is4() != is4 {
 		b.Within = netip.Prefix{}
+	}
+	if o.part.IsValid() && o.part.Addr().Is4() == is4 {
+		b.Net = o.part
+		if !b.Within.IsValid() || b.Within.Bits() < b.Net.Bits() {
+			b.Within = b.Net // they overlap, so it is in that
+		}
 	}
 	return b
 }
 
 // outside says why a requested address is not within the order's own bounds.
 func (o Order) outside(x netip.Addr) error {
-	if within := o.boundsOf(x.Is4()).Within; within.IsValid() && !within.Contains(x) {
-		return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is not in the subnet %s that was asked for", x, within)
+	b := o.boundsOf(x.Is4())
+	if b.Within.IsValid() && !b.Within.Contains(x) {
+		return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is not in the subnet %s that was asked for", x, b.Within)
+	}
+	if b.Ends(x) {
+		return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is the first or the last of %s, which nobody may have", x, b.Net)
 	}
 	return ctl.Errorf(ctl.CodeInvalidConfig, "address %s is asked for, and excluded by the same configuration", x)
 }

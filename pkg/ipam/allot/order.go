@@ -18,6 +18,7 @@ type Order struct {
 	has       []netip.Prefix // HostAddr: what the bridge has already
 	requested []netip.Addr   // distinct
 	bounds    book.Bounds    // of what to choose; Within is of one family only
+	part      netip.Prefix   // an endpoint's: addresses of its family come from it, and have its length
 	host      bool           // HostAddr
 	// Restless: an address that still rests will do, there is nothing else. Denied:
 	// what other hosts own was asked for, and they had their time.
@@ -73,8 +74,10 @@ func ParseAllocate(in ctl.AllocateRequest) (o Order, err error) {
 		}
 		o.bounds.Within = o.bounds.Within.Masked()
 	}
-	o.bounds.But, o.bounds.Kept, err = parseLists(in.Exclude, in.Reserve)
-	return o, err
+	if o.bounds.But, o.bounds.Kept, err = parseLists(in.Exclude, in.Reserve); err != nil {
+		return o, err
+	}
+	return o, o.setEndpoint(in.Endpoint)
 }
 
 // HostOrder is the order of a host for its own addresses on a network's bridge, which
@@ -151,6 +154,7 @@ func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 // enter makes the claim.
 func (a *Core) enter(o Order, addrs []netip.Prefix) ([]netip.Prefix, *Lack, error) {
 	c := o.claim
+	addrs = o.sized(addrs)
 	c.Addrs, c.BootID, c.Since = addrs, a.config.BootID, a.config.Now()
 	if c.State == book.Reserved {
 		c.Deadline = c.Since + book.ReserveFor
@@ -171,6 +175,10 @@ func (a *Core) again(o Order, c Claim) ([]netip.Prefix, error) {
 	if len(c.Addrs) == 0 || c.Hash == HostKey(c.Network).Hash() {
 		return c.Addrs, nil
 	}
+	if err := o.elsewhere(c); err != nil {
+		return nil, err
+	}
+	c.Addrs = o.sized(c.Addrs)
 	c.Key, c.Network, c.NetNS, c.Decider, c.BootID = o.claim.Key, o.claim.Network, o.claim.NetNS, o.claim.Decider, a.config.BootID
 	c.Deadline = a.config.Now() + book.ReserveFor // an ADD is under way again
 	return c.Addrs, a.save(c)
@@ -288,9 +296,8 @@ func (a *Core) inhabited(network string) bool {
 
 // oneOfEach adds an address of each family that the network has and kept has not.
 func (a *Core) oneOfEach(o Order, n ledger.Network, kept []netip.Prefix) ([]netip.Prefix, *Lack, error) {
-	in := o.bounds.Within
-	if in.IsValid() && !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Bits() <= in.Bits() && p.Contains(in.Addr()) }) {
-		return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s is not in network %q, which has %v", in, n.Name, n.Subnets)
+	if err := o.notIn(n); err != nil {
+		return nil, nil, err
 	}
 	var out []netip.Prefix
 	for _, is4 := range []bool{true, false} {

@@ -200,14 +200,18 @@ func (b *Book) Reserved(a netip.Addr) bool {
 // Bounds are of a choice of one family's addresses. The zero Bounds are none.
 type Bounds struct {
 	Within netip.Prefix // if valid, only from it
+	Net    netip.Prefix // if valid, the holder's own subnet: not its ends
 	But    []addr.Range // none of these
 	Kept   []addr.Range // none of these, unless the same hash had it
 }
 
 // Contains reports whether an address may be had at all.
 func (o Bounds) Contains(a netip.Addr) bool {
-	return (!o.Within.IsValid() || o.Within.Contains(a)) && !anyHas(o.But, a)
+	return (!o.Within.IsValid() || o.Within.Contains(a)) && !anyHas(o.But, a) && !o.Ends(a)
 }
+
+// Ends reports whether an address is at an end of the holder's own subnet.
+func (o Bounds) Ends(a netip.Addr) bool { return o.Net.IsValid() && reserved(o.Net, a) }
 
 // chooses reports whether an address may be chosen for whoever has not had it.
 func (o Bounds) chooses(a netip.Addr) bool { return o.Contains(a) && !anyHas(o.Kept, a) }
@@ -227,7 +231,21 @@ func (o Bounds) In(subnet netip.Prefix) []addr.Range {
 		}
 		whole = cut
 	}
-	return addr.Subtract(addr.Subtract([]addr.Range{whole}, o.But), o.Kept)
+	return addr.Subtract(addr.Subtract([]addr.Range{whole}, append(o.ends(subnet), o.But...)), o.Kept)
+}
+
+// ends are those of the holder's own subnet, unless a network's subnet is that: its own
+// are nobody's anyway.
+func (o Bounds) ends(subnet netip.Prefix) (out []addr.Range) {
+	if !o.Net.IsValid() || o.Net == subnet.Masked() {
+		return nil
+	}
+	for _, a := range []netip.Addr{o.Net.Addr(), addr.LastOf(o.Net)} {
+		if o.Ends(a) {
+			out = append(out, addr.Range{First: a, Last: a})
+		}
+	}
+	return out
 }
 
 // Whole reports whether all of a subnet may be chosen.
