@@ -43,7 +43,14 @@ func (r *Router) serve(s *control.Server) {
 }
 
 func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
-	n, err := r.network(in.Name)
+	name := r.networkOfAttachment(in.Key)
+	if name == "" {
+		var err error
+		if name, err = r.networkFor(in.Endpoint, in.Name); err != nil {
+			return ctl.Network{}, err
+		}
+	}
+	n, err := r.network(name)
 	if err != nil {
 		return ctl.Network{}, err
 	}
@@ -51,12 +58,16 @@ func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Netwo
 }
 
 func (n *network) describe() ctl.Network {
-	return ctl.Network{ID: n.ID, Name: n.Name, Bridge: bridgeName(n.Network), MAC: n.bridge().MAC.String(), MTU: n.MTU, Gateways: n.gateways()}
+	return ctl.Network{ID: n.ID, Name: n.Name, Driver: n.Driver, Bridge: bridgeName(n.Network), MAC: n.bridge().MAC.String(), MTU: n.MTU, Gateways: n.gateways()}
 }
 
 func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.AllocateReply, error) {
 	if err := in.Key.Validate(); err != nil {
 		return ctl.AllocateReply{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	}
+	in, err := r.resolved(in)
+	if err != nil {
+		return ctl.AllocateReply{}, err
 	}
 	n, err := r.network(in.Network)
 	if err != nil {
@@ -69,7 +80,7 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	if err != nil {
 		return ctl.AllocateReply{}, err
 	}
-	var out ctl.AllocateReply
+	out := ctl.AllocateReply{Network: in.Network}
 	for _, p := range prefixes {
 		a := ctl.Address{Address: p}
 		if i := slices.IndexFunc(n.addrs, func(own netip.Prefix) bool { return own.Contains(p.Addr()) }); i >= 0 && !n.Internal {
