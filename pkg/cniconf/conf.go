@@ -51,13 +51,14 @@ type Conf struct {
 // IPAM is the section of the address plugin. The keys after Type are
 // weave-ipam's and stay empty for any other: those belong to that plugin.
 type IPAM struct {
-	Type    string         `json:"type"`
-	Network string         `json:"network"`
-	Subnet  string         `json:"subnet"`
-	Exclude []string       `json:"exclude"` // never given
-	Reserve []string       `json:"reserve"` // given to who asks for the very address
-	Socket  string         `json:"socket"`
-	Routes  []*types.Route `json:"routes"`
+	Type     string         `json:"type"`
+	Network  string         `json:"network"`
+	Subnet   string         `json:"subnet"`
+	Endpoint string         `json:"endpoint"` // behind another plugin than weave-net, which has a key of its own
+	Exclude  []string       `json:"exclude"`  // never given
+	Reserve  []string       `json:"reserve"`  // given to who asks for the very address
+	Socket   string         `json:"socket"`
+	Routes   []*types.Route `json:"routes"`
 }
 
 // WeaveIPAM is the type of our own address plugin.
@@ -84,6 +85,9 @@ type RuntimeConfig struct {
 	IPs     []string `json:"ips"`
 	MAC     string   `json:"mac"`
 	Aliases Aliases  `json:"aliases"`
+
+	// A pod's, an object of texts. DEL, which has no use for it, does not fail over it.
+	Annotations json.RawMessage `json:"io.kubernetes.cri.pod-annotations"`
 }
 
 // Decode reads a configuration into out, a struct that embeds Conf. Text that

@@ -136,6 +136,21 @@ func Addresses(r *current.Result, ifname string) []netip.Prefix {
 	return out
 }
 
+// Ways gives what a container reaches by the interface of a result: the subnets of its
+// addresses, and wherever a route leads.
+func Ways(r *current.Result, ifname string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range Addresses(r, ifname) {
+		out = append(out, p.Masked())
+	}
+	for _, route := range r.Routes {
+		if n, err := routeOf(route); err == nil && n.Table == 0 {
+			out = append(out, n.Dst)
+		}
+	}
+	return out
+}
+
 // Gateways gives the result's gateways with the length of the prefix that each
 // lies in, without repeats: what the bridge needs as its own addresses.
 func Gateways(r *current.Result) []netip.Prefix {

@@ -285,6 +285,9 @@ func validName(s string) bool {
 	return s != ""
 }
 
+// Somewhere reports whether the endpoint says where, and not only options.
+func (e Endpoint) Somewhere() bool { return e.Network != "" || e.Prefix.IsValid() }
+
 // Place is the endpoint without its options, which are the business of names.
 func (e Endpoint) Place() string {
 	if e.Prefix.IsValid() {

@@ -23,7 +23,7 @@ func (r *Router) networkFor(text, usual string) (string, error) {
 	if err != nil {
 		return "", ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 	}
-	if e.Network == "" && !e.Prefix.IsValid() {
+	if !e.Somewhere() {
 		return usual, nil
 	}
 	state := r.replica.State()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/endpoint"
 )
 
 func main() {
@@ -21,14 +22,19 @@ func main() {
 // config is what the README describes.
 type config struct {
 	cniconf.Conf
-	Network string `json:"network"` // of weave-net, whose configuration this is too
+	Network  string          `json:"network"`  // of weave-net, whose configuration this is too
+	Endpoint json.RawMessage `json:"endpoint"` // likewise; in another plugin's it may be anything
 
 	// Of the main plugin bridge. In another's they may be anything.
 	IsGateway        json.RawMessage `json:"isGateway"`
 	IsDefaultGateway json.RawMessage `json:"isDefaultGateway"`
 
 	asked []string
+	where endpoint.Endpoint
+	fixed bool // the container's interface is on the network already
 }
+
+const weaveNet = "weave-net"
 
 func decode(c *cniconf.Call) (*config, error) {
 	conf := &config{}
@@ -44,6 +50,7 @@ func decode(c *cniconf.Call) (*config, error) {
 	var err error
 	conf.asked, err = conf.RequestedIPs(c.Args)
 	p.Check(err)
+	conf.setEndpoint(c.Args, &p)
 	return conf, p.Err()
 }
 
@@ -125,7 +132,10 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	var got ctl.AllocateReply
 	request := ctl.AllocateRequest{
 		Key: c.Key, Network: conf.network(), Requested: conf.asked, Subnet: conf.IPAM.Subnet,
-		Exclude: conf.IPAM.Exclude, Reserve: conf.IPAM.Reserve, Decider: conf.decider(), NetNS: c.NS.ID(),
+		Exclude: conf.IPAM.Exclude, Reserve: conf.IPAM.Reserve, Decider: conf.decider(), NetNS: c.NS.ID(), Fixed: conf.fixed,
+	}
+	if conf.where.Somewhere() {
+		request.Endpoint = conf.where.Place()
 	}
 	router := cniconf.NewRouter(conf.IPAMSocket())
 	if err := router.Call(ctx, ctl.PathAllocate, request, &got); err != nil {
@@ -140,6 +150,9 @@ func add(ctx context.Context, c *cniconf.Call) error {
 			fmt.Fprintf(os.Stderr, "take back the addresses of %s: %v\n", c.Key.ContainerID, err)
 		}
 	})
+	if err := conf.checkReply(got); err != nil {
+		return err
+	}
 	if err := c.Print(conf.result(got)); err != nil {
 		return err
 	}
@@ -150,11 +163,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 func (conf *config) result(got ctl.AllocateReply) *current.Result {
 	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: conf.IPAM.Routes}
 	for _, a := range got.Addresses {
-		ip := &current.IPConfig{Address: cniconf.IPNet(a.Address)}
-		if conf.reachesGateway() {
-			ip.Gateway = a.Gateway.AsSlice()
-		}
-		r.IPs = append(r.IPs, ip)
+		r.IPs = append(r.IPs, &current.IPConfig{Address: cniconf.IPNet(a.Address), Gateway: conf.gateway(a).AsSlice()})
 	}
 	return r
 }

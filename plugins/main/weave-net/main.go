@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
@@ -25,7 +26,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	}
 	defer release()
 	router := cniconf.NewRouter(conf.Socket)
-	network, err := conf.askNetwork(ctx, router)
+	network, err := conf.askNetwork(ctx, router, attachment.Key{})
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		return err
 	}
-	commit := ctl.CommitRequest{Key: c.Key, Network: conf.Network, MAC: mac.String(), Addresses: addrs, NetNS: c.NS.ID()}
+	commit := ctl.CommitRequest{Key: c.Key, Network: network.Name, MAC: mac.String(), Addresses: addrs, NetNS: c.NS.ID()}
 	if err := router.Call(ctx, ctl.PathCommit, commit, nil); err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func check(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		return err
 	}
-	network, err := conf.askNetwork(ctx, cniconf.NewRouter(conf.Socket))
+	network, err := conf.askNetwork(ctx, cniconf.NewRouter(conf.Socket), c.Key)
 	if err != nil {
 		return err
 	}

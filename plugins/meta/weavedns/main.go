@@ -23,6 +23,9 @@ type config struct {
 	cniconf.Conf
 	Inject   string `json:"inject"`
 	Required bool   `json:"required"`
+
+	aliases  []string // of the container's endpoint
+	nameless bool     // which may say that it has no names
 }
 
 // What "inject" may say.
@@ -41,6 +44,7 @@ func decode(c *cniconf.Call) (*config, error) {
 	if conf.Inject != injectResult && conf.Inject != injectOff {
 		p.Add("inject %q: want %q or %q", conf.Inject, injectResult, injectOff)
 	}
+	conf.setEndpoint(c.Args, &p)
 	if c.Args["WEAVE_DNS"] == "off" {
 		conf.Inject = injectOff
 	}
@@ -65,6 +69,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "weavedns: %s goes without names: %v\n", c.Key.ContainerID, err)
 	case conf.Inject == injectResult:
+		resolver.Servers = reached(resolver.Servers, r, c.Key.IfName)
 		inject(&r.DNS, resolver)
 	}
 	// Nothing to undo: names end with the attachment.
@@ -78,7 +83,7 @@ func inject(dns *types.DNS, r ctl.Resolver) {
 		servers = append(servers, s.String())
 	}
 	if len(servers) == 0 {
-		return // the router was told to serve no DNS
+		return // the router was told to serve no DNS, or the container does not reach it
 	}
 	dns.Nameservers = before(servers, dns.Nameservers)
 	dns.Search = before([]string{r.Domain}, dns.Search)

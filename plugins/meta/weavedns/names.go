@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/endpoint"
 )
 
 const (
@@ -15,10 +16,14 @@ const (
 
 // names gives the container's names, best first: the one that the user or the
 // runtime gave it, and its aliases; without any, that of its namespace; without
-// that, the front of its id. None, when not even that can be a name.
+// that, the front of its id. None, when not even that can be a name, or its endpoint
+// wants none.
 func (conf *config) names(c *cniconf.Call) []string {
+	if conf.nameless {
+		return nil
+	}
 	names := append([]string{givenName(c.Args)}, conf.RuntimeConfig.Aliases.For(conf.Name)...)
-	names = distinct(names)
+	names = distinct(append(names, conf.aliases...))
 	if len(names) == 0 {
 		names = distinct([]string{netnsName(c.NetNS)})
 	}
@@ -84,19 +89,6 @@ func distinct(names []string) []string {
 // normal is a name as DNS compares it.
 func normal(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-// valid accepts a normal name of labels as RFC 1123 has them, and '_', which
-// podman's and compose's names have. The router decides; this keeps what it would
-// pass over out of the way.
-func valid(name string) bool {
-	if name == "" || len(name) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, func(r rune) bool {
-			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
-		}) {
-			return false
-		}
-	}
-	return true
-}
+// valid accepts a normal name. The router decides; this keeps what it would pass over
+// out of the way.
+func valid(name string) bool { return endpoint.ValidAlias(name) }
