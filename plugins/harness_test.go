@@ -270,13 +270,14 @@ type router struct {
 	names     map[string][]string
 	requests  map[string][]json.RawMessage // by path
 	fail      map[string]*ctl.Error        // by path
+	driver    string                       // of its networks
 	stop      func()
 }
 
 func (m *machine) startRouter() *router {
 	m.t.Helper()
 	r := &router{m: m, inside: m.join(m.t), addrs: map[string][]netip.Prefix{}, next: 2, committed: map[string]ctl.CommitRequest{},
-		names: map[string][]string{}, requests: map[string][]json.RawMessage{}, fail: map[string]*ctl.Error{}}
+		names: map[string][]string{}, requests: map[string][]json.RawMessage{}, fail: map[string]*ctl.Error{}, driver: ctl.DriverWeave}
 	r.start()
 	return r
 }
@@ -393,15 +394,19 @@ func (r *router) network(body []byte) (any, error) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, err
 	}
-	if in.Name != "net1" && in.Name != "net2" {
-		return nil, ctl.Errorf(ctl.CodeInvalidConfig, "there is no network %q", in.Name)
+	name, subnet, err := r.place(in)
+	if err != nil {
+		return nil, err
 	}
-	mac := attachment.MACFor(routerSubnet.Addr())
-	var err error
+	bridge := routerBridge
+	if name == blue {
+		bridge = blueBridge
+	}
+	mac := attachment.MACFor(subnet.Addr())
 	r.inside.do(func() {
-		err = netdev.EnsureBridge(netdev.Bridge{Name: routerBridge, MAC: mac, MTU: routerMTU, Addrs: []netip.Prefix{routerSubnet}})
+		err = netdev.EnsureBridge(netdev.Bridge{Name: bridge, MAC: mac, MTU: routerMTU, Addrs: []netip.Prefix{subnet}})
 	})
-	return ctl.Network{ID: "x", Name: in.Name, Bridge: routerBridge, MAC: mac.String(), MTU: routerMTU, Gateways: []netip.Addr{routerSubnet.Addr()}}, err
+	return ctl.Network{ID: "x", Name: name, Driver: r.driver, Bridge: bridge, MAC: mac.String(), MTU: routerMTU, Gateways: []netip.Addr{subnet.Addr()}}, err
 }
 
 func (r *router) allocate(body []byte) (any, error) {
@@ -409,9 +414,16 @@ func (r *router) allocate(body []byte) (any, error) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, err
 	}
+	name, subnet, err := r.place(ctl.NetworkRequest{Name: in.Network, Endpoint: in.Endpoint})
+	if err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	hash := in.Key.Hash()
+	if p := asked(in.Endpoint); r.addrs[hash] == nil && p.IsValid() {
+		r.addrs[hash] = []netip.Prefix{p}
+	}
 	if r.addrs[hash] == nil {
 		for _, s := range in.Requested {
 			a, err := netip.ParseAddr(strings.Split(s, "/")[0])
@@ -421,14 +433,15 @@ func (r *router) allocate(body []byte) (any, error) {
 			r.addrs[hash] = append(r.addrs[hash], netip.PrefixFrom(a, routerSubnet.Bits()))
 		}
 		if len(in.Requested) == 0 {
-			a := netip.AddrFrom4([4]byte{10, 32, byte(r.next >> 8), byte(r.next)})
+			first := subnet.Addr().As4()
+			a := netip.AddrFrom4([4]byte{first[0], first[1], byte(r.next >> 8), byte(r.next)})
 			r.next++
-			r.addrs[hash] = []netip.Prefix{netip.PrefixFrom(a, routerSubnet.Bits())}
+			r.addrs[hash] = []netip.Prefix{netip.PrefixFrom(a, subnet.Bits())}
 		}
 	}
-	var out ctl.AllocateReply
+	out := ctl.AllocateReply{Network: name}
 	for _, p := range r.addrs[hash] {
-		out.Addresses = append(out.Addresses, ctl.Address{Address: p, Gateway: routerSubnet.Addr()})
+		out.Addresses = append(out.Addresses, ctl.Address{Address: p, Gateway: subnet.Addr()})
 	}
 	return out, nil
 }
