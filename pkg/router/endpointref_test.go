@@ -1,14 +1,25 @@
 package router
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
+	"os/signal"
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/endpoint"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
+	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
 
 func networkOfID(name, id string, subnets ...string) ledger.Network {
@@ -75,4 +86,124 @@ func TestARefusalListsFewNetworks(t *testing.T) {
 	if _, err := calledNetwork(networks, "no"); err == nil || strings.Count(err.Error(), "net") > maxNamed+2 || !strings.Contains(err.Error(), "and 22 more") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// withNetworks is routerMain that adds networks to the ledger of the cluster that it founds.
+func withNetworks(config, networks string) int {
+	var c Config
+	var add []ledger.Network
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	err := errors.Join(json.Unmarshal([]byte(config), &c), json.Unmarshal([]byte(networks), &add))
+	var r *Router
+	var unlock func()
+	if err == nil {
+		unlock, err = lock(ctx, c.RunDir)
+	}
+	if err == nil {
+		defer unlock()
+		r, err = open(ctx, c, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	}
+	if err == nil {
+		defer r.close()
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return r.run(ctx) })
+		g.Go(func() error { return propose(ctx, r, add) })
+		err = g.Wait()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "weaver:", err)
+		return 1
+	}
+	return 0
+}
+
+func propose(ctx context.Context, r *Router, add []ledger.Network) error {
+	for {
+		changed := r.replica.Changed()
+		if r.replica.State().Cluster() != "" {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	for _, n := range add {
+		if res, err := r.replica.Propose(ctx, ledger.Command{AddNetwork: &ledger.AddNetwork{Network: n}}); err != nil || res.Code != ledger.OK {
+			return errors.Join(err, res.Error())
+		}
+	}
+	return nil
+}
+
+func TestTheRouterAttachesToTheNetworkOfAnEndpoint(t *testing.T) {
+	h := netlab.New(t, netlab.Options{}).Host(0)
+	net1 := ledger.Network{Name: "net1", Driver: "weave", MTU: 1400, Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd01::/64")}}
+	text, err := json.Marshal([]ledger.Network{net1})
+	must(t, err)
+	r := startOn(t, h, func(*Config) {}, string(text))
+	var id string
+	r.until("both networks stand", func(s ctl.Status) bool {
+		for _, n := range s.Networks {
+			if n.Name == "net1" {
+				id = n.ID
+			}
+		}
+		return s.Error == nil && id != ""
+	})
+	call := func(path string, in, out any) error {
+		return ctl.New(r.config.Socket, 0).Call(t.Context(), path, in, out)
+	}
+	k := attachment.Key{Network: "weave", ContainerID: "c", IfName: "eth0"}
+
+	for _, text := range []string{"weave://net1", id, id[:12], "10.2.45.0/24", "weave://[fd01::7]/64"} {
+		var n ctl.Network
+		if err := call(ctl.PathNetwork, ctl.NetworkRequest{Name: "weave", Endpoint: text}, &n); err != nil || n.Name != "net1" || n.ID != id || n.Driver != "weave" || n.Bridge != "wv-"+id[:12] {
+			t.Errorf("%s: got %+v, %v", text, n, err)
+		}
+	}
+	for _, in := range []ctl.NetworkRequest{{Name: "weave"}, {Name: "weave", Endpoint: "weave://"}, {Name: "net1", Endpoint: "weave"}, {Name: "weave", Key: k}, {Name: "none", Endpoint: "10.32.0.0/13"}} {
+		var n ctl.Network
+		if err := call(ctl.PathNetwork, in, &n); err != nil || n.Name != "weave" {
+			t.Errorf("%+v: got %+v, %v", in, n, err)
+		}
+	}
+
+	var got ctl.AllocateReply
+	in := ctl.AllocateRequest{Key: k, Network: "weave", Endpoint: "10.2.45.0/24", Subnet: "10.32.4.0/24", Exclude: []string{"10.32.4.7"}, Decider: ctl.DecidedByVeth}
+	fixed := in
+	fixed.Fixed = true
+	if err := call(ctl.PathAllocate, fixed, &got); err == nil || !strings.Contains(err.Error(), `10.2.45.0/24 is on network "net1": and this container's interface is on network "weave"`) {
+		t.Errorf("an interface that is elsewhere: %v", err)
+	}
+	must(t, call(ctl.PathAllocate, in, &got))
+	if a := got.Addresses; got.Network != "net1" || len(a) != 2 || a[0].Address.String() != "10.2.45.1/24" || !net1.Subnets[0].Contains(a[0].Gateway) || a[1].Address.Bits() != 64 {
+		t.Fatalf("got %+v", got)
+	}
+	addrs := []netip.Prefix{got.Addresses[0].Address, got.Addresses[1].Address}
+	mac := k.MAC(addrs)
+	alias, err := attachment.Alias{Hash: k.Hash(), Network: "weave", MAC: mac, Addrs: addrs}.Encode()
+	must(t, err)
+	h.MustRun(t, "ip", "link", "add", k.Veth(), "type", "veth", "peer", "name", "inside")
+	h.MustRun(t, "ip", "link", "set", k.Veth(), "alias", alias, "master", "wv-"+id[:12])
+	must(t, call(ctl.PathCommit, ctl.CommitRequest{Key: k, Network: "net1", MAC: mac.String(), Addresses: addrs}, nil))
+
+	// Whatever the endpoint says by then, the attachment is where it is.
+	for range 2 {
+		for _, text := range []string{"", "weave://weave", "weave://none", "not://one"} {
+			var n ctl.Network
+			if err := call(ctl.PathNetwork, ctl.NetworkRequest{Name: "weave", Endpoint: text, Key: k}, &n); err != nil || n.Name != "net1" {
+				t.Errorf("%q: got %+v, %v", text, n, err)
+			}
+		}
+		must(t, r.Kill())
+		r = startOn(t, h, func(c *Config) { c.Name = r.config.Name })
+		r.until("it is back, with the length", func(s ctl.Status) bool {
+			return s.Error == nil && len(s.Networks) == 2 && len(s.Attachments) == 1 && s.Attachments[0].Addresses[0] == addrs[0]
+		})
+	}
+	must(t, call(ctl.PathDetach, ctl.KeyRequest{Key: k}, nil))
+	must(t, call(ctl.PathRelease, ctl.KeyRequest{Key: k}, nil))
 }

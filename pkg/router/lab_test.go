@@ -27,8 +27,11 @@ import (
 const asRouter = "run-router"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == asRouter {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == asRouter:
 		os.Exit(routerMain(os.Args[2]))
+	case len(os.Args) == 4 && os.Args[1] == asRouter:
+		os.Exit(withNetworks(os.Args[2], os.Args[3]))
 	}
 	os.Exit(netlab.Main(m))
 }
@@ -59,8 +62,8 @@ type lone struct {
 }
 
 // startOn starts a router in a host. Its control socket is where the test reaches
-// it, not in the host's own /run.
-func startOn(t *testing.T, h *netlab.Host, change func(*Config)) *lone {
+// it, not in the host's own /run. more are networks to add to the ledger, as JSON.
+func startOn(t *testing.T, h *netlab.Host, change func(*Config), more ...string) *lone {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wr") // t.TempDir can be longer than a socket's path may
 	if err != nil {
@@ -81,7 +84,7 @@ func startOn(t *testing.T, h *netlab.Host, change func(*Config)) *lone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := h.Start(self, asRouter, string(text))
+	d, err := h.Start(self, append([]string{asRouter, string(text)}, more...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
