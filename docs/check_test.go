@@ -463,7 +463,7 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 			}
 		}
 	}
-	for _, v := range []string{"WEAVE_HOSTNAME", "WEAVE_DNS", "WEAVE_SOME_FLAG"} { // the first two in CNI_ARGS
+	for _, v := range []string{"WEAVE_HOSTNAME", "WEAVE_DNS", "WEAVE_ENDPOINT", "WEAVE_SOME_FLAG"} { // the first three in CNI_ARGS
 		known[v] = true
 	}
 	word := regexp.MustCompile(`(?:^|[\s=;(])(--[a-z][a-z0-9-]*|WEAVE_[A-Z0-9_]+)`)

@@ -110,7 +110,7 @@ func TestTheEndsOfAnEndpointsSubnetAreNeverChosen(t *testing.T) {
 	}
 }
 
-func TestARepeatedADDGetsTheSameOrIsToldThatItAsksForAnother(t *testing.T) {
+func TestARepeatedADDGetsTheSameOrIsToldWhyNot(t *testing.T) {
 	a := twoNetworks(t)
 	at := func(network, endpoint string) ctl.AllocateRequest {
 		return ctl.AllocateRequest{Network: network, Endpoint: endpoint}
