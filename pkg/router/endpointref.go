@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -64,41 +63,15 @@ func holdingNetwork(networks []ledger.Network, p netip.Prefix) (string, error) {
 	return "", &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network holds %s", p), Details: part}
 }
 
-const (
-	minID    = 12 // digits, as lists show an id; no network has a name of so many
-	maxNamed = 8  // networks that a refusal lists
-)
-
-// calledNetwork finds a network by its name, its id, or a beginning of its id that no other
-// has. It has minID digits or more: an endpoint is written down somewhere, and "db" is not
-// to become another network's when the one of that name has gone.
+// calledNetwork finds a network as `weave net` does, but by no less of its id than a list
+// shows: an endpoint is written down somewhere, and "db" is not to become another
+// network's when the one of that name has gone.
 func calledNetwork(networks []ledger.Network, ref string) (string, error) {
-	var found, names []string
-	for _, n := range networks {
-		if n.Name == ref {
-			return n.Name, nil
-		}
-		if len(ref) >= minID && strings.HasPrefix(n.ID, strings.ToLower(ref)) {
-			found = append(found, n.Name)
-		}
-		names = append(names, n.Name)
+	if len(ref) < idLike && !slices.ContainsFunc(networks, func(n ledger.Network) bool { return n.Name == ref }) {
+		return "", &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q", ref), Details: "there are " + candidates(networks)}
 	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return "", &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %q, nor has that for its id", ref), Details: "there are " + firstNames(names)}
-	}
-	return "", &ctl.Error{Code: ctl.CodeAmbiguous, Msg: fmt.Sprintf("%d networks have an id that begins with %q", len(found), ref), Details: firstNames(found) + ": give more of the id, or the name"}
-}
-
-// firstNames are some of the names, and how many more there are.
-func firstNames(names []string) string {
-	slices.Sort(names)
-	if more := len(names) - maxNamed; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), more)
-	}
-	return strings.Join(names, ", ")
+	n, err := resolve(networks, ref)
+	return n.Name, err
 }
 
 // resolved is the request with the network that its endpoint is on. What the

@@ -1,19 +1,10 @@
 package router
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net/netip"
-	"os"
-	"os/signal"
 	"strings"
 	"testing"
-
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -58,9 +49,9 @@ func TestAnEndpointIsOnTheNetworkThatItNamesOrLiesIn(t *testing.T) {
 		"10.0.0.0/8":    {ctl.CodeInvalidConfig, []string{"no network holds 10.0.0.0/8: network ", " has a part of it, 10.", "give a prefix inside that"}},
 		"10.4.0.0/24":   {ctl.CodeInvalidConfig, []string{"network halves has a part of it"}},
 		"fd02::/64":     {ctl.CodeInvalidConfig, []string{"no network holds fd02::/64"}},
-		"net2":          {ctl.CodeInvalidConfig, []string{`no network is called "net2"`, "there are 0123456789, halves, net1, weave"}},
+		"net2":          {ctl.CodeInvalidConfig, []string{`no network is called "net2"`, "there are 0123456789 (feedfeedfeed), halves", "net1 (", "weave ("}},
 		"feed":          {ctl.CodeInvalidConfig, []string{`no network is called "feed"`}}, // too short for an id
-		"0123456789ab":  {ctl.CodeAmbiguous, []string{"2 networks have an id that begins", "net1, weave: give more of the id"}},
+		"0123456789ab":  {ctl.CodeAmbiguous, []string{"2 networks have an id that begins", "net1 (0123456789ab), weave (0123456789ab)"}},
 	} {
 		e, err := endpoint.ParseBare(text)
 		must(t, err)
@@ -78,84 +69,18 @@ func TestAnEndpointIsOnTheNetworkThatItNamesOrLiesIn(t *testing.T) {
 	}
 }
 
-func TestARefusalListsFewNetworks(t *testing.T) {
-	var networks []ledger.Network
-	for i := range 30 {
-		networks = append(networks, networkOfID("net"+string(rune('a'+i)), "", "10.2.0.0/16"))
-	}
-	if _, err := calledNetwork(networks, "no"); err == nil || strings.Count(err.Error(), "net") > maxNamed+2 || !strings.Contains(err.Error(), "and 22 more") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// withNetworks is routerMain that adds networks to the ledger of the cluster that it founds.
-func withNetworks(config, networks string) int {
-	var c Config
-	var add []ledger.Network
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
-	err := errors.Join(json.Unmarshal([]byte(config), &c), json.Unmarshal([]byte(networks), &add))
-	var r *Router
-	var unlock func()
-	if err == nil {
-		unlock, err = lock(ctx, c.RunDir)
-	}
-	if err == nil {
-		defer unlock()
-		r, err = open(ctx, c, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	}
-	if err == nil {
-		defer r.close()
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return r.run(ctx) })
-		g.Go(func() error { return propose(ctx, r, add) })
-		err = g.Wait()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "weaver:", err)
-		return 1
-	}
-	return 0
-}
-
-func propose(ctx context.Context, r *Router, add []ledger.Network) error {
-	for {
-		changed := r.replica.Changed()
-		if r.replica.State().Cluster() != "" {
-			break
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	for _, n := range add {
-		if res, err := r.replica.Propose(ctx, ledger.Command{AddNetwork: &ledger.AddNetwork{Network: n}}); err != nil || res.Code != ledger.OK {
-			return errors.Join(err, res.Error())
-		}
-	}
-	return nil
-}
-
 func TestTheRouterAttachesToTheNetworkOfAnEndpoint(t *testing.T) {
 	h := netlab.New(t, netlab.Options{}).Host(0)
-	net1 := ledger.Network{Name: "net1", Driver: "weave", MTU: 1400, Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd01::/64")}}
-	text, err := json.Marshal([]ledger.Network{net1})
-	must(t, err)
-	r := startOn(t, h, func(*Config) {}, string(text))
-	var id string
-	r.until("both networks stand", func(s ctl.Status) bool {
-		for _, n := range s.Networks {
-			if n.Name == "net1" {
-				id = n.ID
-			}
-		}
-		return s.Error == nil && id != ""
-	})
+	subnet := netip.MustParsePrefix("10.2.0.0/16")
+	r := startOn(t, h, func(*Config) {})
+	r.until("it is ready", ready)
 	call := func(path string, in, out any) error {
 		return ctl.New(r.config.Socket, 0).Call(t.Context(), path, in, out)
 	}
+	var made ctl.Net
+	must(t, call(ctl.PathNetCreate, ctl.NetCreateRequest{Name: "net1", Subnets: []netip.Prefix{subnet, netip.MustParsePrefix("fd01::/64")}}, &made))
+	id := made.ID
+	r.until("both networks stand", func(s ctl.Status) bool { return s.Error == nil && len(s.Networks) == 2 })
 	k := attachment.Key{Network: "weave", ContainerID: "c", IfName: "eth0"}
 
 	for _, text := range []string{"weave://net1", id, id[:12], "10.2.45.0/24", "weave://[fd01::7]/64"} {
@@ -179,7 +104,7 @@ func TestTheRouterAttachesToTheNetworkOfAnEndpoint(t *testing.T) {
 		t.Errorf("an interface that is elsewhere: %v", err)
 	}
 	must(t, call(ctl.PathAllocate, in, &got))
-	if a := got.Addresses; got.Network != "net1" || len(a) != 2 || a[0].Address.String() != "10.2.45.1/24" || !net1.Subnets[0].Contains(a[0].Gateway) || a[1].Address.Bits() != 64 {
+	if a := got.Addresses; got.Network != "net1" || len(a) != 2 || a[0].Address.String() != "10.2.45.1/24" || !subnet.Contains(a[0].Gateway) || a[1].Address.Bits() != 64 {
 		t.Fatalf("got %+v", got)
 	}
 	addrs := []netip.Prefix{got.Addresses[0].Address, got.Addresses[1].Address}

@@ -27,11 +27,8 @@ import (
 const asRouter = "run-router"
 
 func TestMain(m *testing.M) {
-	switch {
-	case len(os.Args) == 3 && os.Args[1] == asRouter:
+	if len(os.Args) == 3 && os.Args[1] == asRouter {
 		os.Exit(routerMain(os.Args[2]))
-	case len(os.Args) == 4 && os.Args[1] == asRouter:
-		os.Exit(withNetworks(os.Args[2], os.Args[3]))
 	}
 	os.Exit(netlab.Main(m))
 }
@@ -62,8 +59,8 @@ type lone struct {
 }
 
 // startOn starts a router in a host. Its control socket is where the test reaches
-// it, not in the host's own /run. more are networks to add to the ledger, as JSON.
-func startOn(t *testing.T, h *netlab.Host, change func(*Config), more ...string) *lone {
+// it, not in the host's own /run.
+func startOn(t *testing.T, h *netlab.Host, change func(*Config)) *lone {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wr") // t.TempDir can be longer than a socket's path may
 	if err != nil {
@@ -84,7 +81,7 @@ func startOn(t *testing.T, h *netlab.Host, change func(*Config), more ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := h.Start(self, append([]string{asRouter, string(text)}, more...)...)
+	d, err := h.Start(self, asRouter, string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
