@@ -82,13 +82,17 @@ func served(t *testing.T) map[string][2]string {
 	return out
 }
 
-// selector is the text of a.b, or of a.
+// selector is the text of a.b, or of a; a struct without fields is nothing.
 func selector(x ast.Expr) string {
 	switch x := x.(type) {
 	case *ast.SelectorExpr:
 		return selector(x.X) + "." + x.Sel.Name
 	case *ast.Ident:
 		return x.Name
+	case *ast.StarExpr:
+		return selector(x.X)
+	case *ast.StructType:
+		return "nothing"
 	}
 	return ""
 }
