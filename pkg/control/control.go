@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,12 +39,36 @@ type Server struct {
 	log      *slog.Logger
 	mux      *http.ServeMux
 	inFlight chan struct{}
+	shed     atomic.Uint64
+	watch    Watcher
 }
+
+// Call is one call, as a Watcher sees it.
+type Call struct {
+	Path    string // one of those that Handle was given
+	In      any    // the request; nil for a GET, and where it could not be read
+	TraceID string // of the trace that the runtime began, 32 hexadecimal digits; "" for none
+}
+
+// Watcher sees every call begin, and may put something into its context; what it
+// returns sees it end, also when it panics. It must not block.
+type Watcher func(ctx context.Context, c Call) (context.Context, func(out any, err error))
 
 // New returns a server without calls.
 func New(log *slog.Logger) *Server {
-	return &Server{log: log, mux: http.NewServeMux(), inFlight: make(chan struct{}, maxInFlight)}
+	return &Server{log: log, mux: http.NewServeMux(), inFlight: make(chan struct{}, maxInFlight), watch: unwatched}
 }
+
+func unwatched(ctx context.Context, _ Call) (context.Context, func(any, error)) {
+	return ctx, func(any, error) {}
+}
+
+// Watch has w see every call from now on; before Serve only.
+func (s *Server) Watch(w Watcher) { s.watch = w }
+
+// Load is how many calls are in hand, and how many were turned away because there were
+// too many.
+func (s *Server) Load() (inHand int, shed uint64) { return len(s.inFlight), s.shed.Load() }
 
 // Handle serves POST of In at path with Out. An error that is, or wraps, a
 // *ctl.Error goes to the caller as it is, any other with ctl.CodeInternal.
@@ -54,10 +80,13 @@ func Handle[In, Out any](s *Server, path string, fn func(context.Context, In) (O
 			err = json.Unmarshal(body, &in)
 		}
 		if err != nil {
-			reply(w, nil, ctl.Errorf(ctl.CodeInvalidConfig, "read request to %s: %v", path, err))
+			err = ctl.Errorf(ctl.CodeInvalidConfig, "read request to %s: %v", path, err)
+			_, ended := s.watch(r.Context(), Call{Path: path, TraceID: traceID(r)})
+			ended(nil, err)
+			reply(w, nil, err)
 			return
 		}
-		out, err := fn(r.Context(), in)
+		out, err := watched(s, r, Call{path, in, traceID(r)}, func(ctx context.Context) (Out, error) { return fn(ctx, in) })
 		s.note(r, err)
 		reply(w, out, err)
 	})
@@ -66,9 +95,34 @@ func Handle[In, Out any](s *Server, path string, fn func(context.Context, In) (O
 // HandleGet serves GET at path with Out.
 func HandleGet[Out any](s *Server, path string, fn func(context.Context) (Out, error)) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
-		out, err := fn(r.Context())
+		out, err := watched(s, r, Call{Path: path, TraceID: traceID(r)}, fn)
 		reply(w, out, err)
 	})
+}
+
+// errPanicked is how a call ended that did not end: its Watcher hears of it.
+var errPanicked = ctl.Errorf(ctl.CodeInternal, "it panicked")
+
+func watched[Out any](s *Server, r *http.Request, c Call, fn func(context.Context) (Out, error)) (out Out, err error) {
+	ctx, ended := s.watch(r.Context(), c)
+	err = errPanicked
+	defer func() { ended(out, err) }()
+	out, err = fn(ctx)
+	return out, err
+}
+
+// traceID is that of a traceparent, as W3C's Trace Context has it: "00-" and 32
+// hexadecimal digits, not all of them 0, "-", the span's 16, "-" and two of flags.
+func traceID(r *http.Request) string {
+	t := r.Header.Get("Traceparent")
+	if len(t) != 55 || t[2] != '-' || t[35] != '-' || t[52] != '-' {
+		return ""
+	}
+	id := t[3:35]
+	if strings.Trim(id, "0123456789abcdef") != "" || strings.Trim(id, "0") == "" {
+		return ""
+	}
+	return id
 }
 
 // note logs a call: a failed one for the operator, any for whoever looks into a
@@ -100,6 +154,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.inFlight <- struct{}{}:
 		defer func() { <-s.inFlight }()
 	default:
+		s.shed.Add(1)
 		reply(w, nil, ctl.Errorf(ctl.CodeTryAgain, "the weave router has %d calls in hand", maxInFlight))
 		return
 	}

@@ -3,12 +3,15 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,8 +20,14 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
+func serveWith(t *testing.T, change func(*Server)) *ctl.Client {
+	t.Helper()
+	c, _ := serve(t, change)
+	return c
+}
+
 // serve runs a server with calls echo, fail and panic, and gives a client for it.
-func serve(t *testing.T) (*ctl.Client, string) {
+func serve(t *testing.T, changes ...func(*Server)) (*ctl.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "run", "weave.sock")
 	s := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -32,6 +41,9 @@ func serve(t *testing.T) (*ctl.Client, string) {
 		panic("broken")
 	})
 	HandleGet(s, "/v1/get", func(context.Context) (ctl.Ready, error) { return ctl.Ready{}, nil })
+	for _, change := range changes {
+		change(s)
+	}
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -114,5 +126,72 @@ func TestNoRouterIsCodeTryAgainAfterThePatience(t *testing.T) {
 		if !errors.As(err, &coded) || coded.Code != ctl.CodeTryAgain || !ctl.IsUnavailable(err) || !strings.HasPrefix(coded.Details, begins) {
 			t.Errorf("patience %v: got %v", patience, err)
 		}
+	}
+}
+
+// seen is what a Watcher saw.
+type seen struct {
+	Call
+	out any
+	err error
+}
+
+func TestEveryCallIsSeenToBeginAndToEnd(t *testing.T) {
+	var mu sync.Mutex
+	var all []seen
+	type mark struct{}
+	c := serveWith(t, func(s *Server) {
+		Handle(s, "/v1/marked", func(ctx context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
+			if ctx.Value(mark{}) != in.Name {
+				return ctl.Network{}, errors.New("the context is not the watcher's")
+			}
+			return ctl.Network{Name: in.Name}, nil
+		})
+		s.Watch(func(ctx context.Context, c Call) (context.Context, func(any, error)) {
+			if in, ok := c.In.(ctl.NetworkRequest); ok {
+				ctx = context.WithValue(ctx, mark{}, in.Name)
+			}
+			return ctx, func(out any, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, seen{c, out, err})
+			}
+		})
+	})
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for trace, want := range map[string]string{
+		"00-" + id + "-00f067aa0ba902b7-01":                        id,
+		"00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01":   "",
+		"00-" + strings.Repeat("X", 32) + "-00f067aa0ba902b7-01":   "",
+		"00." + id + "-00f067aa0ba902b7-01":                        "",
+		"00-4bf92f3577b34da6a3ce929d0e0e47366-0f067aa0ba902b7-01 ": "",
+	} {
+		t.Setenv("TRACEPARENT", trace)
+		all = nil
+		if err := c.Call(t.Context(), "/v1/marked", ctl.NetworkRequest{Name: "weave"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(all) != 1 || all[0].Path != "/v1/marked" || all[0].TraceID != want || all[0].err != nil || all[0].out.(ctl.Network).Name != "weave" {
+			t.Errorf("%q: saw %+v", trace, all)
+		}
+	}
+	t.Setenv("TRACEPARENT", "")
+	all = nil
+	for _, path := range []string{"/v1/fail", "/v1/panic", "/v1/get", "/v1/none"} {
+		var in any = ctl.NetworkRequest{}
+		if path == "/v1/get" {
+			in = nil
+		}
+		_ = c.Call(t.Context(), path, in, nil)
+	}
+	_ = c.Call(t.Context(), "/v1/echo", []int{1}, nil) // no NetworkRequest
+	var got []string
+	for _, s := range all {
+		got = append(got, fmt.Sprint(s.Path, " ", s.err))
+	}
+	want := []string{"/v1/fail no address left", "/v1/panic it panicked", "/v1/get <nil>",
+		"/v1/echo read request to /v1/echo: json: cannot unmarshal array into Go value of type ctl.NetworkRequest"}
+	if !slices.Equal(got, want) {
+		t.Errorf("saw %q, want %q", got, want)
 	}
 }
