@@ -45,6 +45,8 @@ type Server struct {
 	resolver  resolver
 	forwarder forwarder
 	counters  counters
+	answering durations // of ours
+	asking    durations // of others
 	slots     slots
 	tcp       tcpLimits
 	zones     atomic.Pointer[[]netip.Prefix] // of all listeners
@@ -174,6 +176,7 @@ func (s *Server) upstreams() []netip.AddrPort {
 // serve answers a message, or gives the query that has to be put to others. A
 // panic ends with the message.
 func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []byte, o outcome) {
+	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", msg[:min(len(msg), 512)]))
@@ -181,6 +184,7 @@ func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []
 		}
 		if o != forward {
 			s.counters.count(o)
+			s.answering.note(time.Since(start))
 		}
 	}()
 	return s.resolver.handle(dst, msg, q, tcp, sc, *s.zones.Load())
@@ -188,6 +192,8 @@ func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []
 
 // forward has others answer; the answer is never empty.
 func (s *Server) forward(ctx context.Context, q *query, tcp bool) []byte {
+	start := time.Now()
+	defer func() { s.asking.note(time.Since(start)) }()
 	answer, err := s.forwarder.exchange(ctx, q, tcp, s.upstreams())
 	if err != nil {
 		s.counters.count(failed)
@@ -200,7 +206,7 @@ func (s *Server) forward(ctx context.Context, q *query, tcp bool) []byte {
 
 // Stats tells the state of the server now.
 func (s *Server) Stats() Stats {
-	st := Stats{Queries: make(map[string]uint64, outcomes)}
+	st := Stats{Queries: make(map[string]uint64, outcomes), Own: s.answering.histogram(), Forwarded: s.asking.histogram()}
 	for o := range outcomes {
 		st.Queries[o.String()] = s.counters[o].Load()
 	}

@@ -178,6 +178,9 @@ func TestEachNetworkIsAnsweredOnItsOwnAddress(t *testing.T) {
 		}
 	}
 	st := s.Stats()
+	if h := st.Own; h.Count < 4 || h.Sum <= 0 || st.Forwarded.Count != 0 {
+		t.Errorf("durations %+v", st)
+	}
 	if st.Queries["answered"] < 4 || st.Names != 5 || st.Records != 7 || len(st.Listeners) != 2 || st.Listeners[0].Error != "" {
 		t.Errorf("stats %+v", st)
 	}
@@ -202,7 +205,7 @@ func TestNamesOfOthersAreForwarded(t *testing.T) {
 		}
 	}
 	eventually(t, "nothing is in flight", func() bool { return s.Stats().Forwarding == 0 })
-	if st := s.Stats(); st.Queries["forwarded"] != 4 {
+	if st := s.Stats(); st.Queries["forwarded"] != 4 || st.Forwarded.Count != 4 || st.Own.Count != 0 {
 		t.Errorf("stats %+v", st)
 	}
 }

@@ -33,7 +33,9 @@ func (c *counters) count(o outcome) { c[o].Add(1) }
 
 // Stats is the state of the server.
 type Stats struct {
-	Queries        map[string]uint64 `json:"queries"` // since the start, by outcome
+	Queries        map[string]uint64 `json:"queries"`   // since the start, by outcome
+	Own            Histogram         `json:"own"`       // how long the answers took that are ours
+	Forwarded      Histogram         `json:"forwarded"` // and those that others were asked for
 	Names          int               `json:"names"`
 	Records        int               `json:"records"`
 	Forwarding     int               `json:"forwarding"`     // queries in flight to upstreams
