@@ -66,12 +66,14 @@ type Firewall struct {
 	log *slog.Logger
 	ipt *forwarding
 
-	mu     sync.Mutex
-	link   *link  // nil: to be dialled
-	want   *Rules // normalised; nil: nothing applied yet
-	plan   plan   // of want
-	gen    uint32 // the kernel's generation at which the rules were last seen intact
-	closed bool
+	mu   sync.Mutex
+	link *link  // nil: to be dialled
+	want *Rules // normalised; nil: nothing applied yet
+	plan plan   // of want
+	gen  uint32 // the kernel's generation at which the rules were last seen intact
+
+	repairs uint64
+	closed  bool
 }
 
 // New opens the connection to nftables in the network namespace of the calling
@@ -103,6 +105,7 @@ func (f *Firewall) Apply(r Rules) error {
 
 // applyTable writes what differs, and the whole table when in doubt.
 func (f *Firewall) applyTable(n Rules, p plan) error {
+	repairs := f.want != nil && reflect.DeepEqual(*f.want, n)
 	if f.want != nil {
 		if done, err := f.update(n, p); done {
 			return nil
@@ -114,6 +117,9 @@ func (f *Firewall) applyTable(n Rules, p plan) error {
 	for range attempts {
 		if err = f.commit(p, (*link).replace); err == nil {
 			f.want, f.plan = &n, p
+			if repairs {
+				f.repairs++
+			}
 			return nil
 		}
 	}

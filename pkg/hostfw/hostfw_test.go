@@ -175,6 +175,7 @@ func TestAFlushIsNoticedAndRepaired(t *testing.T) {
 		t.Error("intact before anything was applied")
 	}
 	l.apply(t, labRules())
+	repairs := uint64(0)
 	for _, damage := range []string{
 		"flush ruleset",
 		"delete table inet weave",
@@ -198,6 +199,16 @@ func TestAFlushIsNoticedAndRepaired(t *testing.T) {
 		}
 		l.apply(t, labRules())
 		want(t, "after repair of "+damage, udp(t, l.out, "192.0.2.9", l.host, "192.0.2.1", "6784", 10), "")
+		repairs++
+	}
+	got := l.fw.Stats()
+	if got.Repairs != repairs {
+		t.Errorf("counted %d repairs, want %d", got.Repairs, repairs)
+	}
+	for set, n := range map[string]int{"bridges": 1, "peers4": 1, "peers6": 1, "subnets4": 1, "same6": 1} {
+		if got.Elements[set] != n {
+			t.Errorf("set %s has %d elements, want %d", set, got.Elements[set], n)
+		}
 	}
 	l.host.sh("nft add table inet somebody")
 	if !l.intact(t) {

@@ -38,6 +38,33 @@ type Reaper struct {
 	waiting []*request
 	stopped bool
 	work    chan struct{} // holds one token while waiting is not empty
+	stats   Stats
+}
+
+// Stats counts since New.
+type Stats struct {
+	Batches uint64 `json:"batches"` // deletions carried out in one go
+	Links   uint64 `json:"links"`   // that they were about
+	Failed  uint64 `json:"failed"`  // of those
+}
+
+// Stats gives the counts.
+func (r *Reaper) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stats
+}
+
+func (r *Reaper) count(errs []error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Batches++
+	r.stats.Links += uint64(len(errs))
+	for _, err := range errs {
+		if err != nil {
+			r.stats.Failed++
+		}
+	}
 }
 
 type request struct {
@@ -130,6 +157,7 @@ func (r *Reaper) run(batch []*request) {
 		return
 	}
 	errs := r.delete(r.group, links)
+	r.count(errs)
 	for _, q := range batch {
 		if i := place[q.link]; i < len(errs) {
 			q.answer <- errs[i]

@@ -172,6 +172,9 @@ func TestALinkAskedForTwiceIsDeletedOnceAndBothAreTold(t *testing.T) {
 		if len(k.batches) != 1 || len(k.batches[0]) != 1 {
 			t.Errorf("batches: %v", k.batches)
 		}
+		if got := r.Stats(); got != (Stats{Batches: 1, Links: 1, Failed: 1}) {
+			t.Errorf("counted %+v", got)
+		}
 	})
 }
 

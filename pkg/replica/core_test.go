@@ -41,6 +41,10 @@ func TestAClusterFormsAndEveryMemberGetsItsBlocks(t *testing.T) {
 				if s := h.core.Status(); s.Waiting != "" || s.Leader == "" || s.Members != n {
 					t.Errorf("%s: %+v", h.name, s)
 				}
+				s := h.core.Status()
+				if s.Leads != (s.Leader == string(h.name)) || s.Votes != slices.Contains(s.Voters, string(h.name)) || s.Decided != s.Index || s.Index == 0 {
+					t.Errorf("%s: %+v", h.name, s)
+				}
 			}
 		})
 	}

@@ -12,6 +12,9 @@ import (
 // Status is how the replica is, for people.
 type Status struct {
 	Index    uint64   // last entry applied
+	Decided  uint64   // last entry that is known to be decided; where it is above Index, this copy lags behind
+	Leads    bool     // this host is the leader
+	Votes    bool     // this host is a voter
 	Leader   string   // name of the leader, "" when none is known
 	Voters   []string // names, sorted
 	Members  int      // of the ledger, live ones
@@ -27,6 +30,8 @@ type Status struct {
 func (c *Core) Status() Status {
 	s := Status{Index: c.state.Index(), Ready: c.Ready(), Spent: c.Spent(), Waiting: c.waiting(), Counters: c.counters}
 	s.Alone = s.Waiting == nobodyReached
+	s.Decided = max(s.Index, c.rn.BasicStatus().GetCommit())
+	s.Leads, s.Votes = c.leading, slices.Contains(c.conf.Voters, uint64(c.self.ID))
 	if c.leaderHeard() {
 		s.Leader = c.display(uint64(c.lead))
 	}
