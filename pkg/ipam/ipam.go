@@ -77,6 +77,7 @@ type Allocator struct {
 
 	mu      sync.Mutex
 	core    *allot.Core
+	files   *clocked
 	asks    map[string]chan struct{} // proposals under way, closed when done
 	trouble string                   // why the last ask for blocks failed; "" when it did not
 	silent  bool                     // the ledger did not answer what was asked last
@@ -95,8 +96,9 @@ func New(c Config) (*Allocator, error) {
 	if err != nil {
 		return nil, err
 	}
-	core := allot.New(allot.Config{Self: c.Self, Claims: c.Claims, Offers: offers, BootID: c.BootID, Log: c.Log, Now: c.Now, Unused: c.Unused})
-	return &Allocator{config: c, wake: make(chan struct{}, 1), core: core, asks: map[string]chan struct{}{}, ended: make(chan struct{})}, nil
+	files := &clocked{Files: c.Claims, now: c.Now}
+	core := allot.New(allot.Config{Self: c.Self, Claims: files, Offers: offers, BootID: c.BootID, Log: c.Log, Now: c.Now, Unused: c.Unused})
+	return &Allocator{config: c, wake: make(chan struct{}, 1), core: core, files: files, asks: map[string]chan struct{}{}, ended: make(chan struct{})}, nil
 }
 
 // locked gives the core, brought up to the ledger. The caller unlocks.

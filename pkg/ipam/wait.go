@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/calllog"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam/allot"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -65,18 +66,21 @@ func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]
 	defer cancel()
 	begged, cancel := context.WithTimeout(ctx, begWithin)
 	defer cancel()
+	call := calllog.From(ctx)
 	for {
 		changed := a.config.Ledger.Changed()
-		got, l, ended, err := a.try(o)
+		got, l, ended, err := a.tried(call, o)
 		if err != nil || l == nil {
 			return got, err
 		}
+		waited := call.Step(words(l))
 		switch {
 		case l.Instead && a.unanswered():
 			o.Restless = true
 			continue
 		case l.Instead:
 			err = a.ask(rested, *l)
+			waited()
 			o.Restless = err != nil || rested.Err() != nil
 			continue
 		case l.Begs && begged.Err() != nil:
@@ -88,6 +92,7 @@ func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]
 		default:
 			err = wait(ctx, changed, ended)
 		}
+		waited()
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -103,8 +108,15 @@ func (a *Allocator) fill(ctx context.Context, o allot.Order, network string) ([]
 
 // try is allot's, with what is closed when an offer is answered from now on.
 func (a *Allocator) try(o allot.Order) ([]netip.Prefix, *allot.Lack, <-chan struct{}, error) {
+	a.mu.Lock()
 	defer a.mu.Unlock()
-	got, l, err := a.locked().Try(o)
+	return a.tryLocked(o)
+}
+
+// tryLocked is try's. a.mu is held.
+func (a *Allocator) tryLocked(o allot.Order) ([]netip.Prefix, *allot.Lack, <-chan struct{}, error) {
+	a.core.Sync(a.config.Ledger.State(), a.config.Ledger.Ready())
+	got, l, err := a.core.Try(o)
 	if len(got) > 0 || l != nil && l.Instead {
 		a.look() // there is less free now
 	}
