@@ -144,6 +144,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
 	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names, as IP or IP:port (default: those of /etc/resolv.conf)")
+	s.StringVar(&c.MetricsAddr, "metrics-addr", "", "IP:port at which to serve metrics to Prometheus, such as 127.0.0.1:6782 (default: they are not served)")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.StringVar(&f.file, "config", defaultFile, "file with flags and PEERs, in YAML; the default one may be missing")
 	s.BoolVar(&f.check, "check-config", false, "say what is wrong with flags, environment and file, or print what counts and where it comes from, and end")

@@ -150,6 +150,12 @@ func TestAContainerIsFoundByAnyBeginningThatNoOtherHas(t *testing.T) {
 			t.Errorf("%q: %+v %v", prefix, k.Calls, candidates)
 		}
 	}
+	if k, candidates := l.Find("old", 0, "older"); len(k.Calls) != 0 || len(candidates) != 0 || k.ContainerID != "older" {
+		t.Errorf("one without a call: %+v %v", k, candidates)
+	}
+	if _, candidates := l.Find("x", 0, "xya", "xyz"); !slices.Equal(candidates, []string{"xya", "xyz"}) {
+		t.Errorf("one with calls and one without: %v", candidates)
+	}
 	if k, candidates := l.Find("a", 0); len(k.Calls) != 0 || !slices.Equal(candidates, []string{"ab", "abc", "abd"}) {
 		t.Errorf("an ambiguous one: %+v %v", k.Calls, candidates)
 	}

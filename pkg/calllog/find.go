@@ -11,9 +11,10 @@ import (
 
 // Kept is what was found, the oldest call first.
 type Kept struct {
-	Calls  []ctl.TracedCall
-	Since  time.Time // nothing is known of what was before
-	Missed uint64    // calls that made room for others
+	ContainerID string // Find's
+	Calls       []ctl.TracedCall
+	Since       time.Time // nothing is known of what was before
+	Missed      uint64    // calls that made room for others
 }
 
 // Latest gives the last n calls, all of them for n 0, those that run among them.
@@ -25,14 +26,16 @@ func (l *Log) Latest(n int) Kept {
 }
 
 // Find gives the last n calls about a container, all of them for n 0, by its id or a
-// beginning of that. Where several containers begin so, it gives no call but their ids.
-func (l *Log) Find(prefix string, n int) (k Kept, candidates []string) {
+// beginning of that. known are ids of containers that may have no call here. Where
+// several containers begin so, it gives no call but their ids.
+func (l *Log) Find(prefix string, n int, known ...string) (k Kept, candidates []string) {
 	k = l.all()
-	id, candidates := resolve(k.Calls, prefix)
+	id, candidates := resolve(k.Calls, known, prefix)
 	if len(candidates) > 0 {
 		k.Calls = nil
 		return k, candidates
 	}
+	k.ContainerID = id
 	k.Calls = slices.DeleteFunc(k.Calls, func(c ctl.TracedCall) bool { return id == "" || c.Key.ContainerID != id })
 	explain(k.Calls)
 	k.Calls = last(k.Calls, n)
@@ -40,9 +43,13 @@ func (l *Log) Find(prefix string, n int) (k Kept, candidates []string) {
 }
 
 // resolve finds the one container that is called so or begins so; "" when there is none.
-func resolve(calls []ctl.TracedCall, prefix string) (id string, candidates []string) {
+func resolve(calls []ctl.TracedCall, known []string, prefix string) (id string, candidates []string) {
+	ids := slices.Clone(known)
 	for _, c := range calls {
-		switch has := c.Key.ContainerID; {
+		ids = append(ids, c.Key.ContainerID)
+	}
+	for _, has := range ids {
+		switch {
 		case has == prefix:
 			return prefix, nil
 		case strings.HasPrefix(has, prefix) && !slices.Contains(candidates, has):

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/calllog"
 	"github.com/weave-cni/weave-cni/pkg/control"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
@@ -37,6 +38,7 @@ func (r *Router) serve(s *control.Server) {
 	control.HandleGet(s, ctl.PathNets, r.apiNets)
 	control.Handle(s, ctl.PathConnect, r.apiConnect)
 	control.Handle(s, ctl.PathForgetPeer, r.apiForgetPeer)
+	control.Handle(s, ctl.PathTrace, r.apiTrace)
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)
@@ -91,10 +93,12 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	return out, nil
 }
 
-func (r *Router) apiRelease(_ context.Context, in ctl.KeyRequest) (nothing, error) {
+func (r *Router) apiRelease(ctx context.Context, in ctl.KeyRequest) (nothing, error) {
+	freed := calllog.From(ctx).Step("looked that the link is gone, and freed the address")
 	if err := r.ipam.Release(in.Key); err != nil {
 		return nothing{}, err
 	}
+	freed()
 	return nothing{}, r.ended(in.Key.Hash())
 }
 
@@ -113,7 +117,7 @@ func (r *Router) apiReserved(_ context.Context, in ctl.ReservedRequest) (nothing
 	return nothing{}, r.ipam.Holds(in.Key, in.Addresses)
 }
 
-func (r *Router) apiCommit(_ context.Context, in ctl.CommitRequest) (nothing, error) {
+func (r *Router) apiCommit(ctx context.Context, in ctl.CommitRequest) (nothing, error) {
 	if err := in.Key.Validate(); err != nil {
 		return nothing{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 	}
@@ -124,10 +128,13 @@ func (r *Router) apiCommit(_ context.Context, in ctl.CommitRequest) (nothing, er
 	if host, taken := r.view.HolderOfMAC(in.Network, mac); taken {
 		return nothing{}, ctl.Errorf(ctl.CodeAddressTaken, "MAC %s belongs to a container of host %s on network %s", mac, host, in.Network)
 	}
+	written := calllog.From(ctx).Step("claim written")
 	c, err := r.ipam.Commit(ipam.Commit{Key: in.Key, Network: r.committedTo(in), MAC: mac, Addrs: in.Addresses, NetNS: in.NetNS})
 	if err != nil {
 		return nothing{}, err
 	}
+	written()
+	defer calllog.From(ctx).Step("told to the other hosts")()
 	return nothing{}, r.publish(c)
 }
 
@@ -146,9 +153,11 @@ func (r *Router) committedTo(in ctl.CommitRequest) string {
 // apiRelease, which the IPAM plugin calls next, or until reconciliation.
 func (r *Router) apiDetach(ctx context.Context, in ctl.KeyRequest) (nothing, error) {
 	hash := in.Key.Hash()
+	deleted := calllog.From(ctx).Step("link deleted, with those that were asked for meanwhile")
 	if err := r.reaper.Delete(ctx, in.Key.Veth(), hash); err != nil {
 		return nothing{}, err
 	}
+	deleted()
 	r.withdraw(hash)
 	return nothing{}, r.ipam.Detached(in.Key)
 }
@@ -166,6 +175,7 @@ func (r *Router) apiCollect(ctx context.Context, in ctl.CollectRequest) (ctl.Col
 		if errs[i] == nil {
 			r.withdraw(c.Hash)
 			errs[i] = r.ipam.ReleaseHash(c.Hash)
+			r.over(calllog.Collect, c)
 			out.Collected = append(out.Collected, c.Hash)
 		}
 	}

@@ -61,6 +61,8 @@ type Config struct {
 	DNSDomain   string
 	DNSUpstream []string // ADDR[:PORT]; none: those of /etc/resolv.conf
 
+	MetricsAddr string // IP:port where Prometheus finds metrics; "": nowhere
+
 	Version string // stamped at build time
 }
 
@@ -161,6 +163,9 @@ func (c Config) Validate() error {
 		if !isUpstream(u) {
 			bad("dns-upstream", "%q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
 		}
+	}
+	if ap, err := netip.ParseAddrPort(c.MetricsAddr); c.MetricsAddr != "" && (err != nil || ap.Port() == 0) {
+		bad("--metrics-addr: %q is no address with a port: want one such as 127.0.0.1:6782 or [::1]:6782", c.MetricsAddr)
 	}
 	errs = append(errs, c.validateInit(), c.validateBootstrap(), c.validateRanges())
 	return errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
+	"github.com/weave-cni/weave-cni/pkg/calllog"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -234,8 +235,10 @@ func (r *Router) reconcile() {
 		return !claimed && !concerns(state, p)
 	})
 	released, adopted := r.ipam.Reconcile(kernelOf(ports))
+	r.metrics.settledWith(len(released), len(adopted))
 	for _, c := range released {
 		r.log.Info("attachment is gone; its address is free", "attachment", c.Hash, "container", c.Key.ContainerID, "addresses", c.Addrs)
+		r.over(calllog.Reconcile, c)
 		r.withdraw(c.Hash)
 		poke(r.ends)
 	}

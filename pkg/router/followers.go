@@ -138,7 +138,8 @@ func (r *Router) writeForwarding(n *network) error {
 		want.Remotes = append(want.Remotes, netdev.Remote{MAC: e.MAC, VTEP: e.VTEP, Addrs: within(e.Addrs, n.Subnets)})
 	}
 	want.Flood = slices.DeleteFunc(want.Flood, func(a netip.Addr) bool { return a.Is4() != r.vtep.Is4() || a == r.vtep })
-	_, err := netdev.SyncForwarding(bridgeName(n.Network), deviceName(n.Network), want)
+	changed, err := netdev.SyncForwarding(bridgeName(n.Network), deviceName(n.Network), want)
+	r.metrics.forwarded(n.Name, want, changed)
 	return err
 }
 

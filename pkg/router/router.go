@@ -35,6 +35,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/weave-cni/weave-cni/pkg/calllog"
 	"github.com/weave-cni/weave-cni/pkg/control"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
@@ -78,6 +79,10 @@ type Router struct {
 	dns      *names.Server
 	fw       *hostfw.Firewall
 	reaper   *reaper.Reaper
+	server   *control.Server // from run on
+	metrics  *metrics
+	calls    *calllog.Log
+	adds     adds
 	codec    wire.Codec
 
 	resolvConf *names.ResolvConf // the host's own
@@ -119,6 +124,8 @@ type Router struct {
 	settled  bool                 // a whole pass has ended with a network standing
 	recalled map[string]bool      // attachments, by hash, of which another host has told what they had before this start
 	broken   error                // why the data plane is not as it should be; nil when it is
+
+	unmeasured error // why the metrics are not served; nil when they are, or are not wanted
 }
 
 // errFounds ends a life after which this host founds the cluster.
@@ -187,6 +194,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
 		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),
 		networks: map[string]*network{}, inherited: map[string]bool{},
+		metrics: newMetrics(), calls: calllog.New(traceCalls, traceBytes, time.Now),
 	}
 	for _, step := range []func(context.Context) error{
 		r.openMemory, r.openUnderlay, r.openLedger, r.openRecords, r.openKernel,
@@ -408,8 +416,9 @@ func (r *Router) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := control.New(r.log.With("part", "control"))
-	r.serve(server)
+	r.server = control.New(r.log.With("part", "control"))
+	r.server.Watch(r.watchCall)
+	r.serve(r.server)
 
 	// The inner context outlives the outer one until the control socket is
 	// closed and its last call is answered.
@@ -433,6 +442,7 @@ func (r *Router) run(ctx context.Context) error {
 		"reset":    r.watchReset,
 		"founding": r.bootstrap,
 		"networks": r.endNetworks,
+		"metrics":  r.serveMetrics,
 	} {
 		g.Go(func() error {
 			err := part(inner)
@@ -448,7 +458,7 @@ func (r *Router) run(ctx context.Context) error {
 	r.log.Info("weave router is up", "name", r.id.Name(), "address", r.vtep, "socket", r.config.socket(), "version", r.config.Version)
 	served, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(inner, cancel)()
-	err = server.Serve(served, sock)
+	err = r.server.Serve(served, sock)
 	stop()
 	err = errors.Join(err, g.Wait())
 	r.seeks.all.Wait()

@@ -61,7 +61,9 @@ func (r *Router) settle(ctx context.Context) error {
 			r.link.Recheck() // peers of another one are told so
 		}
 		r.forgetRetired()
+		start := time.Now()
 		err := r.converge(ctx)
+		r.metrics.converged(time.Since(start), err)
 		r.noteBroken(err)
 		select {
 		case <-ctx.Done():

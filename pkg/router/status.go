@@ -85,6 +85,7 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 	if r.link.OnlySelf() {
 		s.Problems = append(s.Problems, onlySelf)
 	}
+	s.Problems = append(s.Problems, r.unscraped()...)
 	if place.HomeOf(r.place).Nowhere() {
 		s.Problems = append(s.Problems, homeless)
 	}
