@@ -454,7 +454,7 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 	for _, f := range foreignFlags {
 		known[f] = true
 	}
-	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset")}
+	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset"), help(t, "weave", "trace")}
 	for i, flags := range all {
 		for f := range flags {
 			known["--"+f] = true
