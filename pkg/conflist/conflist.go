@@ -1,5 +1,6 @@
-// Package conflist fits a shipped CNI network list to the plugins of a host and
-// puts it in place.
+// Package conflist fits a shipped CNI network list to the plugins of a host, makes
+// the lists of other networks from one that was fitted, and
+// puts them in place.
 //
 // A list names the spec versions it may be used at, and a runtime takes the
 // highest it knows without asking the plugins. A plugin that does not know that
@@ -25,42 +26,15 @@ const Newest = "1.1.0"
 
 // List is a network list, decoded as far as this package has to and otherwise
 // kept as it was read, in its order.
-type List struct {
-	fields []field
-}
-
-type field struct {
-	key   string
-	value json.RawMessage
-}
+type List struct{ object }
 
 // Parse reads a network list; what it does not know it keeps.
 func Parse(text []byte) (*List, error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
-		return nil, errors.New("not a JSON object")
-	}
-	l := &List{}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		f := field{key: tok.(string)} // a key: the decoder accepts nothing else here
-		if l.get(f.key) != nil {
-			return nil, fmt.Errorf("key %q occurs twice", f.key)
-		}
-		if err := dec.Decode(&f.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.key, err)
-		}
-		l.fields = append(l.fields, f)
-	}
-	if _, err := dec.Token(); err != nil {
+	o, err := parseObject(text)
+	if err != nil {
 		return nil, err
 	}
-	if dec.More() {
-		return nil, errors.New("text after the list")
-	}
+	l := &List{o}
 	return l, l.check()
 }
 
@@ -77,38 +51,6 @@ func (l *List) check() error {
 		}
 	}
 	return nil
-}
-
-func (l *List) get(key string) json.RawMessage {
-	for _, f := range l.fields {
-		if f.key == key {
-			return f.value
-		}
-	}
-	return nil
-}
-
-// set replaces a field in its place; one that is new comes after the field `after`.
-func (l *List) set(key, after string, value any) {
-	raw, _ := json.Marshal(value) // strings, which always encode
-	at := 0
-	for i, f := range l.fields {
-		if f.key == key {
-			l.fields[i].value = raw
-			return
-		}
-		if f.key == after {
-			at = i + 1
-		}
-	}
-	l.fields = slices.Insert(l.fields, at, field{key, raw})
-}
-
-func (l *List) text(key string) (s string) {
-	if json.Unmarshal(l.get(key), &s) != nil {
-		return ""
-	}
-	return s
 }
 
 // Name is the network's name as runtimes know it.
