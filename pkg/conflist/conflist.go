@@ -1,6 +1,5 @@
 // Package conflist fits a shipped CNI network list to the plugins of a host, makes
-// the lists of other networks from one that was fitted, and
-// puts them in place.
+// the lists of other networks from one that was fitted, and puts them in place.
 //
 // A list names the spec versions it may be used at, and a runtime takes the
 // highest it knows without asking the plugins. A plugin that does not know that

@@ -1,0 +1,121 @@
+package netlists
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/conflist"
+)
+
+// abandoned is the age at which the temporary file of a list is nobody's any more.
+const abandoned = time.Minute
+
+// look reads the pattern and all files that could be the router's. What is wrong with a
+// directory that cannot be read is seen when something is to be written.
+func look(dir string) sight {
+	s := sight{pattern: read(filepath.Join(dir, Pattern)), files: map[string]file{}}
+	for _, name := range matching(dir, conflist.FileName("*")) {
+		if f := read(filepath.Join(dir, name)); !f.missing {
+			s.files[name] = f
+		}
+	}
+	return s
+}
+
+// matching are the names in a directory that match a pattern.
+func matching(dir, pattern string) (names []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if ok, _ := filepath.Match(pattern, e.Name()); ok {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// read reads a file, or the one that a link leads to; nothing that could block.
+func read(path string) file {
+	var text []byte
+	itself, err := os.Lstat(path)
+	if err == nil {
+		var st fs.FileInfo
+		if st, err = os.Stat(path); err == nil && !st.Mode().IsRegular() {
+			err = errors.New("not a regular file")
+		}
+	}
+	if err == nil {
+		text, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return file{err: err.Error(), missing: errors.Is(err, fs.ErrNotExist)}
+	}
+	return file{text: string(text), regular: itself.Mode().IsRegular()}
+}
+
+// act writes and removes, says what failed, and takes it out of what there is.
+func (k *Keeper) act(p *plan) (problems []string) {
+	failed := map[string]error{}
+	for _, name := range slices.Sorted(maps.Keys(p.write)) {
+		if changed, err := conflist.Install(k.dir, name, []byte(p.write[name])); err != nil {
+			failed[name] = err
+		} else if changed {
+			k.log.Info("network list is written", "file", filepath.Join(k.dir, name))
+		}
+	}
+	if len(failed) > 0 {
+		problems = append(problems, k.unwritten(failed))
+		maps.DeleteFunc(p.have, func(_, name string) bool { return failed[name] != nil })
+	}
+	for _, name := range p.remove {
+		path := filepath.Join(k.dir, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, fmt.Sprintf("the list of a network that is gone cannot be removed: %v; remove it, and let weaver write into %s", err, k.dir))
+		} else {
+			k.log.Info("network list is removed", "file", path)
+		}
+	}
+	return problems
+}
+
+// unwritten is one sentence for all lists that could not be written: the reason is the same.
+func (k *Keeper) unwritten(failed map[string]error) string {
+	names := slices.Sorted(maps.Keys(failed))
+	what := names[0]
+	if n := len(names); n > 1 {
+		what = fmt.Sprintf("%d network lists, such as %s,", n, what)
+	}
+	return fmt.Sprintf("%s cannot be written: %v; let weaver write into %s, or start it with --conflist-dir or --no-conflists", what, failed[names[0]], k.dir)
+}
+
+// sweep removes temporary files of lists that are older than that: the router that made
+// them was killed.
+func (k *Keeper) sweep(before time.Time) error {
+	var errs []error
+	for _, name := range matching(k.dir, "."+conflist.FileName("*")+".*.tmp") {
+		path := filepath.Join(k.dir, name)
+		if st, err := os.Stat(path); err == nil && st.ModTime().Before(before) {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Clear removes every list that the router has written. Run has ended.
+func (k *Keeper) Clear() error {
+	if k.dir == "" {
+		return nil
+	}
+	errs := []error{k.sweep(time.Now())}
+	for _, name := range decide(look(k.dir), nil).remove {
+		if err := os.Remove(filepath.Join(k.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,162 @@
+package netlists
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/conflist"
+)
+
+// file is one that stands where a network's list would.
+type file struct {
+	text    string
+	regular bool
+	err     string // why it cannot be read
+	missing bool   // that is why
+}
+
+// sight is what is in the directory.
+type sight struct {
+	pattern file
+	files   map[string]file // by name, those of which FileName could be
+}
+
+func (s sight) equal(t sight) bool { return s.pattern == t.pattern && maps.Equal(s.files, t.files) }
+
+// plan is what is to be done, and why some networks have no list.
+type plan struct {
+	write  map[string]string // text by file name
+	remove []string
+	have   map[string]string // file names by network, of what is there or is about to be
+
+	without    []string // networks that have no list for want of a pattern
+	badPattern error    // what is wrong with it
+	foreign    []string // what is wrong with somebody's file, a sentence each
+}
+
+// decide compares the directory with the networks that are wanted.
+func decide(s sight, want []Network) plan {
+	p := plan{write: map[string]string{}, have: map[string]string{}}
+	pattern, err := s.pattern.parse()
+	p.badPattern = err
+	keep := map[string]bool{}
+	for _, n := range want {
+		name := conflist.FileName(n.Name)
+		keep[name] = true
+		f, there := s.files[name]
+		if there {
+			if mine, l := f.owner(name); !mine {
+				p.others(name, n.Name, l)
+				continue
+			}
+			p.have[n.Name] = name // also where it stays as it was: the network's containers need it
+		}
+		if err == nil {
+			p.derive(pattern, n, f.text)
+		} else if n.Ready && !there {
+			p.without = append(p.without, n.Name)
+		}
+	}
+	for name, f := range s.files {
+		if keep[name] {
+			continue
+		}
+		if mine, _ := f.owner(name); mine {
+			p.remove = append(p.remove, name)
+		}
+	}
+	slices.Sort(p.remove)
+	return p
+}
+
+// derive plans the list of a network, of which the router may have written this text.
+func (p *plan) derive(pattern *conflist.List, n Network, text string) {
+	l, err := pattern.Derive(n.Network)
+	switch {
+	case !n.Ready:
+	case err != nil && text == "":
+		p.badPattern = err
+		p.without = append(p.without, n.Name)
+	case err == nil && string(l.Encode()) != text:
+		p.write[conflist.FileName(n.Name)] = string(l.Encode())
+		p.have[n.Name] = conflist.FileName(n.Name)
+	}
+}
+
+// others notes a file that somebody else put there. If it is a list of the network, that
+// is what runtimes go by; the operator wanted it so.
+func (p *plan) others(name, network string, l *conflist.List) {
+	switch {
+	case l == nil:
+		p.foreign = append(p.foreign, fmt.Sprintf("%s is not the router's, and no network list: runtimes do not see network %q; move it away", name, network))
+	case l.Name() != network:
+		p.foreign = append(p.foreign, fmt.Sprintf("%s is not the router's, and the list of %q: runtimes do not see network %q; rename it", name, l.Name(), network))
+	default:
+		p.have[network] = name
+	}
+}
+
+// owner reports whether the router wrote the file, and gives the list that is in it, if any.
+func (f file) owner(name string) (mine bool, l *conflist.List) {
+	if !f.regular {
+		return false, nil
+	}
+	l, err := f.parse()
+	if err != nil {
+		return false, nil
+	}
+	return l.ManagedID() != "" && conflist.FileName(l.Name()) == name, l
+}
+
+func (f file) parse() (*conflist.List, error) {
+	switch {
+	case f.missing:
+		return nil, fs.ErrNotExist
+	case f.err != "":
+		return nil, errors.New(f.err)
+	}
+	return conflist.Parse([]byte(f.text))
+}
+
+// problems are those that are known before anything is done.
+func (p *plan) problems(dir string) []string {
+	var out []string
+	pattern := filepath.Join(dir, Pattern)
+	switch run := fmt.Sprintf("weave conflist --out %s conflist/%s", dir, Pattern); {
+	case len(p.without) == 0:
+	case errors.Is(p.badPattern, fs.ErrNotExist):
+		out = append(out, fmt.Sprintf("runtimes do not see %s: there is no %s to make %s from; run: %s, or start weaver with --no-conflists",
+			networks(p.without), pattern, lists(p.without), run))
+	default:
+		out = append(out, fmt.Sprintf("runtimes do not see %s: no list can be made from %s: %v; put it right, or run: %s", networks(p.without), pattern, p.badPattern, run))
+	}
+	for _, f := range p.foreign {
+		out = append(out, filepath.Join(dir, f))
+	}
+	return out
+}
+
+// networks names some of them.
+func networks(names []string) string {
+	const most = 3
+	if len(names) == 1 {
+		return "network " + names[0]
+	}
+	some := names
+	if len(names) > most {
+		some = append(slices.Clone(names[:most]), "…")
+	}
+	return fmt.Sprintf("%d networks (%s)", len(names), strings.Join(some, ", "))
+}
+
+func lists(names []string) string {
+	if len(names) == 1 {
+		return "its list"
+	}
+	return "their lists"
+}
