@@ -273,6 +273,9 @@ func (g *gatherer) err() error {
 func (f *flags) parse(peers []string) (c router.Config, errs []error) {
 	c = f.config
 	c.Peers, c.DNS, c.Version = peers, !f.noDNS, version
+	if f.noLists {
+		c.ConflistDir = ""
+	}
 	bad := func(flag, format string, args ...any) {
 		errs = append(errs, &router.FlagError{Flag: flag, Text: fmt.Sprintf("--"+flag+format, args...)})
 	}

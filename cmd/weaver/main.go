@@ -81,6 +81,7 @@ type flags struct {
 	ranges    string
 	range6    string
 	noDNS     bool
+	noLists   bool
 	logLevel  string
 	file      string // --config
 	check     bool
@@ -139,6 +140,8 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.RunDir, "run-dir", c.RunDir, "directory that survives a restart, not a reboot")
 	s.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory that survives both")
 	s.StringVar(&c.Socket, "socket", "", "control socket (default: weave.sock in the run directory)")
+	s.StringVar(&c.ConflistDir, "conflist-dir", c.ConflistDir, "directory in which runtimes look for network lists; each network gets one there")
+	s.BoolVar(&f.noLists, "no-conflists", false, "write no network lists")
 	s.StringVar(&c.Machine, "machine-id", "", "what tells this machine from every other, a clone of it too (default: the id of its board and the addresses burnt into its network cards, else the serial number in the device tree; a copied state directory is told by /etc/machine-id too)")
 	s.StringVar(&c.SecretFile, "secret-file", "", "file with the cluster secret, as \"weave secret new\" prints it; without one anybody may join")
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")

@@ -173,3 +173,16 @@ func TestTheUnitDoesNotStartARouterAgainThatHasLeft(t *testing.T) {
 		}
 	}
 }
+
+func TestNetworkListsAreKeptUnlessToldNotTo(t *testing.T) {
+	for want, args := range map[string][]string{
+		"/etc/cni/net.d": nil, "/x": {"--conflist-dir", "/x"}, "": {"--conflist-dir", "/x", "--no-conflists"},
+	} {
+		if got, err := parse(t, args...); err != nil || got.ConflistDir != want {
+			t.Errorf("%v: %q, %v", args, got.ConflistDir, err)
+		}
+	}
+	if _, err := parse(t, "--conflist-dir", "net.d"); err == nil || !strings.Contains(err.Error(), `"net.d": want an absolute path`) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -62,6 +63,7 @@ type Config struct {
 	DNSUpstream []string // ADDR[:PORT]; none: those of /etc/resolv.conf
 
 	MetricsAddr string // IP:port where Prometheus finds metrics; "": nowhere
+	ConflistDir string // where runtimes look for network lists; "": the router writes none
 
 	Version string // stamped at build time
 }
@@ -78,6 +80,8 @@ func Defaults() Config {
 		StateDir:  "/var/lib/weave",
 		DNS:       true,
 		DNSDomain: "weave.local",
+
+		ConflistDir: "/etc/cni/net.d",
 	}
 }
 
@@ -154,7 +158,7 @@ func (c Config) Validate() error {
 	if name, err := names.ValidName(c.DNSDomain); err != nil || name != c.DNSDomain {
 		bad("dns-domain", "%q is no domain name in lower case", c.DNSDomain)
 	}
-	for _, d := range []struct{ flag, path string }{{"run-dir", c.RunDir}, {"state-dir", c.StateDir}} {
+	for _, d := range []struct{ flag, path string }{{"run-dir", c.RunDir}, {"state-dir", c.StateDir}, {"conflist-dir", cmp.Or(c.ConflistDir, "/")}} {
 		if !filepath.IsAbs(d.path) {
 			bad(d.flag, "%q: want an absolute path", d.path)
 		}

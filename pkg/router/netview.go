@@ -54,6 +54,7 @@ func (r *Router) describeNet(n ledger.Network, endpoints []ctl.NetEndpoint) ctl.
 		out.Labels[l.Key] = l.Value
 	}
 	out.State, out.Waiting = r.netState(n)
+	out.Conflist = r.lists.File(n.Name)
 	if r.stands(n) {
 		out.Bridge = bridgeName(n)
 	}

@@ -182,6 +182,7 @@ func (r *Router) forget() error {
 	for _, name := range []string{identityFile, ledgerFile, knownHostsFile, targetsFile} {
 		errs = append(errs, removeFile(filepath.Join(r.config.StateDir, name)))
 	}
+	errs = append(errs, r.lists.Clear())
 	return errors.Join(errs...)
 }
 

@@ -49,6 +49,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/names"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/netlists"
 	"github.com/weave-cni/weave-cni/pkg/overlay"
 	"github.com/weave-cni/weave-cni/pkg/place"
 	"github.com/weave-cni/weave-cni/pkg/reaper"
@@ -83,6 +84,7 @@ type Router struct {
 	metrics  *metrics
 	calls    *calllog.Log
 	adds     adds
+	lists    *netlists.Keeper
 	codec    wire.Codec
 
 	resolvConf *names.ResolvConf // the host's own
@@ -191,6 +193,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
+		lists:      netlists.New(c.ConflistDir, log.With("part", "lists")),
 		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
 		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),
 		networks: map[string]*network{}, inherited: map[string]bool{},
@@ -443,6 +446,7 @@ func (r *Router) run(ctx context.Context) error {
 		"founding": r.bootstrap,
 		"networks": r.endNetworks,
 		"metrics":  r.serveMetrics,
+		"lists":    r.lists.Run,
 	} {
 		g.Go(func() error {
 			err := part(inner)

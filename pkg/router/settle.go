@@ -167,6 +167,7 @@ func (r *Router) converge(ctx context.Context) error {
 			r.noteAilment(n, err)
 		}
 	}
+	r.lists.Want(listed(all, r.stands))
 	errs = append(errs, r.applyFirewall())
 	if r.config.DNS {
 		// Without names containers still reach each other: this is no reason to

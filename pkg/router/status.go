@@ -81,7 +81,7 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		})
 	}
 	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
-	s.Problems = problems(s, time.Now())
+	s.Problems = append(problems(s, time.Now()), r.lists.Problems()...)
 	if r.link.OnlySelf() {
 		s.Problems = append(s.Problems, onlySelf)
 	}
