@@ -1,0 +1,90 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// A network that is removed is gone once all hosts have heard of it. goneIn is how long
+// that is waited for, goneEvery how often it is looked.
+const (
+	goneIn    = 3 * time.Second
+	goneEvery = 100 * time.Millisecond
+)
+
+func (a *app) netRemove() *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use:     "rm [--force] REF…",
+		Aliases: []string{"remove"},
+		Short:   "Remove networks",
+		Long: `rm removes networks and prints what it removed. One with containers on it is refused,
+unless --force detaches them, on every host.
+
+From then on the network takes no more containers. It is gone once every host has
+heard of it: that is waited for, and of hosts that are away it is said.`,
+		Args: refs("weave net rm [--force] REF…"),
+	}
+	c.RunE = does(func(ctx context.Context, args []string) error {
+		var errs []error
+		for _, ref := range args {
+			err := a.removeNet(ctx, c.ErrOrStderr(), ctl.NetRemoveRequest{Ref: ref, Force: force})
+			errs = append(errs, err)
+			if e := (exit{}); errors.As(err, &e) && e.code == exitNoRouter {
+				break // nor will it answer for the next
+			}
+		}
+		return errors.Join(errs...)
+	})
+	c.Flags().BoolVarP(&force, "force", "f", false, "detach the containers that are on it, on every host")
+	return c
+}
+
+func (a *app) removeNet(ctx context.Context, stderr io.Writer, in ctl.NetRemoveRequest) error {
+	var out ctl.NetRemoved
+	if err := a.tell(ctx, ctl.PathNetRemove, in, &out); err != nil {
+		return advice(err, in.Ref)
+	}
+	waiting := ""
+	if len(out.Waiting) > 0 {
+		waiting = a.awaitGone(ctx, out)
+	}
+	fmt.Fprintln(a.out, in.Ref)
+	if waiting != "" {
+		fmt.Fprintf(stderr, "weave: %s takes no more containers; to be gone it %s\n", in.Ref, waiting)
+	}
+	return nil
+}
+
+// awaitGone waits for the end of a network, and returns for what it waited in vain.
+func (a *app) awaitGone(ctx context.Context, out ctl.NetRemoved) string {
+	ctx, cancel := context.WithTimeout(ctx, goneIn)
+	defer cancel()
+	waiting := "waits for " + strings.Join(out.Waiting, ", ")
+	for {
+		var l ctl.NetList
+		err := a.ask(ctx, ctl.PathNets, &l)
+		i := slices.IndexFunc(l.Networks, func(n ctl.Net) bool { return n.ID == out.ID })
+		switch {
+		case err == nil && i < 0:
+			return ""
+		case err == nil:
+			waiting = cmp.Or(l.Networks[i].Waiting, waiting)
+		}
+		select {
+		case <-ctx.Done():
+			return waiting
+		case <-time.After(goneEvery):
+		}
+	}
+}
