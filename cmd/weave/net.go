@@ -42,7 +42,7 @@ func refs(usage string) cobra.PositionalArgs {
 	}
 }
 
-// advice is what to do about a network's coded error.
+// advice is what to do about a network's coded error, beyond what the router says.
 func advice(err error, ref string) error {
 	var coded *ctl.Error
 	if err == nil || !errors.As(err, &coded) {
@@ -51,15 +51,10 @@ func advice(err error, ref string) error {
 	do := ""
 	switch coded.Code {
 	case ctl.CodeNoMajority:
-		do = "everything that is there goes on; who is missing: weave status peers"
+		do = "who is missing: weave status peers"
 	case ctl.CodeInUse:
-		do = "its containers: weave net inspect " + ref + "\nto detach them all and remove it: weave net rm --force " + ref
-	case ctl.CodeAmbiguous:
-		do = "give its name, or more of its id: weave net list"
-	case ctl.CodeUnknownContainer:
-		do = "the networks: weave net list"
-	}
-	if do == "" {
+		do = "all that are on it: weave net inspect " + ref
+	default:
 		return err
 	}
 	return exit{exitFailed, fmt.Errorf("%w\n%s", err, do)}

@@ -46,7 +46,7 @@ func networks(t *testing.T) (*registry, string) {
 				{Host: "beta", MAC: "02:42:0a:30:04:01", Addresses: addr("10.48.4.1/20")},
 				{Host: "beta", MAC: "02:42:0a:30:04:02", Addresses: addr("10.48.4.2/20")},
 			}},
-		"store":           {ID: storeID, Name: "store", Driver: "weave", Subnets: addr("10.60.0.0/16"), Internal: true, State: "removing", Waiting: "waits for gamma to hear of it"},
+		"store":           {ID: storeID, Name: "store", Driver: "weave", Subnets: addr("10.60.0.0/16"), Internal: true, State: "removing", Waiting: "gamma: it gives its addresses back when it is there"},
 		"stupefied_fermi": {ID: fermiID, Name: "stupefied_fermi", Driver: "simplebridge", Host: "gamma", Subnets: addr("10.48.16.0/20"), State: "elsewhere"},
 	}}
 	return r, r.listen(t)
@@ -101,7 +101,7 @@ func (r *registry) find(ref string) (*ctl.Net, error) {
 			return n, nil
 		}
 	}
-	return nil, ctl.Errorf(ctl.CodeUnknownContainer, "no network is called %q", ref)
+	return nil, ctl.Errorf(ctl.CodeInvalidConfig, "no network is called %q", ref)
 }
 
 func (r *registry) inspect(_ context.Context, in ctl.NetRef) (ctl.Net, error) {
@@ -289,7 +289,7 @@ func TestRemovingWaitsForHostsAndNamesThoseItWaitedForInVain(t *testing.T) {
 	if code != exitFailed || out != "blue\nca88\nstore\n" {
 		t.Errorf("exit %d, %q", code, out)
 	}
-	if !strings.Contains(errs, "store takes no more containers; to be gone it waits for gamma to hear of it\n") || strings.Contains(errs, "blue") {
+	if !strings.Contains(errs, "store takes no more containers; what it still waits for: gamma: it gives its addresses back when it is there\n") || strings.Contains(errs, "blue") {
 		t.Errorf("stderr %q", errs)
 	}
 	if !strings.Contains(errs, `no network is called "nobody"`) {
@@ -313,12 +313,11 @@ func TestOfSeveralNetworksThoseThatAreThereAreShown(t *testing.T) {
 
 func TestARefusalComesWithWhatToDo(t *testing.T) {
 	for code, words := range map[uint]string{
-		ctl.CodeNoMajority:       "everything that is there goes on; who is missing: weave status peers",
-		ctl.CodeInUse:            "weave net rm --force blue",
-		ctl.CodeAmbiguous:        "more of its id: weave net list",
-		ctl.CodeUnknownContainer: "the networks: weave net list",
-		ctl.CodeWrongHost:        "of course\n", // the router has said all
-		ctl.CodeNotSupported:     "of course\n",
+		ctl.CodeNoMajority:   "who is missing: weave status peers\n",
+		ctl.CodeInUse:        "all that are on it: weave net inspect blue\n",
+		ctl.CodeAmbiguous:    "of course\n", // the router has said all
+		ctl.CodeWrongHost:    "of course\n",
+		ctl.CodeNotSupported: "of course\n",
 	} {
 		r, socket := networks(t)
 		r.refuse = ctl.Errorf(code, "of course")

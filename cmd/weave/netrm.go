@@ -61,7 +61,7 @@ func (a *app) removeNet(ctx context.Context, stderr io.Writer, in ctl.NetRemoveR
 	}
 	fmt.Fprintln(a.out, in.Ref)
 	if waiting != "" {
-		fmt.Fprintf(stderr, "weave: %s takes no more containers; to be gone it %s\n", in.Ref, waiting)
+		fmt.Fprintf(stderr, "weave: %s takes no more containers; what it still waits for: %s\n", in.Ref, waiting)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (a *app) removeNet(ctx context.Context, stderr io.Writer, in ctl.NetRemoveR
 func (a *app) awaitGone(ctx context.Context, out ctl.NetRemoved) string {
 	ctx, cancel := context.WithTimeout(ctx, goneIn)
 	defer cancel()
-	waiting := "waits for " + strings.Join(out.Waiting, ", ")
+	waiting := strings.Join(out.Waiting, ", ")
 	for {
 		var l ctl.NetList
 		err := a.ask(ctx, ctl.PathNets, &l)

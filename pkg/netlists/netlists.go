@@ -42,6 +42,8 @@ type Keeper struct {
 	want     []Network
 	problems []string
 	files    map[string]string // of networks that runtimes can see, by name
+	dealt    map[string]bool   // ids of the ready networks of the last pass
+	passed   chan struct{}     // closed when another pass has ended
 
 	last *done // Run's alone
 }
@@ -54,7 +56,7 @@ type done struct {
 
 // New makes a keeper of the lists in a directory; "" makes one that does nothing.
 func New(dir string, log *slog.Logger) *Keeper {
-	return &Keeper{dir: dir, log: log, wake: make(chan struct{}, 1)}
+	return &Keeper{dir: dir, log: log, wake: make(chan struct{}, 1), passed: make(chan struct{})}
 }
 
 // Want says which networks there are, all of them: the lists of others go.
@@ -107,6 +109,24 @@ func (k *Keeper) File(network string) string {
 	return k.files[network]
 }
 
+// Await waits until the list of a network that is wanted and ready is written, or cannot
+// be and that is among the problems, or ctx ends.
+func (k *Keeper) Await(ctx context.Context, id string) {
+	for k.dir != "" {
+		k.mu.Lock()
+		dealt, passed := k.dealt[id], k.passed
+		k.mu.Unlock()
+		if dealt {
+			return
+		}
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // sync brings the directory once to where it should be.
 func (k *Keeper) sync() {
 	k.mu.Lock()
@@ -121,7 +141,7 @@ func (k *Keeper) sync() {
 	}
 	p := decide(seen, want)
 	failed := k.act(&p)
-	k.note(&p, failed)
+	k.note(&p, want, failed)
 	k.last = nil
 	if len(p.write)+len(p.remove) == 0 {
 		k.last = &done{seen, want}
@@ -129,15 +149,21 @@ func (k *Keeper) sync() {
 }
 
 // note keeps what came of a plan, for status, and logs what is new of it.
-func (k *Keeper) note(p *plan, failed []string) {
+func (k *Keeper) note(p *plan, want []Network, failed []string) {
 	problems := append(p.problems(k.dir), failed...)
 	files := maps.Clone(p.have)
 	for network, name := range files {
 		files[network] = filepath.Join(k.dir, name)
 	}
+	dealt := map[string]bool{}
+	for _, n := range want {
+		dealt[n.ID] = n.Ready
+	}
 	k.mu.Lock()
 	was := k.problems
-	k.problems, k.files = problems, files
+	k.problems, k.files, k.dealt = problems, files, dealt
+	close(k.passed)
+	k.passed = make(chan struct{})
 	k.mu.Unlock()
 	for _, line := range problems {
 		if !slices.Contains(was, line) {

@@ -123,6 +123,9 @@ func TestListsComeAndGoWithTheirNetworks(t *testing.T) {
 	if got := p.names(); got != "weave-blue.conflist weave-red.conflist" {
 		t.Errorf("got %s", got)
 	}
+	if got := p.File("weave"); got != filepath.Join(p.dir, Pattern) {
+		t.Errorf("the file of the default network is %q", got)
+	}
 	if got := p.File("blue"); got != filepath.Join(p.dir, "weave-blue.conflist") {
 		t.Errorf("the file of blue is %q", got)
 	}
@@ -469,6 +472,30 @@ func load(t *testing.T, dir string) (names []string) {
 		names = append(names, l.Name)
 	}
 	return names
+}
+
+func TestWhoMadeANetworkCanWaitForItsList(t *testing.T) {
+	p := newPlace(t)
+	notReady := net("blue", id1)
+	notReady.Ready = false
+	p.Want([]Network{notReady})
+	p.run()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.Await(ctx, id1) // does not wait for ever
+	done := make(chan bool)
+	go func() { p.Await(t.Context(), id1); done <- p.File("blue") != "" }()
+	p.Want([]Network{net("blue", id1)})
+	if !<-done {
+		t.Error("there is no list")
+	}
+	p.Await(t.Context(), id1)
+	if err := os.Remove(filepath.Join(p.dir, Pattern)); err != nil {
+		t.Fatal(err)
+	}
+	p.Want([]Network{net("red", id2)})
+	p.Await(t.Context(), id2) // which cannot be written
+	p.complains("network red:")
 }
 
 func TestManyNetworksComeAndGoAndNothingStays(t *testing.T) {

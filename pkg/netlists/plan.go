@@ -44,6 +44,9 @@ func decide(s sight, want []Network) plan {
 	p := plan{write: map[string]string{}, have: map[string]string{}}
 	pattern, err := s.pattern.parse()
 	p.badPattern = err
+	if err == nil {
+		p.have[pattern.Name()] = Pattern
+	}
 	keep := map[string]bool{}
 	for _, n := range want {
 		name := conflist.FileName(n.Name)
