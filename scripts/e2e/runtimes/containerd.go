@@ -9,7 +9,10 @@ import (
 )
 
 // containerd is containerd 1.6 with its client ctr.
-type containerd struct{ tar string }
+type containerd struct {
+	tar     string
+	daemons map[string]*netlab.Daemon // by host
+}
 
 const (
 	containerdConf = "/run/e2e/containerd.toml"
@@ -30,7 +33,7 @@ func ctr(h *netlab.Host, args ...string) (string, error) {
 }
 
 func (c containerd) prepare(h *netlab.Host, resolver string) error {
-	if err := h.WriteFile(containerdConf, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n", 0o644); err != nil {
+	if err := h.WriteFile(containerdConf, "version = 2\n[debug]\nlevel = \"debug\"\n", 0o644); err != nil {
 		return err
 	}
 	// ctr makes no resolv.conf and passes over what the plugins say of DNS: the file is mounted into each container.
@@ -41,6 +44,7 @@ func (c containerd) prepare(h *netlab.Host, resolver string) error {
 	if err != nil {
 		return err
 	}
+	c.daemons[h.Name()] = d
 	err = d.WaitFor(time.Minute, "containerd answers", func() error {
 		_, err := ctr(h, "version")
 		return err

@@ -43,6 +43,12 @@ type runtime interface {
 	exec(h *netlab.Host, name string, command ...string) (string, error)
 	// extras tries what only this runtime can do with the container of each host.
 	extras(hosts []*netlab.Host) error
+	// sees is nil once the runtime knows a network that was just made, misses once it knows
+	// that it is gone.
+	sees(h *netlab.Host, network string) error
+	misses(h *netlab.Host, network string) error
+	// use has containers use another network than the first, where the runtime can name one.
+	use(hosts []*netlab.Host, network string) error
 	// remove stops and removes a container.
 	remove(h *netlab.Host, name string) error
 	// cgroups are the directories, under each controller, that it leaves behind empty.
@@ -69,7 +75,7 @@ func main() {
 	if err := makeImage(*tar); err != nil {
 		fail(err)
 	}
-	runtimes := map[string]runtime{"podman": podman{*tar}, "containerd": containerd{*tar}}
+	runtimes := map[string]runtime{"podman": podman{*tar}, "containerd": containerd{*tar, map[string]*netlab.Daemon{}}}
 	rt := runtimes[flag.Arg(0)]
 	if rt == nil {
 		fail(errors.New("which runtime? podman or containerd"))
@@ -145,6 +151,7 @@ func scenario(lab *netlab.Lab, rt runtime, net network) error {
 		},
 		func() error { return crossFetch(hosts, rt, net) },
 		func() error { return rt.extras(hosts) },
+		func() error { return net.more(hosts, rt) },
 		func() error {
 			return step("containers are removed", func() error {
 				return each(hosts, func(h *netlab.Host) error { return rt.remove(h, web(h)) })

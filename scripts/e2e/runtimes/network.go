@@ -22,6 +22,8 @@ type network interface {
 	address(rt runtime, h *netlab.Host, container string) (string, error)
 	// resolvConf is what a container on the host asks for names with.
 	resolvConf(h *netlab.Host) (string, error)
+	// more makes another network, uses and removes it.
+	more(hosts []*netlab.Host, rt runtime) error
 	// empty is an error that names the attachments there are.
 	empty(h *netlab.Host) error
 }
