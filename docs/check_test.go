@@ -419,10 +419,10 @@ func TestTheTableOfCommandsIsWhatWeaveHas(t *testing.T) {
 			t.Errorf("weave %s: flags %v, it has %v", command, have, flags)
 		}
 	}
-	for _, parent := range []string{"", "status", "secret"} {
+	for _, parent := range []string{"", "status", "secret", "net"} {
 		for _, c := range commands(t, strings.Fields(parent)...) {
 			full := strings.TrimSpace(parent + " " + c)
-			if !told[full] && full != "secret" { // which does nothing by itself
+			if !told[full] && full != "secret" && full != "net" { // which do nothing by themselves
 				t.Errorf("docs/operating.md: weave %s is missing", full)
 			}
 		}
@@ -454,7 +454,8 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 	for _, f := range foreignFlags {
 		known[f] = true
 	}
-	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset"), help(t, "weave", "trace")}
+	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset"),
+		help(t, "weave", "trace"), help(t, "weave", "net", "create"), help(t, "weave", "net", "list"), help(t, "weave", "net", "rm")}
 	for i, flags := range all {
 		for f := range flags {
 			known["--"+f] = true
