@@ -1,9 +1,13 @@
 package router
 
 import (
+	"cmp"
+	"context"
 	"slices"
+	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/conflist"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/netlists"
 )
@@ -27,4 +31,16 @@ func listOf(n ledger.Network) conflist.Network {
 		out.Bridge = bridgeName(n)
 	}
 	return out
+}
+
+// awaitList waits until the list of a network that stands here is written, or it is known
+// why it is not.
+func (r *Router) awaitList(ctx context.Context, n *ctl.Net) {
+	if n.State != netReady {
+		return
+	}
+	r.lists.Await(ctx, n.ID)
+	if n.Conflist = r.lists.File(n.Name); n.Conflist == "" {
+		n.Waiting = cmp.Or(n.Waiting, strings.Join(r.lists.Problems(), "; "))
+	}
 }

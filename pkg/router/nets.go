@@ -199,9 +199,11 @@ func randomName(state *ledger.State) string {
 	return name
 }
 
-// created answers once the network's bridge stands here, or standWithin has passed.
+// created answers once the network's bridge stands here and runtimes can see it, or
+// standWithin has passed.
 func (r *Router) created(ctx context.Context, name string) (ctl.Net, error) {
-	deadline := time.After(standWithin)
+	ctx, cancel := context.WithTimeout(ctx, standWithin)
+	defer cancel()
 	for {
 		stood := r.stoodNow()
 		n, ok := r.replica.State().Network(name)
@@ -210,12 +212,11 @@ func (r *Router) created(ctx context.Context, name string) (ctl.Net, error) {
 		}
 		out := r.describeNet(n, r.netEndpoints()[name])
 		if out.State != netStarting {
+			r.awaitList(ctx, &out)
 			return out, nil
 		}
 		select {
 		case <-stood:
-		case <-deadline:
-			return out, nil
 		case <-ctx.Done():
 			return out, nil
 		}
