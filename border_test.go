@@ -83,7 +83,7 @@ var linked = []links{
 	},
 	{
 		programs: "cmd/weave",
-		ours:     []string{"pkg/addr", "pkg/attachment", "pkg/conflist", "pkg/ctl", "pkg/gossip", "pkg/identity"},
+		ours:     []string{"pkg/addr", "pkg/attachment", "pkg/conflist", "pkg/ctl", "pkg/doctor", "pkg/gossip", "pkg/identity", "pkg/topology"},
 		modules:  []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/inconshreveable/mousetrap", "golang.org/x/sys"},
 		reason:   "the operator's command talks to the router over its socket and must work when no part of the router does",
 	},
@@ -108,7 +108,7 @@ var linked = []links{
 var pure = []string{"pkg/addr", "pkg/attachment", "pkg/endpoint", "pkg/gossip", "pkg/ledger", "pkg/record", "pkg/wire/cursor"}
 
 // stdOnly packages may do I/O, but link nothing that is not ours or Go's.
-var stdOnly = append([]string{"pkg/calllog", "pkg/conflist", "pkg/ctl", "pkg/netlists"}, pure...)
+var stdOnly = append([]string{"pkg/calllog", "pkg/conflist", "pkg/ctl", "pkg/netlists", "pkg/topology"}, pure...)
 
 // impure are imports that a pure package has no use for.
 var impure = []string{"bufio", "crypto/rand", "io/ioutil", "log", "math/rand", "net/http", "os", "plugin", "runtime", "syscall", "testing", "unsafe"}

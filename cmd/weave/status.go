@@ -38,6 +38,7 @@ func (a *app) status() *cobra.Command {
 	for _, v := range views {
 		c.AddCommand(a.viewCommand(v))
 	}
+	c.AddCommand(a.topology())
 	return c
 }
 

@@ -54,6 +54,7 @@ func router(t *testing.T, s ctl.Status) string {
 		})
 	}
 	mux.Handle("GET "+ctl.PathReport, answer(map[string]any{"ledger": map[string]int{"index": 7}, "names": []string{}}))
+	mux.Handle("GET "+ctl.PathTopology, answer(seen()))
 	srv := &http.Server{Handler: mux}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
@@ -149,7 +150,8 @@ func busy() ctl.Status {
 
 func TestWhatAnOperatorSees(t *testing.T) {
 	socket := router(t, busy())
-	for _, cmd := range []string{"status", "status peers", "status ipam", "status dns", "status overlay", "ps", "report", "status peers --json"} {
+	for _, cmd := range []string{"status", "status peers", "status ipam", "status dns", "status overlay", "ps", "report", "status peers --json",
+		"status topology", "status topology --dot"} {
 		t.Run(cmd, func(t *testing.T) {
 			code, out, errs := weave(t, false, nil, append(strings.Fields(cmd), "--socket", socket)...)
 			if code != 0 || errs != "" {
@@ -189,7 +191,7 @@ func TestStatusFitsOneScreenAndSaysWhatIsWrong(t *testing.T) {
 
 func TestColoursDoNotMoveTheColumns(t *testing.T) {
 	socket := router(t, busy())
-	for _, cmd := range []string{"status", "status peers", "status ipam"} {
+	for _, cmd := range []string{"status", "status peers", "status ipam", "status topology"} {
 		_, plain, _ := weave(t, false, nil, append(strings.Fields(cmd), "--socket", socket)...)
 		_, coloured, _ := weave(t, true, nil, append(strings.Fields(cmd), "--socket", socket)...)
 		if coloured == plain && cmd != "status ipam" {
@@ -206,7 +208,7 @@ func TestColoursDoNotMoveTheColumns(t *testing.T) {
 
 func TestWithoutARouterItSaysHowToStartOne(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "none.sock")
-	for _, cmd := range []string{"status", "status peers", "ps", "report"} {
+	for _, cmd := range []string{"status", "status peers", "ps", "report", "status topology"} {
 		code, out, errs := weave(t, false, map[string]string{"WEAVE_SOCKET": socket}, strings.Fields(cmd)...)
 		if code != exitNoRouter || out != "" {
 			t.Errorf("%s: exit %d, stdout %q", cmd, code, out)
@@ -227,7 +229,7 @@ func TestUsedWronglyItSaysSoOnStderr(t *testing.T) {
 	if _, _, errs := weave(t, false, nil, "rmpeer", "--destroyed", "host-b", "host-c"); !strings.Contains(errs, "2 are given (host-b host-c)") {
 		t.Errorf("rmpeer with two names: %q", errs)
 	}
-	for _, cmd := range []string{"rmpeer", "rmpeer --destroyed a b", "nonsense", "status nonsense", "status --nonsense", "conflist", "ps x", "conflist --name a b c"} {
+	for _, cmd := range []string{"rmpeer", "rmpeer --destroyed a b", "nonsense", "status nonsense", "status --nonsense", "status topology --dot --svg", "conflist", "ps x", "conflist --name a b c"} {
 		code, out, errs := weave(t, false, nil, strings.Fields(cmd)...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errs, "weave: ") {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", cmd, code, out, errs)

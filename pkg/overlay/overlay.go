@@ -95,6 +95,7 @@ type View struct {
 	hosts     map[gossip.Peer]Host
 	endpoints map[gossip.Peer]map[string]Endpoint // by record key
 	inherited map[string]Plan                     // by network, from the kernel at start
+	links     map[gossip.Peer]Links
 }
 
 // NewView returns an empty view.
@@ -103,6 +104,7 @@ func NewView() *View {
 		hosts:     map[gossip.Peer]Host{},
 		endpoints: map[gossip.Peer]map[string]Endpoint{},
 		inherited: map[string]Plan{},
+		links:     map[gossip.Peer]Links{},
 	}
 }
 

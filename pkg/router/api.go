@@ -42,6 +42,7 @@ func (r *Router) serve(s *control.Server) {
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)
+	control.HandleGet(s, ctl.PathTopology, r.apiTopology)
 }
 
 func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Network, error) {

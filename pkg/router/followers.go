@@ -17,17 +17,24 @@ import (
 // recordsChanged hears of every change of another host's records. It is called
 // by the exchange, one call at a time, and does no I/O.
 func (r *Router) recordsChanged(changes []record.Change) {
+	moved := false
 	for _, c := range changes {
 		switch {
 		case c.Origin == r.id.Name():
 			continue
+		case c.Key == overlay.LinksKey:
+			r.linksChanged(c)
+			continue // the kernel has nothing to do with it
 		case c.Key == overlay.HostKey:
 			r.hostChanged(c)
 		case strings.HasPrefix(c.Key, overlay.EndpointPrefix):
 			r.endpointChanged(c)
 		}
+		moved = true
 	}
-	poke(r.forward)
+	if moved {
+		poke(r.forward)
+	}
 }
 
 // forgetRetired drops the records of hosts of which the ledger says that they are

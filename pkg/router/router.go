@@ -447,6 +447,7 @@ func (r *Router) run(ctx context.Context) error {
 		"networks": r.endNetworks,
 		"metrics":  r.serveMetrics,
 		"lists":    r.lists.Run,
+		"links":    r.tellLinks,
 	} {
 		g.Go(func() error {
 			err := part(inner)
