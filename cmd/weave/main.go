@@ -37,9 +37,10 @@ const (
 	exitNotReady = 4
 )
 
-// answerIn bounds one question to the router, doneIn one order.
+// answerIn bounds one question to the router, so that a command that only asks has its
+// answer, or the reason why there is none, within 2 s. doneIn bounds one order.
 const (
-	answerIn = 10 * time.Second
+	answerIn = 1500 * time.Millisecond
 	doneIn   = 30 * time.Second
 )
 
@@ -87,6 +88,10 @@ func (a *app) run(ctx context.Context, args []string, env func(string) string, s
 	if text := err.Error(); text != "" {
 		fmt.Fprintln(stderr, "weave:", text)
 	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
 	var e exit
 	if errors.As(err, &e) {
 		return e.code
@@ -138,8 +143,12 @@ func (a *app) ask(ctx context.Context, path string, answer any) error {
 	return a.call(ctx, path, nil, answer)
 }
 
-// tell has the router do something, which may take a decision of the cluster.
+// tell has the router do something, which may take a decision of the cluster. A router
+// that hangs is known by a question first: nobody waits doneIn for it.
 func (a *app) tell(ctx context.Context, path string, in, answer any) error {
+	if err := a.ask(ctx, ctl.PathReady, nil); err != nil && exitCode(err) == exitNoRouter {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, doneIn)
 	defer cancel()
 	return a.call(ctx, path, in, answer)
@@ -152,6 +161,9 @@ func (a *app) call(ctx context.Context, path string, in, answer any) error {
 		return nil
 	case ctl.IsUnavailable(err) && errors.Is(unix.Access(a.socket, unix.W_OK), unix.EACCES):
 		return exit{exitNoRouter, fmt.Errorf("%s: permission denied; run it as root", a.socket)}
+	case errors.Is(err, unix.EAGAIN) || errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s, though it runs: it hangs, was stopped (SIGSTOP), or this host is far too busy\n"+
+			"see what it does with: journalctl -u weaver; ps -C weaver -o pid,stat,time\na restart costs no packet: systemctl restart weaver", a.socket)}
 	case ctl.IsUnavailable(err):
 		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s\nstart it with: weaver [flags] [PEER…]", a.socket)}
 	default:
