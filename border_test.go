@@ -50,7 +50,7 @@ var onlys = []only{
 	{"github.com/spf13/cobra", []string{"cmd/..."}, "flags end at main"},
 	{"go.yaml.in/yaml", []string{"cmd/weaver"}, "the configuration file ends at main, like the flags that it stands for; only this library tells the line of each value"},
 	{"github.com/containernetworking/cni/pkg/skel", []string{"plugins/...", "pkg/cniconf"}, "only a plugin answers CNI"},
-	{"os/exec", []string{"pkg/cniconf", "pkg/conflist", "pkg/hostfw", "pkg/netlab", "scripts/..."}, "the router starts no process (but iptables, where another firewall drops in it): a call that forks has no bound"},
+	{"os/exec", []string{"pkg/cniconf", "pkg/conflist", "pkg/doctor", "pkg/hostfw", "pkg/netlab", "scripts/..."}, "the router starts no process (but iptables, where another firewall drops in it): a call that forks has no bound. doctor is linked into the command alone: it lists rules and links as an operator would, by the host's own programs"},
 	{module + "/pkg/router", []string{"cmd/weaver"}, "the one place that knows everything is known by nobody but main"},
 	{module + "/pkg/control", []string{"pkg/router"}, "only the wiring serves the socket"},
 	{module + "/pkg/gossip/meshlink", []string{"pkg/router"}, "parts know the contract of gossip, the wiring alone knows the carrier"},

@@ -120,7 +120,7 @@ router does not answer, and "status" with 4 when no container can be added now.`
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "the router's socket (environment: WEAVE_SOCKET)")
 	root.AddCommand(a.status(), a.ps(), a.report(), a.trace(), a.rmpeer(), a.connect(), a.forget(), a.reset(), a.conflist(), a.secret(), a.version())
-	root.AddCommand(a.net())
+	root.AddCommand(a.net(), a.doctor())
 	return root
 }
 
@@ -154,6 +154,9 @@ func (a *app) tell(ctx context.Context, path string, in, answer any) error {
 	return a.call(ctx, path, in, answer)
 }
 
+// hangs is said of a router that is there and does not answer.
+const hangs = "though it runs"
+
 func (a *app) call(ctx context.Context, path string, in, answer any) error {
 	err := ctl.New(a.socket, 0).Call(ctx, path, in, answer)
 	switch {
@@ -162,7 +165,7 @@ func (a *app) call(ctx context.Context, path string, in, answer any) error {
 	case ctl.IsUnavailable(err) && errors.Is(unix.Access(a.socket, unix.W_OK), unix.EACCES):
 		return exit{exitNoRouter, fmt.Errorf("%s: permission denied; run it as root", a.socket)}
 	case errors.Is(err, unix.EAGAIN) || errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s, though it runs: it hangs, was stopped (SIGSTOP), or this host is far too busy\n"+
+		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s, "+hangs+": it hangs, was stopped (SIGSTOP), or this host is far too busy\n"+
 			"see what it does with: journalctl -u weaver; ps -C weaver -o pid,stat,time\na restart costs no packet: systemctl restart weaver", a.socket)}
 	case ctl.IsUnavailable(err):
 		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s\nstart it with: weaver [flags] [PEER…]", a.socket)}

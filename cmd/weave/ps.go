@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -96,23 +95,5 @@ func (a *app) sayLost(all []ctl.Attachment) {
 	fmt.Fprintf(a.out, "\n%s known from the kernel only: without a container id until DEL and ADD, which nothing here needs\n", count(kernelOnly, "attachment"))
 	if nameless > 0 {
 		fmt.Fprintf(a.out, "%s of these may have lost names: another host's router that remembers them, or DEL and ADD, gives them back\n", number(uint64(nameless)))
-	}
-}
-
-func (a *app) report() *cobra.Command {
-	return &cobra.Command{
-		Use:   "report",
-		Short: "Print the state of every part of the router as JSON",
-		Args:  cobra.NoArgs,
-		RunE: does(func(ctx context.Context, _ []string) error {
-			var r json.RawMessage
-			if err := a.ask(ctx, ctl.PathReport, &r); err != nil {
-				return err
-			}
-			if err := a.printJSON(r); err != nil {
-				return fmt.Errorf("report: %w", err)
-			}
-			return nil
-		}),
 	}
 }

@@ -150,7 +150,7 @@ func busy() ctl.Status {
 
 func TestWhatAnOperatorSees(t *testing.T) {
 	socket := router(t, busy())
-	for _, cmd := range []string{"status", "status peers", "status ipam", "status dns", "status overlay", "ps", "report", "status peers --json",
+	for _, cmd := range []string{"status", "status peers", "status ipam", "status dns", "status overlay", "ps", "report --json", "status peers --json",
 		"status topology", "status topology --dot"} {
 		t.Run(cmd, func(t *testing.T) {
 			code, out, errs := weave(t, false, nil, append(strings.Fields(cmd), "--socket", socket)...)
@@ -208,7 +208,7 @@ func TestColoursDoNotMoveTheColumns(t *testing.T) {
 
 func TestWithoutARouterItSaysHowToStartOne(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "none.sock")
-	for _, cmd := range []string{"status", "status peers", "ps", "report", "status topology"} {
+	for _, cmd := range []string{"status", "status peers", "ps", "report --json", "status topology"} {
 		code, out, errs := weave(t, false, map[string]string{"WEAVE_SOCKET": socket}, strings.Fields(cmd)...)
 		if code != exitNoRouter || out != "" {
 			t.Errorf("%s: exit %d, stdout %q", cmd, code, out)

@@ -1,0 +1,225 @@
+// Package doctor looks over a host for what keeps containers from the network, or will:
+// what each runtime loads, plugins that are missing or too old, sizes of packets, ports,
+// sysctls, other firewalls, other managers of links. It works without a router.
+//
+// Gather takes a Snapshot of the host and changes nothing on it; Judge is a function of
+// the snapshot; printing is the caller's. So every check is tested without a host.
+//
+//	Gather ──> Snapshot ──> Judge ──> []Finding
+package doctor
+
+import (
+	"net/netip"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// Level says how much a finding matters.
+type Level string
+
+// The levels.
+const (
+	OK      Level = "ok"
+	Warning Level = "warning" // works, or may; look at it
+	Problem Level = "problem" // something does not work
+)
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	Check string `json:"check"`
+	Level Level  `json:"level"`
+	What  string `json:"what"`
+	Cure  string `json:"cure,omitempty"` // a command, as it is to be given
+}
+
+func ok(check, what string) Finding         { return Finding{check, OK, what, ""} }
+func warn(check, what, cure string) Finding { return Finding{check, Warning, what, cure} }
+func bad(check, what, cure string) Finding  { return Finding{check, Problem, what, cure} }
+
+// Worst is the highest level of some findings.
+func Worst(all []Finding) Level {
+	worst := OK
+	for _, f := range all {
+		if f.Level == Problem || f.Level == Warning && worst == OK {
+			worst = f.Level
+		}
+	}
+	return worst
+}
+
+// Snapshot is what was seen of a host.
+type Snapshot struct {
+	Router   Router
+	Runtimes []Runtime
+	Devices  []Device
+	Default  string            // the device of the default route, "" without one
+	Sysctls  map[string]string // by path below /proc/sys; without those that the kernel has not
+	Ports    []Port
+	Firewall Firewall
+	Managed  []Managed
+	Kernel   Kernel
+	Paths    []Path
+	Sources  map[string]netip.Addr // by host: the address that this one would send to it from
+}
+
+// Router is what the router of this host says, if it does.
+type Router struct {
+	Status   *ctl.Status
+	Topology *ctl.Topology // nil: it is older, or does not answer
+	Why      string        // of one that does not answer
+	Hangs    bool          // of one that does not answer: it is there
+}
+
+// Runtime is one that reads network lists on this host.
+type Runtime struct {
+	Name       string
+	Picks      Pick
+	ConfDir    string
+	PluginDirs []string // in its order
+	Loopback   bool     // it starts the plugin loopback for every container
+	NoLists    bool     // it reads none: podman with netavark
+	Default    string   // of one that picks by name: the network of who names none
+
+	Missing bool              // its ConfDir is not there
+	Files   []File            // of ConfDir, by name
+	Plugins map[string]Plugin // by type, those that were looked for
+}
+
+// Pick is how a runtime chooses a network.
+type Pick string
+
+// The ways.
+const (
+	PicksFirst  Pick = "first"   // the first file by name, whatever is wrong with it
+	PicksValid  Pick = "valid"   // the first file whose plugins are all there
+	PicksByName Pick = "by name" // the user names a network
+)
+
+// File is one file that a runtime takes for a network list.
+type File struct {
+	Name     string
+	Bad      string // why it cannot be read as one
+	Network  string
+	Versions []string
+	Plugins  []string // the types that it starts
+}
+
+// Plugin is an answer to VERSION.
+type Plugin struct {
+	Path   string // "" when no directory of the runtime has it
+	Speaks []string
+	Bad    string // it is there, and does not answer so
+}
+
+// Device is a network device of the host.
+type Device struct {
+	Index int
+	Name  string
+	MTU   int
+	Addrs []netip.Addr
+}
+
+// Port is a port that is taken.
+type Port struct {
+	Proto string // "tcp", "udp"
+	Addr  netip.AddrPort
+	Owner string // the program; "" is the kernel, or one that cannot be seen
+	PID   int
+}
+
+// Managed is a link of ours that another program believes to be its own.
+type Managed struct {
+	Device, By string
+}
+
+// Kernel is what matters of the kernel.
+type Kernel struct {
+	Release  string
+	Features map[string]bool // "vxlan"; those that cannot be told are left out
+}
+
+// Path is a probe with packets of full size that must not be cut.
+type Path struct {
+	Host  string
+	Addr  netip.Addr
+	Size  int    // bytes of the IP packet that was tried
+	Small bool   // a small one was answered
+	Full  bool   // that one was
+	Limit int    // the path's MTU as a router on it told, 0 when none did
+	Error string // why it could not be tried
+}
+
+// checks in the order in which they are shown.
+var checks = []func(Snapshot) []Finding{
+	router, lists, versions, plugins, underlayMTU, pathMTU, ports, forwarding, reversePath, firewalls, managers, kernel,
+}
+
+// Judge is what is to be said of a host.
+func Judge(s Snapshot) []Finding {
+	var out []Finding
+	for _, check := range checks {
+		out = append(out, check(s)...)
+	}
+	return out
+}
+
+// bridges are those of our networks: as the router says, else by their names.
+func (s Snapshot) bridges() []string {
+	var out []string
+	if s.Router.Status != nil {
+		for _, n := range s.Router.Status.Networks {
+			out = append(out, n.Bridge)
+		}
+		return out
+	}
+	for _, d := range s.Devices {
+		if isBridge(d.Name) {
+			out = append(out, d.Name)
+		}
+	}
+	return out
+}
+
+func (s Snapshot) device(name string) (Device, bool) {
+	for _, d := range s.Devices {
+		if d.Name == name {
+			return d, true
+		}
+	}
+	return Device{}, false
+}
+
+// underlay is the device over which packets go to other hosts, with our address on it.
+func (s Snapshot) underlay() (d Device, own netip.Addr, found bool) {
+	if t := s.Router.Topology; t != nil {
+		for _, h := range t.Hosts {
+			if h.State == ctl.HostHere {
+				own = h.Address
+			}
+		}
+	}
+	for _, d := range s.Devices {
+		for _, a := range d.Addrs {
+			if own.IsValid() && a == own {
+				return d, own, true
+			}
+		}
+	}
+	d, found = s.device(s.Default)
+	for _, a := range d.Addrs {
+		if a.IsGlobalUnicast() {
+			own = a
+			break
+		}
+	}
+	return d, own, found
+}
+
+// overhead is what VXLAN adds to a frame's payload, in bytes, on an underlay of the
+// address's family.
+func overhead(underlay netip.Addr) int {
+	if underlay.Is6() {
+		return 70
+	}
+	return 50
+}

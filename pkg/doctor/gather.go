@@ -1,0 +1,241 @@
+package doctor
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// Options say where to look, besides what the host itself says.
+type Options struct {
+	Router     Router
+	ConfDirs   []string // look into these alone
+	PluginDirs []string // of every runtime; none: each runtime's own
+}
+
+// Gather looks over the host. It changes nothing, and sends no more than pings to the
+// other hosts that the router knows. What cannot be read is left out, and Judge says
+// nothing of it or that it is not known. It ends with ctx, which is to have a deadline.
+func Gather(ctx context.Context, o Options) Snapshot {
+	s := Snapshot{Router: o.Router, Devices: devices(), Default: defaultDevice(), Sources: sources(o.Router.Topology), Kernel: readKernel()}
+	s.Sysctls = sysctls(s.Default)
+	if under, _, found := s.underlay(); found && under.Name != s.Default {
+		for key, value := range sysctls(under.Name) {
+			s.Sysctls[key] = value
+		}
+	}
+	s.Managed = managed(s)
+	var together sync.WaitGroup
+	together.Go(func() { s.Runtimes = gatherRuntimes(ctx, o) })
+	together.Go(func() { s.Firewall = gatherFirewall(ctx) })
+	together.Go(func() { s.Ports = takenPorts() })
+	together.Go(func() { s.Paths = gatherPaths(ctx, s) })
+	together.Wait()
+	return s
+}
+
+func devices() []Device {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var out []Device
+	for _, i := range all {
+		d := Device{Index: i.Index, Name: i.Name, MTU: i.MTU}
+		addrs, _ := i.Addrs() // without any where it has just gone
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				d.Addrs = append(d.Addrs, p.Addr().Unmap())
+			}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// defaultDevice is that of the best default route, of IPv4 before IPv6.
+func defaultDevice() string {
+	best, metric := "", uint64(1<<63)
+	for f := range fieldsOf("/proc/self/net/route") {
+		if len(f) < 8 || f[1] != "00000000" || f[7] != "00000000" {
+			continue
+		}
+		if m, err := strconv.ParseUint(f[6], 10, 63); err == nil && m < metric {
+			best, metric = f[0], m
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for f := range fieldsOf("/proc/self/net/ipv6_route") {
+		if len(f) == 10 && strings.Trim(f[0], "0") == "" && f[1] == "00" && f[9] != "lo" {
+			return f[9]
+		}
+	}
+	return ""
+}
+
+// fieldsOf gives the words of each line of a file, none of one that cannot be read.
+func fieldsOf(file string) func(func([]string) bool) {
+	text, _ := os.ReadFile(file)
+	return func(yield func([]string) bool) {
+		for line := range strings.Lines(string(text)) {
+			if !yield(strings.Fields(line)) {
+				return
+			}
+		}
+	}
+}
+
+// sources asks the kernel from which address it would send to each other host. Nothing
+// is sent: a UDP socket is connected.
+func sources(t *ctl.Topology) map[string]netip.Addr {
+	out := map[string]netip.Addr{}
+	for host, a := range others(t) {
+		conn, err := net.Dial("udp", netip.AddrPortFrom(a, vxlanPort).String())
+		if err != nil {
+			continue
+		}
+		if from, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
+			out[host] = from.Addr().Unmap()
+		}
+		conn.Close()
+	}
+	return out
+}
+
+// others are the other hosts of the cluster whose addresses are known.
+func others(t *ctl.Topology) map[string]netip.Addr {
+	out := map[string]netip.Addr{}
+	if t == nil {
+		return out
+	}
+	for _, h := range t.Hosts {
+		if h.Address.IsValid() && (h.State == ctl.HostUp || h.State == ctl.HostAway) {
+			out[h.Name] = h.Address
+		}
+	}
+	return out
+}
+
+func sysctls(device string) map[string]string {
+	out := map[string]string{}
+	for _, key := range []string{
+		"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/" + device + "/rp_filter",
+		bridgeFilter(false), bridgeFilter(true),
+	} {
+		if text, err := os.ReadFile(filepath.Join("/proc/sys", key)); err == nil {
+			out[key] = strings.TrimSpace(string(text))
+		}
+	}
+	return out
+}
+
+// managed reads what NetworkManager and systemd-networkd say of our links.
+func managed(s Snapshot) []Managed {
+	var out []Managed
+	bridges := s.bridges()
+	for _, d := range s.Devices {
+		if !isBridge(d.Name) && !isTunnel(d.Name) && !slices.Contains(bridges, d.Name) {
+			continue
+		}
+		for _, m := range []struct{ by, file, says string }{
+			{"NetworkManager", "/run/NetworkManager/devices/", "managed=true"},
+			{"NetworkManager", "/run/NetworkManager/devices/", "managed=1"},
+			{"systemd-networkd", "/run/systemd/netif/links/", "ADMIN_STATE=configured"},
+			{"systemd-networkd", "/run/systemd/netif/links/", "ADMIN_STATE=configuring"},
+		} {
+			text, _ := os.ReadFile(m.file + strconv.Itoa(d.Index))
+			if slices.Contains(strings.Split(string(text), "\n"), m.says) {
+				out = append(out, Managed{d.Name, m.by})
+			}
+		}
+	}
+	return out
+}
+
+// takenPorts are those that somebody listens at in this network namespace.
+func takenPorts() []Port {
+	var out []Port
+	inodes := map[string][]int{} // to places in out
+	for _, t := range []struct{ proto, file, state string }{
+		{"tcp", "tcp", "0A"}, {"tcp", "tcp6", "0A"}, {"udp", "udp", "07"}, {"udp", "udp6", "07"},
+	} {
+		for f := range fieldsOf("/proc/self/net/" + t.file) {
+			if len(f) < 10 || f[3] != t.state {
+				continue
+			}
+			if a, err := hexAddr(f[1]); err == nil {
+				inodes[f[9]] = append(inodes[f[9]], len(out))
+				out = append(out, Port{Proto: t.proto, Addr: a})
+			}
+		}
+	}
+	delete(inodes, "0") // the kernel's
+	owners(inodes, func(i, pid int, name string) { out[i].Owner, out[i].PID = name, pid })
+	return out
+}
+
+// hexAddr reads 0100007F:1A7F: each four bytes of the address are a number of this machine.
+func hexAddr(s string) (netip.AddrPort, error) {
+	host, port, _ := strings.Cut(s, ":")
+	b, err := hex.DecodeString(host)
+	n, err2 := strconv.ParseUint(port, 16, 16)
+	if err != nil || err2 != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}, fmt.Errorf("no address: %q", s)
+	}
+	for i := 0; i < len(b); i += 4 {
+		word := native(b[i : i+4])
+		copy(b[i:], word[:])
+	}
+	a, isAddr := netip.AddrFromSlice(b)
+	if !isAddr {
+		return netip.AddrPort{}, fmt.Errorf("no address: %q", s)
+	}
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
+}
+
+// owners finds the processes that hold sockets, as far as they may be looked into.
+func owners(inodes map[string][]int, is func(i, pid int, name string)) {
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, l := range links {
+		to, err := os.Readlink(l)
+		if err != nil || !strings.HasPrefix(to, "socket:[") {
+			continue
+		}
+		for _, i := range inodes[strings.Trim(to, "socket:[]")] {
+			dir := strings.Split(l, "/")[2]
+			pid, _ := strconv.Atoi(dir)
+			name, _ := os.ReadFile("/proc/" + dir + "/comm")
+			is(i, pid, strings.TrimSpace(string(name)))
+		}
+	}
+}
+
+func readKernel() Kernel {
+	text, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	k := Kernel{Release: strings.TrimSpace(string(text)), Features: map[string]bool{}}
+	builtin, errB := os.ReadFile("/lib/modules/" + k.Release + "/modules.builtin")
+	loadable, errL := os.ReadFile("/lib/modules/" + k.Release + "/modules.dep")
+	for _, f := range features {
+		_, loaded := os.Stat("/sys/module/" + f)
+		there := loaded == nil
+		for _, list := range [][]byte{builtin, loadable} {
+			there = there || strings.Contains(string(list), "/"+f+".ko")
+		}
+		if there || errB == nil && errL == nil {
+			k.Features[f] = there
+		}
+	}
+	return k
+}

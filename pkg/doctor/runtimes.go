@@ -1,0 +1,228 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/weave-cni/weave-cni/pkg/conflist"
+)
+
+// pluginDirs is constant: where runtimes look for plugins: upstream's place, then those of
+// distributions.
+var pluginDirs = []string{"/opt/cni/bin", "/usr/libexec/cni", "/usr/lib/cni"}
+
+const confDir = "/etc/cni/net.d"
+
+// gatherRuntimes finds the runtimes of this host, with what they would load.
+func gatherRuntimes(ctx context.Context, o Options) []Runtime {
+	var out []Runtime
+	for _, d := range o.ConfDirs {
+		out = append(out, Runtime{Name: "a runtime with " + d, Picks: PicksFirst, ConfDir: d, PluginDirs: pluginDirs})
+	}
+	if len(o.ConfDirs) == 0 {
+		out = installed()
+	}
+	var together sync.WaitGroup
+	for i := range out {
+		r := &out[i]
+		if len(o.PluginDirs) > 0 {
+			r.PluginDirs = o.PluginDirs
+		}
+		together.Go(func() {
+			if !r.NoLists {
+				r.Files, r.Missing = readLists(r.ConfDir, r.Name == "podman")
+				r.Plugins = askAll(ctx, *r)
+			}
+		})
+	}
+	together.Wait()
+	return out
+}
+
+// installed are the runtimes that this host has; one that stands for all where none is found.
+func installed() []Runtime {
+	var out []Runtime
+	if has("containerd", "/run/containerd/containerd.sock") {
+		conf, dirs := containerdDirs(readText("/etc/containerd/config.toml"))
+		out = append(out, Runtime{Name: "containerd", Picks: PicksFirst, ConfDir: conf, PluginDirs: dirs, Loopback: true})
+	}
+	if has("crio", "/run/crio/crio.sock") {
+		out = append(out, Runtime{Name: "CRI-O", Picks: PicksValid, ConfDir: confDir, PluginDirs: pluginDirs, Loopback: true})
+	}
+	if has("podman") {
+		out = append(out, podman(readText("/etc/containers/containers.conf"), readText("/var/lib/containers/storage/defaultNetworkBackend")))
+	}
+	if has("nerdctl") {
+		dirs := []string{"/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"}
+		if i := slices.IndexFunc(dirs, exists); i >= 0 {
+			dirs = dirs[i : i+1] // the first that is there, and no other
+		}
+		out = append(out, Runtime{Name: "nerdctl", Picks: PicksByName, ConfDir: confDir, PluginDirs: dirs, Default: "bridge"})
+	}
+	for _, r := range []Runtime{
+		{Name: "k3s", ConfDir: "/var/lib/rancher/k3s/agent/etc/cni/net.d", PluginDirs: []string{"/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/data/current/bin"}},
+		{Name: "microk8s", ConfDir: "/var/snap/microk8s/current/args/cni-network", PluginDirs: []string{"/var/snap/microk8s/current/opt/cni/bin"}},
+	} {
+		if exists(r.ConfDir) {
+			r.Picks, r.Loopback = PicksFirst, true
+			out = append(out, r)
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, Runtime{Name: "a runtime", Picks: PicksFirst, ConfDir: confDir, PluginDirs: pluginDirs})
+	}
+	return out
+}
+
+// has reports whether a program is installed, or one of its files is there.
+func has(program string, files ...string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil || slices.ContainsFunc(files, exists)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func readText(file string) string {
+	text, _ := os.ReadFile(file)
+	return string(text)
+}
+
+var (
+	tomlConfDir = regexp.MustCompile(`(?m)^\s*conf_dir\s*=\s*["']([^"']+)["']`)
+	tomlBinDir  = regexp.MustCompile(`(?m)^\s*bin_dirs?\s*=\s*(.+)$`)
+	tomlText    = regexp.MustCompile(`["']([^"']+)["']`)
+	tomlBackend = regexp.MustCompile(`(?m)^\s*network_backend\s*=\s*["']([^"']*)["']`)
+	tomlDefault = regexp.MustCompile(`(?m)^\s*default_network\s*=\s*["']([^"']+)["']`)
+	tomlNetDir  = regexp.MustCompile(`(?m)^\s*network_config_dir\s*=\s*["']([^"']+)["']`)
+	tomlPlugins = regexp.MustCompile(`(?m)^\s*cni_plugin_dirs\s*=\s*(\[[^\]]*\])`)
+)
+
+// containerdDirs reads its configuration as far as this matters.
+func containerdDirs(config string) (conf string, plugins []string) {
+	conf, plugins = confDir, []string{"/opt/cni/bin"}
+	if m := tomlConfDir.FindStringSubmatch(config); m != nil {
+		conf = m[1]
+	}
+	if m := tomlBinDir.FindStringSubmatch(config); m != nil {
+		if dirs := texts(m[1]); len(dirs) > 0 {
+			plugins = dirs
+		}
+	}
+	return conf, plugins
+}
+
+func texts(list string) (out []string) {
+	for _, m := range tomlText.FindAllStringSubmatch(list, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// podman reads its configuration, and the backend that it has chosen once and for all.
+func podman(config, backend string) Runtime {
+	r := Runtime{Name: "podman", Picks: PicksByName, ConfDir: confDir, Default: "podman",
+		PluginDirs: []string{"/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"}}
+	if m := tomlBackend.FindStringSubmatch(config); m != nil && m[1] != "" {
+		backend = m[1]
+	}
+	if m := tomlDefault.FindStringSubmatch(config); m != nil {
+		r.Default = m[1]
+	}
+	if m := tomlNetDir.FindStringSubmatch(config); m != nil {
+		r.ConfDir = m[1]
+	}
+	if m := tomlPlugins.FindStringSubmatch(config); m != nil {
+		r.PluginDirs = texts(m[1])
+	}
+	r.NoLists = strings.TrimSpace(backend) == "netavark"
+	return r
+}
+
+// readLists reads a directory as runtimes do: by name, and by how the names end.
+func readLists(dir string, onlyLists bool) (out []File, missing bool) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, errors.Is(err, os.ErrNotExist)
+	}
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		if e.IsDir() || ext != ".conflist" && (onlyLists || ext != ".conf" && ext != ".json") {
+			continue
+		}
+		f := File{Name: e.Name()}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err == nil {
+			err = f.parse(text, ext == ".conflist")
+		}
+		if err != nil {
+			f.Bad = err.Error()
+		}
+		out = append(out, f)
+	}
+	return out, false
+}
+
+// parse reads a list, or the configuration of a single plugin.
+func (f *File) parse(text []byte, isList bool) error {
+	if !isList {
+		var one struct {
+			Name, Type, CNIVersion string
+			IPAM                   struct{ Type string }
+		}
+		if err := json.Unmarshal(text, &one); err != nil {
+			return err
+		}
+		if one.Type == "" {
+			return errors.New(`no "type"`)
+		}
+		f.Network, f.Versions = one.Name, []string{one.CNIVersion}
+		f.Plugins = slices.DeleteFunc([]string{one.Type, one.IPAM.Type}, func(s string) bool { return s == "" })
+		return nil
+	}
+	l, err := conflist.Parse(text)
+	if err != nil {
+		return err
+	}
+	f.Network, f.Versions, f.Plugins = l.Name(), l.Versions(), l.Plugins()
+	return nil
+}
+
+// askAll asks the plugins that matter for their versions, all at the same time.
+func askAll(ctx context.Context, r Runtime) map[string]Plugin {
+	want := slices.Clone(r.wanted())
+	for _, f := range r.Files {
+		if r.Picks == PicksValid {
+			want = append(want, f.Plugins...)
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	answers := make([]Plugin, len(want))
+	var together sync.WaitGroup
+	for i, name := range want {
+		together.Go(func() {
+			path, speaks, err := conflist.AskOne(ctx, name, r.PluginDirs)
+			answers[i] = Plugin{Path: path, Speaks: speaks}
+			if path != "" && err != nil {
+				answers[i].Bad = err.Error()
+			}
+		})
+	}
+	together.Wait()
+	out := map[string]Plugin{}
+	for i, name := range want {
+		out[name] = answers[i]
+	}
+	return out
+}
