@@ -25,7 +25,7 @@ func hung(t *testing.T) string {
 func TestAHungRouterIsToldFromOneThatIsGone(t *testing.T) {
 	socket := hung(t)
 	for _, cmd := range []string{
-		"status", "status peers --json", "ps", "report --json", "status topology",
+		"status", "status peers --json", "ps", "report --json", "status topology", "top --once",
 		"rmpeer --destroyed host-b", "reset", // orders ask first
 	} {
 		t.Run(cmd, func(t *testing.T) {

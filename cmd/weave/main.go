@@ -66,12 +66,13 @@ type app struct {
 	paint  palette
 	socket string
 	now    func() time.Time
+	screen func() (rows, columns int, ok bool) // of the terminal; nil or not ok: it is none
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	a := &app{out: os.Stdout, paint: paletteFor(os.Stdout, os.Getenv), now: time.Now}
+	a := &app{out: os.Stdout, paint: paletteFor(os.Stdout, os.Getenv), now: time.Now, screen: screenOf(os.Stdout, os.Getenv)}
 	os.Exit(a.run(ctx, os.Args[1:], os.Getenv, os.Stderr))
 }
 
@@ -120,7 +121,7 @@ router does not answer, and "status" with 4 when no container can be added now.`
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "the router's socket (environment: WEAVE_SOCKET)")
 	root.AddCommand(a.status(), a.ps(), a.report(), a.trace(), a.rmpeer(), a.connect(), a.forget(), a.reset(), a.conflist(), a.secret(), a.version())
-	root.AddCommand(a.net(), a.doctor())
+	root.AddCommand(a.net(), a.top(), a.doctor())
 	return root
 }
 

@@ -185,6 +185,9 @@ func dnsLine(d ctl.DNS) string {
 	return fmt.Sprintf("%s in %s", count(len(d.Names), "name"), d.Domain)
 }
 
+// peerColours is constant.
+var peerColours = map[string]string{"connected": green, "relayed": green, "dialling": amber, "refused": red}
+
 func (a *app) showPeers(s ctl.Status) {
 	if line := targetsLine(s.Targets); line != "" {
 		defer fmt.Fprintln(a.out, "\n"+line)
@@ -193,14 +196,9 @@ func (a *app) showPeers(s ctl.Status) {
 		fmt.Fprintln(a.out, "no peers")
 		return
 	}
-	colours := map[string]string{"connected": green, "relayed": green, "dialling": amber, "refused": red}
 	rows := [][]string{{"PEER", a.paint.in(plain, "STATE"), "ADDRESS", "DETAIL"}}
 	for _, p := range s.Peers {
-		colour := colours[p.State]
-		if colour == "" {
-			colour = plain
-		}
-		rows = append(rows, []string{orDash(p.Name), a.paint.in(colour, p.State), orDash(p.Address), p.Detail + a.often(p)})
+		rows = append(rows, []string{orDash(p.Name), a.paint.in(orPlain(peerColours[p.State]), p.State), orDash(p.Address), p.Detail + a.often(p)})
 	}
 	table(a.out, rows)
 }

@@ -208,7 +208,7 @@ func TestColoursDoNotMoveTheColumns(t *testing.T) {
 
 func TestWithoutARouterItSaysHowToStartOne(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "none.sock")
-	for _, cmd := range []string{"status", "status peers", "ps", "report --json", "status topology"} {
+	for _, cmd := range []string{"status", "status peers", "ps", "report --json", "status topology", "top --once"} {
 		code, out, errs := weave(t, false, map[string]string{"WEAVE_SOCKET": socket}, strings.Fields(cmd)...)
 		if code != exitNoRouter || out != "" {
 			t.Errorf("%s: exit %d, stdout %q", cmd, code, out)
