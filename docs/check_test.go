@@ -455,7 +455,8 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 		known[f] = true
 	}
 	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset"),
-		help(t, "weave", "trace"), help(t, "weave", "net", "create"), help(t, "weave", "net", "list"), help(t, "weave", "net", "rm")}
+		help(t, "weave", "trace"), help(t, "weave", "net", "create"), help(t, "weave", "net", "list"), help(t, "weave", "net", "rm"),
+		help(t, "weave", "status", "topology"), help(t, "weave", "top"), help(t, "weave", "doctor"), help(t, "weave", "report")}
 	for i, flags := range all {
 		for f := range flags {
 			known["--"+f] = true

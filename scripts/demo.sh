@@ -5,6 +5,7 @@
 #
 #   scripts/demo.sh
 #   scripts/demo.sh -dead 60s     routers dead for longer
+#   DEMO_SVG=docs/topology.svg scripts/demo.sh     keep a picture of the cluster
 #
 # It installs what is missing, builds, and says each step. Exit code 0: all of it
 # held. It touches no network of this machine and leaves nothing behind.
@@ -38,4 +39,4 @@ build >"$work/build.log" 2>&1 || {
 }
 built=$(sed -n 's/ in .*:/:/p' "$work/build.log" | tail -n 1)
 good "$built; cnitool $(version_of $cni), portmap $(version_of $reference)  (${SECONDS} s)"
-"$work/demo" -bin "$work/bin" "$@"
+"$work/demo" -bin "$work/bin" ${DEMO_SVG:+-svg "$DEMO_SVG"} "$@"

@@ -26,6 +26,7 @@ type config struct {
 	bin      string        // directory with our programs, cnitool and portmap
 	conflist string        // the network list to be fitted and installed
 	dead     time.Duration // how long all routers stay dead
+	svg      string        // where to keep a picture of the cluster; "": nowhere
 }
 
 const (
@@ -44,6 +45,7 @@ func main() {
 	flag.StringVar(&c.bin, "bin", "bin", "the directory of our programs, cnitool and portmap")
 	flag.StringVar(&c.conflist, "conflist", "conflist/10-weave.conflist", "the network list to be installed")
 	flag.DurationVar(&c.dead, "dead", 5*time.Second, "how long all routers stay dead under traffic")
+	flag.StringVar(&c.svg, "svg", "", "keep a picture of the cluster in this file")
 	flag.Parse()
 	os.Exit(run(c))
 }

@@ -138,7 +138,7 @@ func (d *demo) showStatus(ctx context.Context) error {
 			d.out.line("%s", line)
 		}
 	}
-	return nil
+	return d.keepPicture(ctx, h)
 }
 
 func (d *demo) outlive(ctx context.Context) error {
