@@ -193,10 +193,10 @@ func plugins(s Snapshot) []Finding {
 	const check = "plugins"
 	var out []Finding
 	said := map[string]bool{}
-	say := func(f Finding) {
-		if !said[f.What] {
-			said[f.What] = true
-			out = append(out, f)
+	say := func(r Runtime, what, name string) {
+		if key := what + strings.Join(r.PluginDirs, " "); !said[key] { // two runtimes look in the same places
+			said[key] = true
+			out = append(out, bad(check, fmt.Sprintf("%s, where %s looks", what, r.Name), install(name, r)))
 		}
 	}
 	looked := 0
@@ -206,9 +206,9 @@ func plugins(s Snapshot) []Finding {
 			switch {
 			case !asked:
 			case p.Path == "":
-				say(bad(check, fmt.Sprintf("%s is not in %s", name, strings.Join(r.PluginDirs, ", ")), install(name, r)))
+				say(r, fmt.Sprintf("%s is not in %s", name, strings.Join(r.PluginDirs, ", ")), name)
 			case p.Bad != "":
-				say(bad(check, p.Bad, install(name, r)))
+				say(r, p.Bad, name)
 			default:
 				looked++
 			}

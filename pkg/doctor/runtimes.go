@@ -58,7 +58,7 @@ func installed() []Runtime {
 		out = append(out, Runtime{Name: "CRI-O", Picks: PicksValid, ConfDir: confDir, PluginDirs: pluginDirs, Loopback: true})
 	}
 	if has("podman") {
-		out = append(out, podman(readText("/etc/containers/containers.conf"), readText("/var/lib/containers/storage/defaultNetworkBackend")))
+		out = append(out, podman(podmanConfig(), readText("/var/lib/containers/storage/defaultNetworkBackend")))
 	}
 	if has("nerdctl") {
 		dirs := []string{"/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"}
@@ -127,6 +127,17 @@ func texts(list string) (out []string) {
 		out = append(out, m[1])
 	}
 	return out
+}
+
+// podmanConfig is all of its configuration, what counts more first.
+func podmanConfig() string {
+	files, _ := filepath.Glob("/etc/containers/containers.conf.d/*.conf") // the last counts most
+	slices.Reverse(files)
+	var b strings.Builder
+	for _, f := range append(files, "/etc/containers/containers.conf", "/usr/share/containers/containers.conf") {
+		b.WriteString(readText(f) + "\n")
+	}
+	return b.String()
 }
 
 // podman reads its configuration, and the backend that it has chosen once and for all.
