@@ -1,0 +1,265 @@
+package runtimes
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Podman asks podman's own command: it has no daemon, and its files are its own.
+type Podman struct {
+	Program string // "" is podman in the PATH
+}
+
+// connectIn bounds podman network connect, which does an ADD.
+const connectIn = 18 * time.Second
+
+// Name is "podman".
+func (Podman) Name() string { return NamePodman }
+
+func (p Podman) run(ctx context.Context, args ...string) ([]byte, error) {
+	program := p.Program
+	if program == "" {
+		program = NamePodman
+	}
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return nil, absent(err)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = 100 * time.Millisecond // for a child of it that holds our end of the pipe
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("podman %s did not answer in time: %w", args[0], ctx.Err())
+	case err != nil && strings.Contains(stderr.String(), "no such"):
+		return nil, fmt.Errorf("%w: %s", ErrGone, lastLine(stderr.String()))
+	case err != nil:
+		return nil, fmt.Errorf("podman %s: %w: %s", strings.Join(args, " "), err, lastLine(stderr.String()))
+	}
+	return out, nil
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// List is podman ps.
+func (p Podman) List(ctx context.Context) ([]Container, error) {
+	out, err := p.run(ctx, "ps", "--all", "--no-trunc", "--format", "json")
+	if err != nil {
+		return nil, err
+	}
+	return podmanList(out)
+}
+
+func podmanList(text []byte) ([]Container, error) {
+	var list []struct {
+		ID    string   `json:"Id"`
+		Names []string `json:"Names"`
+		State string   `json:"State"`
+		PID   int      `json:"Pid"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("podman ps: %w", err)
+	}
+	var all []Container
+	for _, e := range list {
+		all = append(all, Container{Runtime: NamePodman, ID: e.ID, CNI: e.ID, Names: e.Names, PID: e.PID, State: podmanState(e.State, e.PID)})
+	}
+	return all, nil
+}
+
+func podmanState(state string, pid int) State {
+	switch {
+	case pid > 0: // running, paused, or initialized: its namespace is there
+		return Running
+	case state == "created" || state == "configured":
+		return Created
+	}
+	return Stopped
+}
+
+// Look is podman inspect.
+func (p Podman) Look(ctx context.Context, c Container) (Container, error) {
+	out, err := p.run(ctx, "inspect", "--type", "container", c.ID)
+	if err != nil {
+		return Container{}, err
+	}
+	d, err := podmanInspected(out)
+	return d.Container, err
+}
+
+// podmanDetail is what podman says of a container, and of its networks.
+type podmanDetail struct {
+	Container
+	nets map[string]podmanNet
+}
+
+type podmanNet struct {
+	IPAddress           string
+	IPPrefixLen         int
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	Gateway             string
+	IPv6Gateway         string
+	MacAddress          string
+}
+
+func podmanInspected(text []byte) (podmanDetail, error) {
+	var list []struct {
+		ID    string `json:"Id"`
+		Name  string
+		State struct {
+			Status string
+			Pid    int
+		}
+		NetworkSettings struct {
+			SandboxKey string
+			Networks   map[string]podmanNet
+		}
+		HostConfig struct{ NetworkMode string }
+		Config     struct{ CreateCommand []string }
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return podmanDetail{}, fmt.Errorf("podman inspect: %w", err)
+	}
+	if len(list) != 1 {
+		return podmanDetail{}, fmt.Errorf("podman inspect: %d containers: %w", len(list), ErrGone)
+	}
+	e := list[0]
+	c := Container{Runtime: NamePodman, ID: e.ID, CNI: e.ID, Names: []string{e.Name}, PID: e.State.Pid, State: podmanState(e.State.Status, e.State.Pid)}
+	mode := e.HostConfig.NetworkMode
+	c.HostNet = mode == "host"
+	if id, ok := strings.CutPrefix(mode, "container:"); ok {
+		c.Shares = NamePodman + ":" + id
+	}
+	if c.State == Running {
+		c.NetNS = e.NetworkSettings.SandboxKey
+		if c.NetNS == "" {
+			c.NetNS = fmt.Sprintf("/proc/%d/ns/net", c.PID)
+		}
+	}
+	for name := range e.NetworkSettings.Networks {
+		c.Networks = append(c.Networks, name)
+	}
+	c.Taken = interfaceNames(e.Config.CreateCommand)
+	return podmanDetail{c, e.NetworkSettings.Networks}, nil
+}
+
+// interfaceNames finds what --network NAME:interface_name=IF has said.
+func interfaceNames(command []string) (names []string) {
+	for _, word := range command {
+		for option := range strings.FieldsFuncSeq(word, func(r rune) bool { return r == ':' || r == ',' }) {
+			if name, ok := strings.CutPrefix(option, "interface_name="); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// Knows reports whether podman itself can attach containers to the network.
+func (p Podman) Knows(ctx context.Context, network string) bool {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	_, err := p.run(ctx, "network", "exists", network)
+	return err == nil
+}
+
+// Wish is what an attachment by the runtime itself is to have.
+type Wish struct {
+	IP      netip.Addr
+	MAC     string
+	Aliases []string
+}
+
+// Connect has podman attach the container: at once if it runs, and at every start.
+func (p Podman) Connect(ctx context.Context, c Container, network string, w Wish) error {
+	ctx, cancel := context.WithTimeout(ctx, connectIn)
+	defer cancel()
+	args := []string{"network", "connect"}
+	switch {
+	case w.IP.Is4():
+		args = append(args, "--ip", w.IP.String())
+	case w.IP.Is6():
+		args = append(args, "--ip6", w.IP.String())
+	}
+	if w.MAC != "" {
+		args = append(args, "--mac-address", w.MAC)
+	}
+	for _, a := range w.Aliases {
+		args = append(args, "--alias", a)
+	}
+	_, err := p.run(ctx, append(args, network, c.ID)...)
+	return err
+}
+
+// Disconnect takes that back. A container that is gone, or not connected, is success.
+func (p Podman) Disconnect(ctx context.Context, c Container, network string) error {
+	ctx, cancel := context.WithTimeout(ctx, connectIn)
+	defer cancel()
+	now, err := p.Look(ctx, c)
+	if errors.Is(err, ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, n := range now.Networks {
+		if n == network {
+			_, err := p.run(ctx, "network", "disconnect", network, c.ID)
+			return err
+		}
+	}
+	return nil
+}
+
+// Joined is what podman says of a container's place on a network.
+type Joined struct {
+	Addresses []netip.Prefix
+	Gateways  []netip.Addr
+	MAC       string
+}
+
+// Joined asks for it; nothing in it before the container has started.
+func (p Podman) Joined(ctx context.Context, c Container, network string) (Joined, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	out, err := p.run(ctx, "inspect", "--type", "container", c.ID)
+	if err != nil {
+		return Joined{}, err
+	}
+	d, err := podmanInspected(out)
+	if err != nil {
+		return Joined{}, err
+	}
+	return d.nets[network].joined(), nil
+}
+
+func (n podmanNet) joined() (j Joined) {
+	for _, a := range []struct {
+		ip, gateway string
+		bits        int
+	}{{n.IPAddress, n.Gateway, n.IPPrefixLen}, {n.GlobalIPv6Address, n.IPv6Gateway, n.GlobalIPv6PrefixLen}} {
+		ip, err := netip.ParseAddr(a.ip)
+		if err != nil {
+			continue
+		}
+		j.Addresses = append(j.Addresses, netip.PrefixFrom(ip, a.bits))
+		if g, err := netip.ParseAddr(a.gateway); err == nil {
+			j.Gateways = append(j.Gateways, g)
+		}
+	}
+	j.MAC = n.MacAddress
+	return j
+}
