@@ -63,6 +63,7 @@ func (e exit) Unwrap() error { return e.err }
 // app is what all commands share: where to write, and which router to ask.
 type app struct {
 	out    io.Writer
+	err    io.Writer // for what is said beside the answer
 	paint  palette
 	socket string
 	now    func() time.Time
@@ -82,6 +83,7 @@ func (a *app) run(ctx context.Context, args []string, env func(string) string, s
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(stderr)
+	a.err = stderr
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -121,7 +123,7 @@ router does not answer, and "status" with 4 when no container can be added now.`
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "the router's socket (environment: WEAVE_SOCKET)")
 	root.AddCommand(a.status(), a.ps(), a.report(), a.trace(), a.rmpeer(), a.connect(), a.forget(), a.reset(), a.conflist(), a.secret(), a.version())
-	root.AddCommand(a.net(), a.top(), a.doctor())
+	root.AddCommand(a.net(), a.attachd(), a.top(), a.doctor())
 	return root
 }
 

@@ -15,7 +15,7 @@ import (
 func (a *app) net() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "net",
-		Short: "Make, show and remove networks",
+		Short: "Make, show and remove networks, plug containers into them",
 		Long: `net makes networks, shows them and removes them. A network of driver weave is the
 whole cluster's: every host has it within a second, and runtimes see it by the network
 list that the router writes for them. One of driver simplebridge is a bridge of the
@@ -29,6 +29,7 @@ it is refused at once, and everything that is there goes on.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.netCreate(), a.netList(), a.netInspect(), a.netRemove(), a.netLabel())
+	c.AddCommand(a.plugCommands()...)
 	return c
 }
 

@@ -222,7 +222,7 @@ func Listen(path string) (net.Listener, error) {
 // removes the socket when it is closed.
 type guarded struct {
 	*net.UnixListener
-	path string
+	path string // "": somebody else's, who removes it
 }
 
 func (g *guarded) Accept() (net.Conn, error) {
@@ -240,7 +240,9 @@ func (g *guarded) Accept() (net.Conn, error) {
 }
 
 func (g *guarded) Close() error {
-	_ = os.Remove(g.path) // so that callers see at once that nobody is there
+	if g.path != "" {
+		_ = os.Remove(g.path) // so that callers see at once that nobody is there
+	}
 	return g.UnixListener.Close()
 }
 

@@ -118,6 +118,8 @@ type AttachRequest struct {
 	NetNS       string            `json:"NetNS,omitempty"`
 	IfName      string            `json:"IfName,omitempty"` // "": the next ethN that is free
 	Names       []string          `json:"Names,omitempty"`
+	Aliases     []string          `json:"Aliases,omitempty"` // more names, of no more weight than that
+	IP          string            `json:"IP,omitempty"`
 	MAC         string            `json:"MAC,omitempty"`
 	Labels      map[string]string `json:"Labels,omitempty"`
 }

@@ -39,6 +39,7 @@ func (r *Router) serve(s *control.Server) {
 	control.Handle(s, ctl.PathConnect, r.apiConnect)
 	control.Handle(s, ctl.PathForgetPeer, r.apiForgetPeer)
 	control.Handle(s, ctl.PathTrace, r.apiTrace)
+	r.serveForwards(s)
 	control.HandleGet(s, ctl.PathReady, r.apiReady)
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)

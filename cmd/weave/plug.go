@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
+)
+
+// plugIn bounds a plug or unplug: the ADD of a slow host, and its undoing.
+const plugIn = 35 * time.Second
+
+// network is the parent of the commands about networks.
+func (a *app) plugCommands() []*cobra.Command {
+	return []*cobra.Command{a.plug(), a.unplug(), a.hook()}
+}
+
+// here is what a plug that this process does itself works with.
+type here struct {
+	conflists  string
+	plugins    []string
+	state      string
+	containerd string
+	docker     string
+	names      []string // of its flags
+}
+
+func (h *here) register(s *pflag.FlagSet) {
+	before := map[string]bool{}
+	s.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
+	s.StringVar(&h.conflists, "conflist-dir", "/etc/cni/net.d", "the directory of the network lists")
+	s.StringArrayVar(&h.plugins, "plugin-dir", pluginDirs, "a directory of plugins; may be repeated, in the order of the search")
+	s.StringVar(&h.state, "state-dir", "/var/lib/weave", "directory that survives a reboot: what is plugged is kept in its plugs")
+	s.StringVar(&h.containerd, "containerd", runtimes.ContainerdSocket, "containerd's socket")
+	s.StringVar(&h.docker, "docker", runtimes.DockerSocket, "dockerd's socket")
+	s.VisitAll(func(f *pflag.Flag) {
+		if !before[f.Name] {
+			h.names = append(h.names, f.Name)
+		}
+	})
+}
+
+// given reports whether the user said one of these: then this process does the work.
+func (h *here) given(s *pflag.FlagSet) bool {
+	for _, name := range h.names {
+		if s.Changed(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *here) intents() attach.Intents { return attach.Intents{Dir: filepath.Join(h.state, "plugs")} }
+
+// attacher puts the parts together.
+func (a *app) attacher(h *here, log *slog.Logger) (*attach.Attacher, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	hook := []string{self, "net", "hook", "--socket", a.socket, "--conflist-dir", h.conflists, "--state-dir", h.state}
+	for _, d := range h.plugins {
+		hook = append(hook, "--plugin-dir", d)
+	}
+	containerd, docker := runtimes.Containerd{Socket: h.containerd}, runtimes.Docker{Socket: h.docker}
+	return &attach.Attacher{
+		CNI:     attach.CNI{ConfDir: h.conflists, PluginDirs: h.plugins, CacheDir: filepath.Join(h.state, "plugs", "cni")},
+		Intents: h.intents(),
+		Finder:  runtimes.Finder{Runtimes: []runtimes.Runtime{runtimes.Podman{}, containerd, docker}},
+		Podman:  runtimes.Podman{},
+		Hooks:   containerd,
+		Router:  ctl.New(a.socket, 0),
+		Hook:    hook,
+		Log:     log,
+	}, nil
+}
+
+// attachSocket is attachd's, beside the router's.
+func (a *app) attachSocket() string {
+	return filepath.Join(filepath.Dir(a.socket), filepath.Base(ctl.AttachSocket))
+}
+
+// attachdAnswers reports whether somebody listens there.
+func (a *app) attachdAnswers(ctx context.Context) bool {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", a.attachSocket())
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
+
+func (a *app) plug() *cobra.Command {
+	var h here
+	var req ctl.AttachRequest
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "plug [flags] CONTAINER NETWORK",
+		Short: "Give a container an interface on a network, and print the endpoint's id",
+		Long: `plug gives a container one more interface, on NETWORK, and prints the endpoint's id.
+
+CONTAINER is an id or its beginning, or a name, in podman, containerd, nerdctl,
+docker or CRI; RUNTIME:NAME where several have it; pid:N, a process; or the path of
+a network namespace. One that does not run yet has the interface before its first
+process starts, where its runtime has a road for that.
+
+` + "`weave attachd` does it if it runs; then the endpoint comes back with the container.\nThe flags that name directories and sockets have this command do it itself.",
+		Example: "  weave net plug web backend\n  weave net plug --ip 10.32.0.80 --name db pid:4711 weave",
+		Args:    cobra.ExactArgs(2),
+	}
+	f := c.Flags()
+	f.StringVar(&req.IP, "ip", "", "the address to have")
+	f.StringVar(&req.MAC, "mac", "", "the hardware address to have")
+	f.StringArrayVar(&req.Names, "name", nil, "the container's name on the network, in the place of the one it has; may be repeated")
+	f.StringArrayVar(&req.Aliases, "alias", nil, "one more name; may be repeated")
+	f.StringVar(&req.IfName, "ifname", "", "the interface's name (default: the first ethN that is free)")
+	f.BoolVar(&asJSON, "json", false, "print all that was given, as JSON")
+	h.register(f)
+	c.RunE = does(func(ctx context.Context, args []string) error {
+		req.ContainerID, req.Endpoint = args[0], args[1]
+		ctx, cancel := context.WithTimeout(ctx, plugIn)
+		defer cancel()
+		out, err := a.doPlug(ctx, &h, h.given(f), req)
+		if err != nil {
+			return a.asRoot(err)
+		}
+		if asJSON {
+			return a.printJSON(out)
+		}
+		_, err = fmt.Fprintln(a.out, out.EndpointID)
+		return err
+	})
+	return c
+}
+
+func (a *app) doPlug(ctx context.Context, h *here, itself bool, req ctl.AttachRequest) (out ctl.Attached, err error) {
+	if !itself && a.attachdAnswers(ctx) {
+		err = ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetAttach, req, &out)
+		return out, err
+	}
+	at, err := a.attacher(h, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return out, err
+	}
+	if out, err = at.Plug(ctx, req); err != nil {
+		return out, err
+	}
+	if i, e := h.intents().Get(out.EndpointID); e == nil && i.Road == attach.ByCNI && !a.attachdAnswers(ctx) {
+		fmt.Fprintln(a.err, "weave: attachd does not run: when the container restarts, the endpoint comes back only once it does (weave attachd)")
+	}
+	return out, nil
+}
+
+// asRoot adds what to do about an error that a user other than root gets for being one.
+func (a *app) asRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w; run it as root", err)
+	}
+	return err
+}
+
+func (a *app) unplug() *cobra.Command {
+	var h here
+	c := &cobra.Command{
+		Use:   "unplug [flags] CONTAINER ENDPOINT",
+		Short: "Take an endpoint away that plug gave a container",
+		Long: `unplug takes the interface away that plug gave, and its address and names.
+ENDPOINT is the id that plug printed, or its beginning. What a container has from
+its runtime is the runtime's to take.`,
+		Example: "  weave net unplug web 5a624939c64c",
+		Args:    cobra.ExactArgs(2),
+	}
+	h.register(c.Flags())
+	c.RunE = does(func(ctx context.Context, args []string) error {
+		req := ctl.DetachRequest{ContainerID: args[0], EndpointID: args[1]}
+		ctx, cancel := context.WithTimeout(ctx, plugIn)
+		defer cancel()
+		if !h.given(c.Flags()) && a.attachdAnswers(ctx) {
+			return ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetDetach, req, nil)
+		}
+		at, err := a.attacher(&h, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		return a.asRoot(at.Unplug(ctx, req))
+	})
+	return c
+}
+
+// hook is what runtimes run when they start a container that was plugged.
+func (a *app) hook() *cobra.Command {
+	var h here
+	c := &cobra.Command{
+		Use:    "hook [flags] ENDPOINT",
+		Short:  "Give a container that is being started its endpoint: for runtimes, as an OCI hook",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+	}
+	h.register(c.Flags())
+	c.RunE = does(func(ctx context.Context, args []string) error {
+		pid, err := statePID(os.Stdin)
+		if err != nil {
+			return err
+		}
+		at, err := a.attacher(&h, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, plugIn)
+		defer cancel()
+		return at.Started(ctx, args[0], pid)
+	})
+	return c
+}
+
+// maxState bounds what a runtime tells a hook, in bytes.
+const maxState = 1 << 20
+
+// statePID reads the process from the container's state, as an OCI runtime gives it to hooks.
+func statePID(in io.Reader) (int, error) {
+	var state struct {
+		PID int `json:"pid"`
+	}
+	if err := json.NewDecoder(io.LimitReader(in, maxState)).Decode(&state); err != nil {
+		return 0, fmt.Errorf("the container's state on stdin: %w", err)
+	}
+	if state.PID <= 0 {
+		return 0, errors.New("the container's state on stdin names no process")
+	}
+	return state.PID, nil
+}

@@ -1,0 +1,279 @@
+package attach
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/weave-cni/weave-cni/pkg/attachment"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
+)
+
+const (
+	defaultNetwork = "weave"
+	maxNames       = 64  // of one endpoint
+	maxInterfaces  = 256 // ethN that are tried
+)
+
+// plan chooses the road and the interface.
+func (a *Attacher) plan(ctx context.Context, c runtimes.Container, network, ifname string, w Wish) (Intent, error) {
+	all, _ := a.Intents.All() // one that cannot be read may cost a collision of names, which the ADD tells
+	var own []Intent
+	for _, i := range all {
+		if i.Key.ContainerID == c.CNI {
+			own = append(own, i)
+		}
+	}
+	road, next, err := a.road(ctx, c, network, ifname, w, own)
+	if err != nil {
+		return Intent{}, err
+	}
+	if ifname == "" {
+		ifname = next
+	}
+	k := attachment.Key{Network: network, ContainerID: c.CNI, IfName: ifname}
+	if slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == ifname }) {
+		return Intent{}, ctl.Errorf(ctl.CodeInvalidConfig, "container %s has an endpoint by %s already", c, ifname)
+	}
+	return Intent{ID: k.EndpointID(), Key: k, Road: road, Container: describe(c), Wish: w}, nil
+}
+
+// road says who does the ADD, and the interface that is next on that road.
+func (a *Attacher) road(ctx context.Context, c runtimes.Container, network, ifname string, w Wish, own []Intent) (Road, string, error) {
+	running := c.State == runtimes.Running
+	switch c.Runtime {
+	case runtimes.NamePodman:
+		next := podmanNext(c)
+		why := a.podmanCannot(ctx, c, network, ifname, next, w, own)
+		if why == "" {
+			return ByRuntime, next, nil
+		}
+		if !running {
+			return "", "", notBefore(c, why, "podman start")
+		}
+	case runtimes.NameContainerd, runtimes.NameNerdctl:
+		if running {
+			next, err := freeIn(c, own)
+			return ByHook, next, err
+		}
+		return ByHook, freeBefore(c, own), nil
+	}
+	if running {
+		next, err := freeIn(c, own)
+		return ByCNI, next, err
+	}
+	start := c.Runtime + " start"
+	if c.Runtime == runtimes.NamePath {
+		return "", "", ctl.Errorf(ctl.CodeUnknownContainer, "%s is not there", c.ID)
+	}
+	return "", "", notBefore(c, c.Runtime+" knows no road into a container that does not run", start)
+}
+
+// notBefore refuses to plug into a container that does not run, with what to do.
+func notBefore(c runtimes.Container, why, start string) error {
+	e := ctl.Errorf(ctl.CodeNotSupported, "container %s does not run, and cannot be plugged before its first process starts: %s", c, why)
+	name := c.Name()
+	if name == "" {
+		name = c.ID
+	}
+	e.Details = fmt.Sprintf("start it, then plug it: %s %s; while `weave attachd` runs, the endpoint comes back at each later start", start, name)
+	return e
+}
+
+// podmanCannot says why podman cannot do it itself; "" when it can.
+func (a *Attacher) podmanCannot(ctx context.Context, c runtimes.Container, network, ifname, next string, w Wish, own []Intent) string {
+	switch {
+	case slices.Contains(c.Networks, network):
+		return fmt.Sprintf("podman connects a container only once to a network, and this one is on %s", network)
+	case ifname != "" && ifname != next:
+		return fmt.Sprintf("podman would call the interface %s", next)
+	case w.Endpoint != "" && !w.IP.IsValid():
+		return "podman cannot be told of a subnet"
+	case slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == next }):
+		return fmt.Sprintf("podman would call the interface %s, which another endpoint has", next)
+	case !a.Podman.Knows(ctx, network):
+		return fmt.Sprintf("podman does not know network %s: is its network backend CNI, and its network_config_dir %s?", network, a.CNI.ConfDir)
+	}
+	return ""
+}
+
+// podmanNext is the interface that podman will make: the first ethN that none of its networks has.
+func podmanNext(c runtimes.Container) string {
+	named := min(len(c.Taken), len(c.Networks))
+	n := len(c.Networks) - named
+	for slices.Contains(c.Taken, eth(n)) {
+		n++
+	}
+	return eth(n)
+}
+
+func eth(n int) string { return fmt.Sprintf("eth%d", n) }
+
+// freeIn is the first ethN that neither the container's namespace has, nor an
+// endpoint that is to be there.
+func freeIn(c runtimes.Container, own []Intent) (string, error) {
+	for n := range maxInterfaces {
+		has, err := hasLink(c.NetNS, eth(n))
+		if err != nil {
+			return "", ctl.Errorf(ctl.CodeTryAgain, "container %s: %v", c, err)
+		}
+		if !has && !slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == eth(n) }) {
+			return eth(n), nil
+		}
+	}
+	return "", ctl.Errorf(ctl.CodeInvalidConfig, "container %s has %d interfaces", c, maxInterfaces)
+}
+
+// freeBefore is the first ethN that will be free when the runtime has attached the container.
+func freeBefore(c runtimes.Container, own []Intent) string {
+	n := len(c.Networks)
+	for slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == eth(n) }) {
+		n++
+	}
+	return eth(n)
+}
+
+// wish reads a request: the network's name, and what the endpoint is to have.
+func (a *Attacher) wish(ctx context.Context, req ctl.AttachRequest, c runtimes.Container) (network string, w Wish, err error) {
+	w = Wish{Labels: req.Labels}
+	if network, err = a.network(ctx, req.Endpoint, &w); err != nil {
+		return "", Wish{}, err
+	}
+	if req.IP != "" {
+		ip, err := netip.ParseAddr(req.IP)
+		if err != nil || !ip.IsGlobalUnicast() || ip.Zone() != "" {
+			return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "address %q: want one like 10.32.0.7", req.IP)
+		}
+		if w.IP.IsValid() && w.IP != ip {
+			return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "two addresses are asked for, %s and %s", w.IP, ip)
+		}
+		w.IP = ip
+	}
+	if req.MAC != "" {
+		mac, err := net.ParseMAC(req.MAC)
+		if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+			return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "hardware address %q: want one of an interface, like 02:42:0a:20:00:07", req.MAC)
+		}
+		w.MAC = mac.String()
+	}
+	names := append(slices.Clone(req.Names), req.Aliases...)
+	if len(req.Names) == 0 {
+		names = append(givenName(c), req.Aliases...)
+	}
+	w.Names = append(names, w.Names...) // those of the endpoint's text last
+	return network, w, checkNames(w.Names)
+}
+
+// network is the name of the network that a text names: a name first, then
+// what the router knows by that id or beginning of an id.
+func (a *Attacher) network(ctx context.Context, text string, _ *Wish) (string, error) {
+	name := strings.TrimPrefix(text, "weave://")
+	if name == "" {
+		return defaultNetwork, nil
+	}
+	if _, err := a.CNI.list(name); err == nil {
+		return name, nil
+	}
+	var n ctl.Net
+	ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
+	defer cancel()
+	err := a.Router.Call(ctx, ctl.PathNetInspect, ctl.NetRef{Ref: name}, &n)
+	if err == nil && n.Name != "" {
+		return n.Name, nil
+	}
+	return name, nil // the search for its list says that there is none
+}
+
+// givenName is what the container is called where it is from. A path's last
+// part is found by weavedns itself.
+func givenName(c runtimes.Container) []string {
+	switch {
+	case c.Runtime == runtimes.NameCRI && len(c.Names) > 1: // a pod: NAMESPACE/NAME
+		if space, pod, ok := strings.Cut(c.Names[1], "/"); ok {
+			return valid(pod + "." + space)
+		}
+	case c.Name() != "":
+		return valid(c.Name())
+	case c.Runtime == runtimes.NameContainerd && len(c.ID) < 64:
+		return valid(c.ID)
+	}
+	return nil
+}
+
+// valid leaves out what can be no name: it was not asked for.
+func valid(name string) []string {
+	if checkNames([]string{name}) != nil {
+		return nil
+	}
+	return []string{name}
+}
+
+// checkNames refuses what weavedns would pass over without a word.
+func checkNames(names []string) error {
+	if len(names) > maxNames {
+		return ctl.Errorf(ctl.CodeInvalidConfig, "%d names, an endpoint has at most %d", len(names), maxNames)
+	}
+	for _, n := range names {
+		if !isName(strings.TrimSuffix(n, ".")) {
+			return ctl.Errorf(ctl.CodeInvalidConfig, "name %q: want labels of letters, digits, '-' and '_', with dots between", n)
+		}
+	}
+	return nil
+}
+
+func isName(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// attached is the answer: from the result of an ADD (nil: none yet).
+func (a *Attacher) attached(ctx context.Context, i Intent, r *types100.Result) ctl.Attached {
+	out := ctl.Attached{EndpointID: i.ID, Network: i.Key.Network, IfName: i.Key.IfName, MAC: i.Wish.MAC, Names: i.Wish.Names}
+	if i.Wish.IP.IsValid() {
+		out.IP = i.Wish.IP.String()
+	}
+	var n ctl.Network
+	bounded, cancel := context.WithTimeout(ctx, runtimes.Patience)
+	defer cancel()
+	if a.Router.Call(bounded, ctl.PathNetwork, ctl.NetworkRequest{Name: i.Key.Network}, &n) == nil {
+		out.NetworkID = n.ID
+	}
+	if r == nil {
+		return out
+	}
+	for _, at := range r.Interfaces {
+		if at.Name == i.Key.IfName && at.Sandbox != "" {
+			out.MAC = at.Mac
+		}
+	}
+	for _, ip := range r.IPs {
+		addr, ok := netip.AddrFromSlice(ip.Address.IP)
+		bits, _ := ip.Address.Mask.Size()
+		if !ok {
+			continue
+		}
+		out.Addresses = append(out.Addresses, netip.PrefixFrom(addr.Unmap(), bits))
+		if g, ok := netip.AddrFromSlice(ip.Gateway); ok {
+			out.Gateways = append(out.Gateways, g.Unmap())
+		}
+	}
+	if len(out.Addresses) > 0 {
+		out.IP = out.Addresses[0].Addr().String()
+	}
+	return out
+}

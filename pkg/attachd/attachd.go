@@ -1,0 +1,154 @@
+// Package attachd is the part of `weave attachd`: it serves the attach call at
+// its own socket and keeps what was plugged, so that endpoints come back with
+// their containers. It enters containers' namespaces, by the plugins, which the
+// router does not.
+package attachd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/control"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// Attacher does the work: attach.Attacher.
+type Attacher interface {
+	Plug(ctx context.Context, req ctl.AttachRequest) (ctl.Attached, error)
+	Unplug(ctx context.Context, req ctl.DetachRequest) error
+	Keep(ctx context.Context, i attach.Intent) (attach.Fate, error)
+}
+
+// Intents lists what is to be kept: attach.Intents.
+type Intents interface {
+	All() ([]attach.Intent, error)
+}
+
+// Times of the keeper.
+const (
+	lookEvery = time.Second      // of endpoints whose containers live: a look into /proc
+	restMost  = 10 * time.Second // of one whose container does not: its runtime is asked, ever more seldom
+	failMost  = time.Minute      // of one that could not be made
+	keepIn    = 40 * time.Second // bounds one endpoint's return
+	atOnce    = 8                // endpoints that return together
+)
+
+// Daemon is attachd.
+type Daemon struct {
+	attacher Attacher
+	intents  Intents
+	log      *slog.Logger
+}
+
+// New makes one; Run does all.
+func New(a Attacher, intents Intents, log *slog.Logger) *Daemon {
+	return &Daemon{attacher: a, intents: intents, log: log}
+}
+
+// Run serves the listener and keeps endpoints until ctx ends, then finishes what is in hand.
+func (d *Daemon) Run(ctx context.Context, l net.Listener) error {
+	s := control.New(d.log)
+	control.Handle(s, ctl.PathNetAttach, d.attacher.Plug)
+	control.Handle(s, ctl.PathNetDetach, func(ctx context.Context, req ctl.DetachRequest) (struct{}, error) {
+		return struct{}{}, d.attacher.Unplug(ctx, req)
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	parts.Go(func() { d.keep(ctx) })
+	err := s.Serve(ctx, l)
+	cancel()
+	parts.Wait()
+	return err
+}
+
+// watched is what the keeper remembers of one endpoint.
+type watched struct {
+	next time.Time     // when it is looked at again
+	wait time.Duration // before that
+	said string        // the last failure, so that it is logged once
+}
+
+// keep looks at all intents, again and again.
+func (d *Daemon) keep(ctx context.Context) {
+	known := map[string]*watched{}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	said := ""
+	for {
+		all, err := d.intents.All()
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			d.log.Error("some intents cannot be read", "error", err)
+		}
+		d.round(ctx, all, known)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// round looks at the endpoints whose time has come, a few at once, and waits for them.
+func (d *Daemon) round(ctx context.Context, all []attach.Intent, known map[string]*watched) {
+	slots := make(chan struct{}, atOnce)
+	var looks sync.WaitGroup
+	wanted := map[string]bool{}
+	for _, i := range all {
+		wanted[i.ID] = true
+		w := known[i.ID]
+		if w == nil {
+			w = &watched{}
+			known[i.ID] = w
+		}
+		if time.Now().Before(w.next) || ctx.Err() != nil {
+			continue
+		}
+		slots <- struct{}{}
+		looks.Go(func() {
+			defer func() { <-slots }()
+			d.look(ctx, i, w)
+		})
+	}
+	looks.Wait()
+	for id := range known {
+		if !wanted[id] {
+			delete(known, id)
+		}
+	}
+}
+
+// look sees to one endpoint and says when it is looked at next.
+func (d *Daemon) look(ctx context.Context, i attach.Intent, w *watched) {
+	ctx, cancel := context.WithTimeout(ctx, keepIn)
+	defer cancel()
+	fate, err := d.attacher.Keep(ctx, i)
+	most := restMost
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		return // attachd ends
+	case err != nil:
+		most = failMost
+		if err.Error() != w.said {
+			w.said = err.Error()
+			d.log.Warn("endpoint is not kept", "endpoint", i.ID, "container", i.Container.ID, "network", i.Key.Network, "error", err)
+		}
+	case fate == attach.Back:
+		d.log.Info("endpoint is back", "endpoint", i.ID, "container", i.Container.ID, "network", i.Key.Network, "interface", i.Key.IfName)
+	}
+	if err == nil {
+		w.said = ""
+	}
+	if err == nil && fate != attach.Rests && fate != attach.Unknown {
+		*w = watched{}
+		return
+	}
+	w.wait = min(max(2*w.wait, lookEvery), most)
+	w.next = time.Now().Add(w.wait)
+}
