@@ -51,11 +51,11 @@ var onlys = []only{
 	{"go.yaml.in/yaml", []string{"cmd/weaver"}, "the configuration file ends at main, like the flags that it stands for; only this library tells the line of each value"},
 	{"google.golang.org/grpc", []string{"pkg/runtimes"}, "containerd speaks it, and nobody else"},
 	{"github.com/containerd/containerd/api", []string{"pkg/runtimes"}, "what a runtime is asked, and how, is known in one place"},
-	{"github.com/containernetworking/cni/libcni", []string{"pkg/attach"}, "calling plugins is a runtime's work: the router does none of it"},
+	{"github.com/containernetworking/cni/libcni", []string{"pkg/attach", "scripts/bench/..."}, "calling plugins is a runtime's work: the router does none of it"},
 	{"github.com/containernetworking/cni/pkg/skel", []string{"plugins/...", "pkg/cniconf"}, "only a plugin answers CNI"},
 	{"os/exec", []string{"pkg/cniconf", "pkg/conflist", "pkg/doctor", "pkg/hostfw", "pkg/netlab", "pkg/runtimes", "scripts/..."}, "the router starts no process (but iptables, where another firewall drops in it): a call that forks has no bound. doctor is linked into the command alone: it lists rules and links as an operator would, by the host's own programs"},
 	{module + "/pkg/router", []string{"cmd/weaver"}, "the one place that knows everything is known by nobody but main"},
-	{module + "/pkg/control", []string{"pkg/router"}, "only the wiring serves the socket"},
+	{module + "/pkg/control", []string{"pkg/router", "pkg/attachd", "cmd/weave"}, "only the wiring serves a socket: the router's, and that of weave attachd"},
 	{module + "/pkg/gossip/meshlink", []string{"pkg/router"}, "parts know the contract of gossip, the wiring alone knows the carrier"},
 	{module + "/pkg/gossip/gossiptest", []string{"pkg/simtest"}, "it is for tests"},
 	{module + "/pkg/cniconf/configtest", []string{}, "it is for tests"},
@@ -86,9 +86,14 @@ var linked = []links{
 	},
 	{
 		programs: "cmd/weave",
-		ours:     []string{"pkg/addr", "pkg/attachment", "pkg/conflist", "pkg/ctl", "pkg/doctor", "pkg/gossip", "pkg/identity", "pkg/topology"},
-		modules:  []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/inconshreveable/mousetrap", "golang.org/x/sys"},
-		reason:   "the operator's command talks to the router over its socket and must work when no part of the router does",
+		ours: []string{"pkg/addr", "pkg/attachment", "pkg/conflist", "pkg/ctl", "pkg/doctor", "pkg/gossip", "pkg/identity", "pkg/topology",
+			"pkg/attach", "pkg/attachd", "pkg/control", "pkg/endpoint", "pkg/netdev", "pkg/runtimes"}, // net plug and attachd, which enter containers
+		modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/inconshreveable/mousetrap", "golang.org/x/sys",
+			"github.com/containernetworking/cni", "go.opentelemetry.io/otel", "github.com/cespare/xxhash", // net plug calls plugins as a runtime does; the last two come with libcni
+			"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/containernetworking/plugins", // pkg/netdev looks into a container for a free name
+			"github.com/containerd/containerd/api", "google.golang.org/grpc", "google.golang.org/protobuf", // only so is a hook written into a specification
+			"google.golang.org/genproto", "golang.org/x/net", "golang.org/x/text", "github.com/opencontainers", "github.com/containerd/ttrpc", "github.com/containerd/log", "github.com/sirupsen/logrus"}, // come with these
+		reason: "the operator's command talks to the router over its socket and must work when no part of the router does",
 	},
 	{
 		programs: "cmd/weaver",

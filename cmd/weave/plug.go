@@ -24,7 +24,7 @@ import (
 // plugIn bounds a plug or unplug: the ADD of a slow host, and its undoing.
 const plugIn = 35 * time.Second
 
-// network is the parent of the commands about networks.
+// plugCommands are those of `weave net` about containers.
 func (a *app) plugCommands() []*cobra.Command {
 	return []*cobra.Command{a.plug(), a.unplug(), a.hook()}
 }

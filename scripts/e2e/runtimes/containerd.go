@@ -95,3 +95,32 @@ func (containerd) remove(h *netlab.Host, name string) error {
 		return err
 	})
 }
+
+func (containerd) create(h *netlab.Host, name, script string) error {
+	_, err := ctr(h, "container", "create", "--", image, name, "sh", "-c", script)
+	return err
+}
+
+func (containerd) start(h *netlab.Host, name string) error {
+	_, err := ctr(h, "task", "start", "--detach", name)
+	return err
+}
+
+func (c containerd) restart(h *netlab.Host, name string) error {
+	return steps(func() error { return c.end(h, name) }, func() error { return c.start(h, name) })
+}
+
+// end kills the container's process and waits until containerd has done with it.
+func (containerd) end(h *netlab.Host, name string) error {
+	if _, err := ctr(h, "task", "kill", "-s", "KILL", name); err != nil {
+		return err
+	}
+	return netlab.Wait(time.Minute, "the task of "+name+" is gone", func() error {
+		_, err := ctr(h, "task", "delete", name)
+		return err
+	})
+}
+
+func (c containerd) destroy(h *netlab.Host, name string) error {
+	return steps(func() error { return c.end(h, name) }, func() error { _, err := ctr(h, "container", "rm", name); return err })
+}

@@ -75,7 +75,7 @@ func main() {
 	if err := makeImage(*tar); err != nil {
 		fail(err)
 	}
-	runtimes := map[string]runtime{"podman": podman{*tar}, "containerd": containerd{*tar, map[string]*netlab.Daemon{}}}
+	runtimes := map[string]pluggable{"podman": podman{*tar}, "containerd": containerd{*tar, map[string]*netlab.Daemon{}}}
 	rt := runtimes[flag.Arg(0)]
 	if rt == nil {
 		fail(errors.New("which runtime? podman or containerd"))
@@ -142,7 +142,7 @@ func servePage(name string) string {
 	return "mkdir -p /www; echo '" + pageOf(name) + "' >/www/index.html; exec httpd -f -p 80 -h /www"
 }
 
-func scenario(lab *netlab.Lab, rt runtime, net network) error {
+func scenario(lab *netlab.Lab, rt pluggable, net network) error {
 	hosts := lab.Hosts()
 	return steps(
 		func() error { return step("the network is up on both hosts", func() error { return net.up(hosts) }) },
@@ -152,6 +152,7 @@ func scenario(lab *netlab.Lab, rt runtime, net network) error {
 		func() error { return crossFetch(hosts, rt, net) },
 		func() error { return rt.extras(hosts) },
 		func() error { return net.more(hosts, rt) },
+		func() error { return plug(rt, hosts, net) },
 		func() error {
 			return step("containers are removed", func() error {
 				return each(hosts, func(h *netlab.Host) error { return rt.remove(h, web(h)) })

@@ -120,3 +120,20 @@ func (p podman) secondNetwork(h *netlab.Host) error {
 		func() error { return p.remove(h, peer) },
 	)
 }
+
+func (podman) create(h *netlab.Host, name, script string) error {
+	_, err := h.Run("podman", "create", "--name", name, "--network", "simplebridge", image, "sh", "-c", script)
+	return err
+}
+
+func (podman) start(h *netlab.Host, name string) error {
+	_, err := h.Run("podman", "start", name)
+	return err
+}
+
+func (podman) restart(h *netlab.Host, name string) error {
+	_, err := h.Run("podman", "restart", "-t", "0", name)
+	return err
+}
+
+func (p podman) destroy(h *netlab.Host, name string) error { return p.remove(h, name) }
