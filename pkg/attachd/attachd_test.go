@@ -1,0 +1,115 @@
+package attachd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+)
+
+// host is one whose containers have the fates that a test gives them.
+type host struct {
+	mu    sync.Mutex
+	fates map[string]attach.Fate
+	fails map[string]error
+	looks map[string][]time.Duration // since the start
+	start time.Time
+	now   int // looks at once
+	most  int
+	takes time.Duration
+}
+
+func (h *host) Plug(context.Context, ctl.AttachRequest) (ctl.Attached, error) {
+	return ctl.Attached{}, nil
+}
+func (h *host) Unplug(context.Context, ctl.DetachRequest) error { return nil }
+
+func (h *host) All() ([]attach.Intent, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []attach.Intent
+	for id := range h.fates {
+		all = append(all, attach.Intent{ID: id})
+	}
+	return all, errors.New("one cannot be read, always")
+}
+
+func (h *host) Keep(ctx context.Context, i attach.Intent) (attach.Fate, error) {
+	h.mu.Lock()
+	h.now++
+	h.most = max(h.most, h.now)
+	h.looks[i.ID] = append(h.looks[i.ID], time.Since(h.start))
+	h.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(h.takes):
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now--
+	return h.fates[i.ID], h.fails[i.ID]
+}
+
+func newHost(takes time.Duration) *host {
+	return &host{fates: map[string]attach.Fate{}, fails: map[string]error{}, looks: map[string][]time.Duration{}, start: time.Now(), takes: takes}
+}
+
+// watch keeps for a while.
+func (h *host) watch(t *testing.T, while time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), while)
+	defer cancel()
+	New(h, h, slog.New(slog.DiscardHandler)).keep(ctx)
+}
+
+func TestAContainerThatLivesIsLookedAtEachSecondAndOneThatRestsEverMoreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(0)
+		h.fates["lives"], h.fates["rests"], h.fates["fails"] = attach.Lives, attach.Rests, attach.Unknown
+		h.fails["fails"] = errors.New("the router is away")
+		h.watch(t, 10*time.Minute)
+		if n := len(h.looks["lives"]); n < 595 || n > 602 {
+			t.Errorf("one that lives was looked at %d times in 600 s", n)
+		}
+		for id, most := range map[string]time.Duration{"rests": restMost, "fails": failMost} {
+			l := h.looks[id]
+			for i := 1; i < len(l); i++ {
+				if gap := l[i] - l[i-1]; gap > most+2*lookEvery {
+					t.Errorf("%s: not looked at for %v", id, gap)
+				}
+			}
+			if n, least := len(l), int(10*time.Minute/(most+2*lookEvery)); n < least || n > 2*least+8 {
+				t.Errorf("%s: looked at %d times", id, n)
+			}
+		}
+		if l := h.looks["rests"]; l[1]-l[0] > 2*lookEvery {
+			t.Errorf("the second look at one that rests came after %v", l[1]-l[0])
+		}
+	})
+}
+
+func TestOnlyAFewComeBackAtOnceAndNoneIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(300 * time.Millisecond)
+		for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"} {
+			h.fates[id] = attach.Back
+		}
+		h.watch(t, 5*time.Second)
+		if h.most != atOnce {
+			t.Errorf("%d at once, want %d", h.most, atOnce)
+		}
+		for id := range h.fates {
+			if len(h.looks[id]) == 0 {
+				t.Errorf("%s was not looked at", id)
+			}
+		}
+		if h.now != 0 {
+			t.Errorf("%d looks were not waited for", h.now)
+		}
+	})
+}
