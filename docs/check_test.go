@@ -24,6 +24,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 const maxLine = 140 // characters
@@ -456,6 +458,7 @@ func TestEveryFlagAndVariableThatIsNamedExists(t *testing.T) {
 	}
 	all := []map[string]string{help(t, "weaver"), help(t, "weave"), help(t, "weave", "conflist"), help(t, "weave", "status"), help(t, "weave", "rmpeer"), help(t, "weave", "reset"),
 		help(t, "weave", "trace"), help(t, "weave", "net", "create"), help(t, "weave", "net", "list"), help(t, "weave", "net", "rm"),
+		help(t, "weave", "net", "plug"), help(t, "weave", "attachd"),
 		help(t, "weave", "status", "topology"), help(t, "weave", "top"), help(t, "weave", "doctor"), help(t, "weave", "report")}
 	for i, flags := range all {
 		for f := range flags {
@@ -664,6 +667,23 @@ func TestTheUnitNamesWhatThereIs(t *testing.T) {
 	}
 	if out, err := exec.Command(analyze, "verify", "--recursive-errors=no", "--man=no", file).CombinedOutput(); err != nil || bytes.Contains(out, []byte("weaver.service")) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+func TestTheUnitsOfAttachdNameWhatThereIs(t *testing.T) {
+	service, err := os.ReadFile("attachd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := os.ReadFile("attachd.socket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(service), "\nExecStart=/usr/local/bin/weave attachd\n") || !slices.Contains(commands(t), "attachd") {
+		t.Error("the unit starts something else")
+	}
+	if !strings.Contains(string(socket), "\nListenStream="+ctl.AttachSocket+"\n") || !strings.Contains(string(socket), "\nSocketMode=0600\n") {
+		t.Error("the socket is another, or not root's alone")
 	}
 }
 

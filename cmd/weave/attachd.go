@@ -30,7 +30,7 @@ container is removed.
 It is started by hand, by a service manager, or by its first caller (socket activation).`,
 		Args: cobra.NoArgs,
 	}
-	h.register(c.Flags())
+	h.register(c.Flags(), false)
 	c.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	c.RunE = does(func(ctx context.Context, _ []string) error {
 		var l slog.Level

@@ -39,7 +39,8 @@ type here struct {
 	names      []string // of its flags
 }
 
-func (h *here) register(s *pflag.FlagSet) {
+// register adds the flags. Where attachd usually does the work they are hidden: its help has them.
+func (h *here) register(s *pflag.FlagSet, hidden bool) {
 	before := map[string]bool{}
 	s.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
 	s.StringVar(&h.conflists, "conflist-dir", "/etc/cni/net.d", "the directory of the network lists")
@@ -50,6 +51,7 @@ func (h *here) register(s *pflag.FlagSet) {
 	s.VisitAll(func(f *pflag.Flag) {
 		if !before[f.Name] {
 			h.names = append(h.names, f.Name)
+			f.Hidden = hidden
 		}
 	})
 }
@@ -117,7 +119,7 @@ docker or CRI; RUNTIME:NAME where several have it; pid:N, a process; or the path
 a network namespace. One that does not run yet has the interface before its first
 process starts, where its runtime has a road for that.
 
-` + "`weave attachd` does it if it runs; then the endpoint comes back with the container.\nThe flags that name directories and sockets have this command do it itself.",
+` + "`weave attachd` does it if it runs; then the endpoint comes back with the container.\nIts flags that name directories and sockets are taken here too; then this command does it itself.",
 		Example: "  weave net plug web backend\n  weave net plug --ip 10.32.0.80 --name db pid:4711 weave",
 		Args:    cobra.ExactArgs(2),
 	}
@@ -128,7 +130,7 @@ process starts, where its runtime has a road for that.
 	f.StringArrayVar(&req.Aliases, "alias", nil, "one more name; may be repeated")
 	f.StringVar(&req.IfName, "ifname", "", "the interface's name (default: the first ethN that is free)")
 	f.BoolVar(&asJSON, "json", false, "print all that was given, as JSON")
-	h.register(f)
+	h.register(f, true)
 	c.RunE = does(func(ctx context.Context, args []string) error {
 		req.ContainerID, req.Endpoint = args[0], args[1]
 		ctx, cancel := context.WithTimeout(ctx, plugIn)
@@ -183,7 +185,7 @@ its runtime is the runtime's to take.`,
 		Example: "  weave net unplug web 5a624939c64c",
 		Args:    cobra.ExactArgs(2),
 	}
-	h.register(c.Flags())
+	h.register(c.Flags(), true)
 	c.RunE = does(func(ctx context.Context, args []string) error {
 		req := ctl.DetachRequest{ContainerID: args[0], EndpointID: args[1]}
 		ctx, cancel := context.WithTimeout(ctx, plugIn)
@@ -209,7 +211,7 @@ func (a *app) hook() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 	}
-	h.register(c.Flags())
+	h.register(c.Flags(), true)
 	c.RunE = does(func(ctx context.Context, args []string) error {
 		pid, err := statePID(os.Stdin)
 		if err != nil {

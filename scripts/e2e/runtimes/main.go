@@ -1,7 +1,7 @@
 // Command runtimes runs real container runtimes on the hosts of a lab and lets
 // their containers use the network:
 //
-//	runtimes -image TAR [-bin DIR] [-plugins DIR] podman|containerd
+//	runtimes -image TAR [-bin DIR] [-plugins DIR] podman|containerd|nerdctl
 //
 // On two hosts a container serves a page, and one on the other host fetches it
 // by name. Then it tries what the runtime has besides, removes everything, and
@@ -75,10 +75,11 @@ func main() {
 	if err := makeImage(*tar); err != nil {
 		fail(err)
 	}
-	runtimes := map[string]pluggable{"podman": podman{*tar}, "containerd": containerd{*tar, map[string]*netlab.Daemon{}}}
+	ctrd := containerd{*tar, map[string]*netlab.Daemon{}}
+	runtimes := map[string]pluggable{"podman": podman{*tar}, "containerd": ctrd, "nerdctl": nerdctl{ctrd}}
 	rt := runtimes[flag.Arg(0)]
 	if rt == nil {
-		fail(errors.New("which runtime? podman or containerd"))
+		fail(errors.New("which runtime? podman, containerd or nerdctl"))
 	}
 	var net network = weave{abs(*bin), abs(*lists)}
 	if *reference {

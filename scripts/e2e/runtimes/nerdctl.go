@@ -1,0 +1,76 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+// nerdctl is nerdctl 2 over containerd 1.6. It makes a container long before it
+// starts it, and keeps it when it stops.
+type nerdctl struct{ containerd }
+
+const nerdctlConf = "/run/e2e/nerdctl.toml" // of each host
+
+func (nerdctl) dirs() []string {
+	return []string{"/var/lib/containerd", "/var/lib/nerdctl"}
+}
+
+func (nerdctl) known(name string) string { return name }
+
+func (n nerdctl) run(h *netlab.Host, args ...string) error {
+	_, err := h.Run("nerdctl", args...)
+	return err
+}
+
+func (n nerdctl) prepare(h *netlab.Host, resolver string) error {
+	conf := "namespace = \"" + namespace + "\"\ncgroup_manager = \"cgroupfs\"\ncni_path = \"/opt/cni/bin\"\ncni_netconfpath = \"/etc/cni/net.d\"\n"
+	if err := h.WriteFile(nerdctlConf, conf, 0o644); err != nil {
+		return err
+	}
+	if err := os.Setenv("NERDCTL_TOML", nerdctlConf); err != nil {
+		return err
+	}
+	return n.containerd.prepare(h, resolver)
+}
+
+// dns is what the network's resolver is in nerdctl's words: it takes none from a plugin's result.
+func (nerdctl) dns(h *netlab.Host) (args []string, err error) {
+	text, err := h.ReadFile(resolvConf)
+	for line := range strings.Lines(text) {
+		switch word := strings.Fields(line); {
+		case len(word) == 2 && word[0] == "nameserver":
+			args = append(args, "--dns", word[1])
+		case len(word) == 2 && word[0] == "search":
+			args = append(args, "--dns-search", word[1])
+		}
+	}
+	return args, err
+}
+
+func (n nerdctl) serve(h *netlab.Host, name, script string) error {
+	dns, err := n.dns(h)
+	if err != nil {
+		return err
+	}
+	return n.run(h, append(append([]string{"run", "-d", "--name", name, "--hostname", name, "--net", "weave"}, dns...), image, "sh", "-c", script)...)
+}
+
+func (nerdctl) exec(h *netlab.Host, name string, command ...string) (string, error) {
+	return h.Run("nerdctl", append([]string{"exec", name}, command...)...)
+}
+
+func (n nerdctl) create(h *netlab.Host, name, script string) error {
+	return n.run(h, "create", "--name", name, "--net", "simplebridge", image, "sh", "-c", script)
+}
+
+func (n nerdctl) start(h *netlab.Host, name string) error { return n.run(h, "start", name) }
+
+func (n nerdctl) restart(h *netlab.Host, name string) error {
+	return n.run(h, "restart", "--time", "0", name)
+}
+
+func (n nerdctl) destroy(h *netlab.Host, name string) error { return n.run(h, "rm", "-f", name) }
+
+func (n nerdctl) remove(h *netlab.Host, name string) error { return n.run(h, "rm", "-f", name) }
