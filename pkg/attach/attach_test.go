@@ -161,7 +161,7 @@ func TestEachRuntimeIsTakenByItsRoadOrRefusedWithWhatToDo(t *testing.T) {
 		"podman, created, of another backend": {web(runtimes.NamePodman, runtimes.Created), "other", "", Wish{}, "", "podman does not know network other"},
 		"podman, created, a second time":      {web(runtimes.NamePodman, runtimes.Created, "weave"), "weave", "", Wish{}, "", "start it, then plug it: podman start web"},
 		"podman, created, another interface":  {web(runtimes.NamePodman, runtimes.Created), "weave", "eth7", Wish{}, "", "podman would call the interface eth0"},
-		"podman, created, in a subnet":        {web(runtimes.NamePodman, runtimes.Created), "weave", "", Wish{Endpoint: "weave://10.32.4.0/24"}, "", "podman cannot be told of a subnet"},
+		"podman, created, in a subnet":        {web(runtimes.NamePodman, runtimes.Created), "weave", "", Wish{Endpoint: "weave://10.32.4.0/24"}, "", "podman cannot be told of weave://10.32.4.0/24"},
 		"podman, created, at an address":      {web(runtimes.NamePodman, runtimes.Created), "weave", "", Wish{IP: netip.MustParseAddr("10.32.4.7")}, ByRuntime, ""},
 		"containerd, created":                 {web(runtimes.NameContainerd, runtimes.Created), "weave", "", Wish{}, ByHook, ""},
 		"nerdctl, running":                    {web(runtimes.NameNerdctl, runtimes.Running), "weave", "", Wish{}, ByHook, ""},
@@ -211,6 +211,79 @@ func TestAnEndpointIsNamedByTheBeginningOfItsIDOrByItsContainerAndNetwork(t *tes
 		if c.code == 0 && (err != nil || i.ID != c.want) || c.code != 0 && (!errors.As(err, &coded) || coded.Code != c.code) {
 			t.Errorf("%+v: got %.9s, %v", c.req, i.ID, err)
 		}
+	}
+}
+
+// cluster answers as a router that has two networks, of which one is another host's.
+type cluster struct{}
+
+func (cluster) Call(_ context.Context, path string, in, out any) error {
+	nets := []ctl.Net{
+		{ID: strings.Repeat("ab", 32), Name: "backend", Driver: ctl.DriverWeave, Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}},
+		{ID: strings.Repeat("cd", 32), Name: "far", Driver: ctl.DriverSimpleBridge, Host: "h9", State: "elsewhere"},
+	}
+	switch in := in.(type) {
+	case ctl.NetworkRequest:
+		if !strings.HasPrefix(in.Endpoint, "weave://10.2.") {
+			return ctl.Errorf(ctl.CodeInvalidConfig, "no network holds %s", in.Endpoint)
+		}
+		*out.(*ctl.Network) = ctl.Network{ID: nets[0].ID, Name: nets[0].Name}
+		return nil
+	case ctl.NetRef:
+		for _, n := range nets {
+			if n.Name == in.Ref || strings.HasPrefix(n.ID, in.Ref) {
+				*out.(*ctl.Net) = n
+				return nil
+			}
+		}
+	}
+	return ctl.Errorf(ctl.CodeUnknownContainer, "no network is called so: there are backend, far")
+}
+
+func TestAnEndpointLeadsToANetworkListOfThisHost(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string) {
+		text := `{"cniVersion":"1.0.0","name":"` + name + `","plugins":[{"type":"weave-net"}]}`
+		if err := os.WriteFile(filepath.Join(dir, name+".conflist"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("weave")
+	write("own")
+	if err := os.WriteFile(filepath.Join(dir, "00-foreign.conflist"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &Attacher{CNI: CNI{ConfDir: dir}, Router: cluster{}}
+	look := func(text, network, rest, ip, refusal string) {
+		t.Helper()
+		got, w, err := a.wish(t.Context(), ctl.AttachRequest{Endpoint: text, Names: []string{"n"}}, runtimes.Container{})
+		have := ""
+		if w.IP.IsValid() {
+			have = w.IP.String()
+		}
+		switch {
+		case refusal != "" && (err == nil || !strings.Contains(err.Error(), refusal)):
+			t.Errorf("%q: %s, %v, want %q", text, got, err, refusal)
+		case refusal == "" && (err != nil || got != network || w.Endpoint != rest || have != ip):
+			t.Errorf("%q: %s, %+v, %v", text, got, w, err)
+		}
+	}
+	look("", "weave", "", "", "")
+	look("weave://?alias=db", "weave", "", "", "")
+	look("weave://own?dns=no", "own", "weave://own?dns%3Dno", "", "")
+	look("backend", "weave", "weave://backend", "", "") // no list of its own yet
+	write("backend")
+	look("backend", "backend", "", "", "")
+	look("ababab", "backend", "", "", "")
+	look("10.2.67.0/24", "backend", "weave://10.2.67.0/24", "", "")
+	look("weave://10.2.45.3/24", "backend", "weave://10.2.45.3/24", "", "")
+	look("weave://10.2.45.3/16", "backend", "", "10.2.45.3", "")
+	look("10.9.0.0/24", "", "", "", "no network holds")
+	look("far", "", "", "", "of host h9: plug there")
+	look("nonet", "", "", "", `this host has no network "nonet"`)
+	look("10.2.45.3", "", "", "", "want one like")
+	if _, w, err := a.wish(t.Context(), ctl.AttachRequest{Endpoint: "own?alias=db", Names: []string{"n"}, Aliases: []string{"x"}}, runtimes.Container{}); err != nil || !slices.Equal(w.Names, []string{"n", "x", "db"}) {
+		t.Errorf("%+v, %v", w, err)
 	}
 }
 

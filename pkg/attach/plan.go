@@ -12,6 +12,7 @@ import (
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/endpoint"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
@@ -93,12 +94,12 @@ func (a *Attacher) podmanCannot(ctx context.Context, c runtimes.Container, netwo
 		return fmt.Sprintf("podman connects a container only once to a network, and this one is on %s", network)
 	case ifname != "" && ifname != next:
 		return fmt.Sprintf("podman would call the interface %s", next)
-	case w.Endpoint != "" && !w.IP.IsValid():
-		return "podman cannot be told of a subnet"
+	case w.Endpoint != "":
+		return fmt.Sprintf("podman cannot be told of %s, only of an address with its network's own length", w.Endpoint)
 	case slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == next }):
 		return fmt.Sprintf("podman would call the interface %s, which another endpoint has", next)
 	case !a.Podman.Knows(ctx, network):
-		return fmt.Sprintf("podman does not know network %s: is its network backend CNI, and its network_config_dir %s?", network, a.CNI.ConfDir)
+		return fmt.Sprintf("podman does not know network %s (is its network backend CNI, and its network_config_dir %s?)", network, a.CNI.ConfDir)
 	}
 	return ""
 }
@@ -142,7 +143,11 @@ func freeBefore(c runtimes.Container, own []Intent) string {
 // wish reads a request: the network's name, and what the endpoint is to have.
 func (a *Attacher) wish(ctx context.Context, req ctl.AttachRequest, c runtimes.Container) (network string, w Wish, err error) {
 	w = Wish{Labels: req.Labels}
-	if network, err = a.network(ctx, req.Endpoint, &w); err != nil {
+	e, err := endpoint.ParseBare(req.Endpoint)
+	if err != nil {
+		return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	}
+	if network, err = a.place(ctx, e, &w); err != nil {
 		return "", Wish{}, err
 	}
 	if req.IP != "" {
@@ -162,32 +167,11 @@ func (a *Attacher) wish(ctx context.Context, req ctl.AttachRequest, c runtimes.C
 		}
 		w.MAC = mac.String()
 	}
-	names := append(slices.Clone(req.Names), req.Aliases...)
-	if len(req.Names) == 0 {
-		names = append(givenName(c), req.Aliases...)
+	if w.Names = slices.Clone(req.Names); len(w.Names) == 0 {
+		w.Names = givenName(c)
 	}
-	w.Names = append(names, w.Names...) // those of the endpoint's text last
+	w.Names = append(append(w.Names, req.Aliases...), e.Aliases...)
 	return network, w, checkNames(w.Names)
-}
-
-// network is the name of the network that a text names: a name first, then
-// what the router knows by that id or beginning of an id.
-func (a *Attacher) network(ctx context.Context, text string, _ *Wish) (string, error) {
-	name := strings.TrimPrefix(text, "weave://")
-	if name == "" {
-		return defaultNetwork, nil
-	}
-	if _, err := a.CNI.list(name); err == nil {
-		return name, nil
-	}
-	var n ctl.Net
-	ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
-	defer cancel()
-	err := a.Router.Call(ctx, ctl.PathNetInspect, ctl.NetRef{Ref: name}, &n)
-	if err == nil && n.Name != "" {
-		return n.Name, nil
-	}
-	return name, nil // the search for its list says that there is none
 }
 
 // givenName is what the container is called where it is from. A path's last

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -244,6 +245,54 @@ func TestManyPlugsAtOnceGiveAContainerAsManyInterfaces(t *testing.T) {
 		if !seen[fmt.Sprintf("eth%d", i)] {
 			t.Errorf("no eth%d in %v", i, seen)
 		}
+	}
+}
+
+func TestTheAttachCallOfTheSeedGivesTheAddressThatItNames(t *testing.T) {
+	c := newCluster(t, 1, netlab.Options{})
+	h := c.lab.Host(0)
+	box, err := h.NewContainer("box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := c.startAttachd(h)
+	unchanged := intents(h)
+	var n ctl.Net
+	err = post(h, ctl.DefaultSocket, ctl.PathNetCreate, ctl.NetCreateRequest{Name: "net1", Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}, &n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range []struct{ endpoint, ip, on string }{
+		{"10.2.45.3/24", "10.2.45.3", "10.2.45.3/24"},
+		{"weave://10.2.45.4/16", "10.2.45.4", "10.2.45.4/16"},
+		{"weave://10.2.67.0/24", "10.2.67.", "/24"},
+		{"weave://net1?alias=here", "10.2.", "/16"},
+		{n.ID[:5], "10.2.", "/16"},
+	} {
+		var out ctl.Attached
+		c.wait("it is attached to "+call.endpoint, func() error { // the network has just been made
+			return post(h, ctl.DefaultSocket, ctl.PathNetAttach, map[string]any{"Endpoint": call.endpoint, "ContainerID": box.Path()}, &out)
+		})
+		on := box.MustRun(t, "ip", "-o", "-4", "addr", "show", "dev", out.IfName)
+		if !strings.HasPrefix(out.IP, call.ip) || len(out.Addresses) != 1 || !strings.Contains(on, " "+out.Addresses[0].String()+" ") || !strings.Contains(out.Addresses[0].String(), call.on) {
+			t.Errorf("%s: got %+v, and in it %s", call.endpoint, out, on)
+		}
+		if err := post(h, ctl.DefaultSocket, ctl.PathNetDetach, ctl.DetachRequest{EndpointID: out.EndpointID}, nil); err != nil {
+			t.Errorf("%s: %v", call.endpoint, err)
+		}
+		if _, err := box.Run("ip", "link", "show", "dev", out.IfName); err == nil {
+			t.Errorf("%s: %s stays", call.endpoint, out.IfName)
+		}
+	}
+	err = post(h, ctl.DefaultSocket, ctl.PathNetAttach, map[string]any{"Endpoint": "10.200.45.0/24", "ContainerID": box.Path()}, nil)
+	if err == nil || !strings.Contains(err.Error(), "weave net create --subnet 10.200.45.0/24") {
+		t.Errorf("got %v", err)
+	}
+	if all := intents(h); !slices.Equal(all, unchanged) {
+		t.Errorf("intents: %q", all)
+	}
+	if err := d.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,0 +1,84 @@
+package attach
+
+import (
+	"context"
+	"errors"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/endpoint"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
+)
+
+// place finds the network list of an endpoint, and what of the endpoint remains to
+// be said to the plugins. A list of that very name needs no router; ids and prefixes
+// are the router's to resolve. A network of the cluster that has no list here is
+// reached by the list of the default one, whose plugins go where they are told.
+func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (network string, err error) {
+	e.Aliases = nil // the wish has them
+	if e.DNS != nil {
+		w.Endpoint = e.Arg()
+	}
+	if !e.Somewhere() {
+		return defaultNetwork, nil
+	}
+	_, missing := a.CNI.list(e.Network)
+	if e.Network != "" && missing == nil {
+		return e.Network, nil
+	}
+	n, err := a.ask(ctx, e)
+	var unknown *ctl.Error
+	switch {
+	case err == nil && n.State == "elsewhere":
+		return "", ctl.Errorf(ctl.CodeWrongHost, "network %s is of driver %s and of host %s: plug there", n.Name, n.Driver, n.Host)
+	case err == nil:
+	case e.Network != "" && errors.As(missing, &unknown) && !isCode(err, ctl.CodeAmbiguous):
+		unknown.Details += "; of the cluster's networks: " + err.Error()
+		return "", unknown
+	default:
+		return "", err
+	}
+	if e.Addr && hasSubnet(n, e) {
+		w.IP = e.Prefix.Addr() // with the length that it would have anyhow
+	} else if e.Prefix.IsValid() {
+		w.Endpoint = e.Arg()
+	}
+	if _, err := a.CNI.list(n.Name); err == nil || n.Driver != ctl.DriverWeave {
+		return n.Name, err
+	}
+	if w.Endpoint == "" {
+		w.Endpoint = endpoint.Endpoint{Network: n.Name, DNS: e.DNS}.Arg()
+	}
+	return defaultNetwork, nil
+}
+
+// ask has the router say which network an endpoint is on, and what is known of it.
+// A name may be an id, or the beginning of one, here: who plugs sees what comes of it.
+func (a *Attacher) ask(ctx context.Context, e endpoint.Endpoint) (n ctl.Net, err error) {
+	ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
+	defer cancel()
+	ref := e.Network
+	if e.Prefix.IsValid() {
+		var at ctl.Network
+		if err := a.Router.Call(ctx, ctl.PathNetwork, ctl.NetworkRequest{Name: defaultNetwork, Endpoint: e.Place()}, &at); err != nil {
+			return ctl.Net{}, err
+		}
+		ref = at.ID
+	}
+	err = a.Router.Call(ctx, ctl.PathNetInspect, ctl.NetRef{Ref: ref}, &n)
+	return n, err
+}
+
+func isCode(err error, code uint) bool {
+	var coded *ctl.Error
+	return errors.As(err, &coded) && coded.Code == code
+}
+
+// hasSubnet reports whether the network has just the subnet that the endpoint's address is in.
+func hasSubnet(n ctl.Net, e endpoint.Endpoint) bool {
+	for _, s := range n.Subnets {
+		if s == e.Prefix.Masked() {
+			return true
+		}
+	}
+	return false
+}
