@@ -2,8 +2,8 @@ package ctl
 
 import "net/netip"
 
-// PathTopology asks for a picture of the cluster: GET -> Topology.
-const PathTopology = "/v1/topology"
+// PathTopology asks for a picture of the cluster.
+const PathTopology = "/v1/topology" // GET -> Topology
 
 // Topology is the cluster as one host knows it: its own links, and those that the other
 // hosts tell of.
