@@ -13,7 +13,7 @@ import (
 )
 
 // args is a CNI_ARGS with a bit of everything that runtimes send.
-const args = "IP=10.32.0.5;MAC=02:00:00:00:00:01;K8S_POD_NAME=web;X=a=b"
+const args = "IP=10.32.0.5;MAC=02:00:00:00:00:01;K8S_POD_NAME=web;X=a=b;WEAVE_ENDPOINT=weave://?alias%3Dweb"
 
 // Fuzz gives a plugin's decoder configurations and CNI_ARGS: the seeds, what
 // testdata/fuzz has, and what the fuzzer thinks of. None may make it panic, and

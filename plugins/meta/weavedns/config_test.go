@@ -12,12 +12,17 @@ func FuzzConfig(f *testing.F) {
 		`{"cniVersion":"1.0.0","name":"n","type":"weavedns","inject":"off","required":true,"runtimeConfig":{"aliases":["a","B"]}}`,
 		`{"name":"net1","runtimeConfig":{"aliases":{"net1":["a","b.c"]}}}`,
 		`{"name":"n","inject":"auto"}`,
+		`{"name":"n","runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"weave.network/endpoint":"?alias=a&alias=B"}}}`,
+		`{"name":"n","runtimeConfig":{"aliases":["a"],"io.kubernetes.cri.pod-annotations":{"weave.network/endpoint":"?dns=no"}}}`,
 	)
 }
 
 // accepted: what the rest of ADD relies on.
 func accepted(t *testing.T, conf *config, c *cniconf.Call) {
 	names := conf.names(c)
+	if conf.nameless && (len(names) > 0 || conf.Inject != injectOff) {
+		t.Fatalf("one without names has %q, inject %s", names, conf.Inject)
+	}
 	if len(names) > maxNames {
 		t.Fatalf("%d names", len(names))
 	}
