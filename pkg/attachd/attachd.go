@@ -130,6 +130,9 @@ func (d *Daemon) look(ctx context.Context, i attach.Intent, w *watched) {
 	defer cancel()
 	fate, err := d.attacher.Keep(ctx, i)
 	most := restMost
+	if i.Road == attach.ByRuntime {
+		most = failMost // nothing is to be done for it but to forget it
+	}
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return // attachd ends
