@@ -54,9 +54,11 @@ func tracedOf(c control.Call) (t ctl.TracedCall, about bool) {
 	switch in := c.In.(type) {
 	case ctl.AllocateRequest:
 		t.Key, t.Network, t.NoCommit = in.Key, in.Network, in.Decider == ctl.DecidedByClaim
-		if asked := slices.Concat(in.Requested, optional(in.Subnet)); len(asked) > 0 {
+		if asked := slices.Concat(optional(in.Endpoint), in.Requested, optional(in.Subnet)); len(asked) > 0 {
 			t.Detail = "asked for " + strings.Join(asked, ", ")
 		}
+	case ctl.NetworkRequest:
+		t.Key, t.Network, t.Detail = in.Key, in.Name, in.Endpoint
 	case ctl.CommitRequest:
 		t.Key, t.Network = in.Key, in.Network
 		t.Detail = strings.Join(append(texts(in.Addresses), in.MAC), ", ")
@@ -96,6 +98,9 @@ func saidOf(out any, err error) string {
 		for _, a := range out.Addresses {
 			parts = append(parts, a.Address.String())
 		}
+		parts = append(parts, optional(out.Network)...)
+	case ctl.Network:
+		parts = optional(out.Name)
 	case ctl.RegisteredNames:
 		parts = out.Names
 	}

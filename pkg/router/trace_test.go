@@ -67,7 +67,7 @@ func TestARealRouterRemembersWhatWasAskedAboutAContainer(t *testing.T) {
 		t.Fatalf("%q, want %q\n%+v", told(out), want, out.Calls)
 	}
 	first := out.Calls[0]
-	if first.TraceID != id || first.Detail != got.Addresses[0].Address.String() || first.Network != DefaultNetwork || first.Key != key("web-1") || first.Took <= 0 || len(out.Claims) != 0 {
+	if first.TraceID != id || first.Detail != got.Addresses[0].Address.String()+", weave" || first.Network != DefaultNetwork || first.Key != key("web-1") || first.Took <= 0 || len(out.Claims) != 0 {
 		t.Errorf("%+v", out)
 	}
 	if last := out.Calls[2]; !strings.Contains(last.Error, `no network is called "none"`) {
@@ -134,6 +134,7 @@ func TestOnlyCallsAboutAContainerAreKept(t *testing.T) {
 		"commit":          {ctl.CommitRequest{Key: k, MAC: "02:42:0a:20:00:05"}, true, "02:42:0a:20:00:05"},
 		"names":           {ctl.RegisterRequest{Key: k, Names: []string{"web", "db"}}, true, "web, db"},
 		"DEL":             {ctl.KeyRequest{Key: k}, true, ""},
+		"the network":     {ctl.NetworkRequest{Key: k, Name: "weave", Endpoint: "weave://10.32.0.5/24"}, true, "weave://10.32.0.5/24"},
 		"no container":    {ctl.NetworkRequest{Name: "weave"}, false, ""},
 		"GC":              {ctl.CollectRequest{Network: "weave"}, false, ""},
 		"status":          {nil, false, ""},
