@@ -35,11 +35,12 @@ func Gather(ctx context.Context, o Options) Snapshot {
 		}
 	}
 	s.Managed = managed(s)
+	seen := s // what follows writes into s from several goroutines
 	var together sync.WaitGroup
 	together.Go(func() { s.Runtimes = gatherRuntimes(ctx, o) })
 	together.Go(func() { s.Firewall = gatherFirewall(ctx) })
 	together.Go(func() { s.Ports = takenPorts() })
-	together.Go(func() { s.Paths = gatherPaths(ctx, s) })
+	together.Go(func() { s.Paths = gatherPaths(ctx, seen) })
 	together.Wait()
 	return s
 }
