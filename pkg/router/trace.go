@@ -173,6 +173,7 @@ func someOf(ids []string) string {
 type adds struct {
 	mu    sync.Mutex
 	began map[string]time.Time // by Key.Hash: those that have addresses and no commit yet
+	swept time.Time            // when those that had been there for too long went last
 }
 
 const (
@@ -212,7 +213,8 @@ func (a *adds) note(hash string, began, now time.Time) {
 	if a.began == nil {
 		a.began = map[string]time.Time{}
 	}
-	if len(a.began) >= mostAdds {
+	if len(a.began) >= mostAdds && now.Sub(a.swept) >= time.Second {
+		a.swept = now
 		for h, t := range a.began {
 			if now.Sub(t) > longestIn {
 				delete(a.began, h)
