@@ -164,6 +164,7 @@ type Address struct {
 type AllocateReply struct {
 	Network   string    `json:"network"` // that the addresses are of
 	Addresses []Address `json:"addresses"`
+	Bridge    string    `json:"bridge,omitempty"` // the network's on this host, which has the gateways' addresses
 }
 
 // ReservedRequest asks whether the attachment holds just these addresses.

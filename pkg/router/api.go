@@ -84,7 +84,7 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	if err != nil {
 		return ctl.AllocateReply{}, err
 	}
-	out := ctl.AllocateReply{Network: in.Network}
+	out := ctl.AllocateReply{Network: in.Network, Bridge: bridgeName(n.Network)}
 	for _, p := range prefixes {
 		a := ctl.Address{Address: p}
 		if i := slices.IndexFunc(n.addrs, func(own netip.Prefix) bool { return own.Contains(p.Addr()) }); i >= 0 && !n.Internal {

@@ -275,3 +275,22 @@ func TestADefinitionThatCannotBeIsRefusedBeforeTheLedgerIsAsked(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+func TestANetworkThatWaitsForADestroyedHostGoesWhenThatIsRetired(t *testing.T) {
+	_, all := cluster3(t)
+	n := create(t, all[0], ctl.NetCreateRequest{Name: "n"}, all...)
+	must(t, all[2].Kill())
+	all[0].until("it misses h2", problem("unreachable"))
+	out, err := call[ctl.NetRemoved](all[0], ctl.PathNetRemove, ctl.NetRemoveRequest{Ref: "n"})
+	if err != nil || !slices.Equal(out.Waiting, []string{"h2"}) {
+		t.Errorf("with h2 away: %+v, %v", out, err)
+	}
+	_, err = call[ctl.Net](all[1], ctl.PathNetCreate, ctl.NetCreateRequest{Name: "m", Subnets: n.Subnets})
+	coded(t, err, ctl.CodeInvalidConfig, "network n")
+	_, err = call[ctl.Retired](all[0], ctl.PathRetire, ctl.RetireRequest{Name: "h2"})
+	must(t, err)
+	vanishes(t, n, all[:2]...)
+	if m := create(t, all[1], ctl.NetCreateRequest{Name: "n", Subnets: n.Subnets}, all[:2]...); m.ID == n.ID {
+		t.Errorf("%+v", m)
+	}
+}

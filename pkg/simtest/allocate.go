@@ -25,8 +25,8 @@ type order struct {
 	n      int // of the container
 	key    attachment.Key
 	byFile bool
-	host   bool   // for the bridge
-	net    string // of a bridge of another network than the default one: its id
+	host   bool // for the bridge
+	named  bool // for the bridge of another network than the default one
 	order  allot.Order
 	since  int
 	asked  string // key of the proposal that it waits for, "" for none
@@ -242,7 +242,7 @@ func (r *router) refuse(o *order, err error) {
 func (r *router) fill(o *order, addrs []netip.Prefix) {
 	r.drop(o)
 	o.addrs = addrs
-	if o.host && o.net != "" {
+	if o.host && o.named {
 		r.stand(o, addrs)
 		return
 	}

@@ -18,7 +18,7 @@ func (r *router) settleBridge() {
 	if !r.ready || r.over != "" || r.leaving > 0 || r.core == nil {
 		return
 	}
-	if r.settled || slices.ContainsFunc(r.adds, func(o *order) bool { return o.host && o.net == "" }) {
+	if r.settled || slices.ContainsFunc(r.adds, func(o *order) bool { return o.host && !o.named }) {
 		return
 	}
 	key := allot.HostKey(r.w.network.Name)

@@ -129,20 +129,22 @@ func (r *router) raise(n ledger.Network) {
 	if b := r.m.bridgeOf(n.ID); b != nil {
 		has = b.addrs
 	}
-	o := &order{key: key, host: true, net: n.ID, since: r.w.tick, order: allot.HostOrder(n.Name, has)}
+	o := &order{key: key, host: true, named: true, since: r.w.tick, order: allot.HostOrder(n.Name, has)}
 	r.adds = append(r.adds, o)
 	r.serve(o)
 }
 
-// stand makes the bridge of a network, or notes its addresses.
+// stand makes the bridge of a network, or notes its addresses. An order goes by the name:
+// the network may be another one by now than when it began.
 func (r *router) stand(o *order, addrs []netip.Prefix) {
-	r.raised[o.net] = true
-	if b := r.m.bridgeOf(o.net); b != nil {
+	n, _ := r.shown.Network(o.key.Network)
+	r.raised[n.ID] = true
+	if b := r.m.bridgeOf(n.ID); b != nil {
 		b.addrs = addrs
 		return
 	}
 	r.w.tracef("%v: the bridge of %s has %v", r.m, o.key.Network, addrs)
-	r.m.bridges = append(r.m.bridges, &bridge{o.net, o.key.Network, addrs})
+	r.m.bridges = append(r.m.bridges, &bridge{n.ID, n.Name, addrs})
 	r.w.judge.dirty = true
 }
 

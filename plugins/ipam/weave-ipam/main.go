@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
@@ -28,6 +30,7 @@ type config struct {
 	// Of the main plugin bridge. In another's they may be anything.
 	IsGateway        json.RawMessage `json:"isGateway"`
 	IsDefaultGateway json.RawMessage `json:"isDefaultGateway"`
+	Bridge           json.RawMessage `json:"bridge"` // of bridge and simplebridge
 
 	asked []string
 	where endpoint.Endpoint
@@ -111,9 +114,30 @@ func (conf *config) network() string {
 
 // reachesGateway reports whether the network's gateway, which is an address of its
 // bridge, is one for the containers of the main plugin: weave-net puts them on that
-// bridge, and ptp puts the gateway's address on its own end of each link. On any
-// other bridge nobody answers there.
-func (conf *config) reachesGateway() bool { return conf.Type == "weave-net" || conf.Type == "ptp" }
+// bridge, and ptp puts the gateway's address on its own end of each link; simplebridge
+// puts them there where the bridge is one that the router made. On any other bridge
+// nobody answers there.
+func (conf *config) reachesGateway() bool {
+	return conf.Type == "weave-net" || conf.Type == "ptp" || conf.routersBridge() != ""
+}
+
+// routersBridge is the bridge of simplebridge where it has the form of those that the
+// router makes, for networks of that driver; "" for any other.
+func (conf *config) routersBridge() string {
+	var name string
+	if conf.Type != "simplebridge" || json.Unmarshal(conf.Bridge, &name) != nil || !strings.HasPrefix(name, "sb-") {
+		return ""
+	}
+	return name
+}
+
+// checkBridge refuses a bridge that is not the network's: its gateway is elsewhere.
+func (conf *config) checkBridge(got ctl.AllocateReply) error {
+	if name := conf.routersBridge(); name != "" && name != got.Bridge {
+		return cniconf.Errorf(types.ErrInvalidNetworkConfig, "bridge %q is not that of network %q, which is %q on this host", name, conf.network(), got.Bridge)
+	}
+	return nil
+}
 
 // decider says what proves that an address is in use. Our own main plugins leave
 // a record in the kernel; of any other nothing is known but the claim.
@@ -151,6 +175,9 @@ func add(ctx context.Context, c *cniconf.Call) error {
 		}
 	})
 	if err := conf.checkReply(got); err != nil {
+		return err
+	}
+	if err := conf.checkBridge(got); err != nil {
 		return err
 	}
 	if err := c.Print(conf.result(got)); err != nil {

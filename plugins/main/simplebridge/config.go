@@ -51,13 +51,20 @@ func decodeAdd(c *cniconf.Call) (*config, error) {
 		return nil, err
 	}
 	var p cniconf.Problems
-	if conf.IPAM.Type == cniconf.WeaveIPAM && *conf.IsGateway {
+	switch weaves := conf.IPAM.Type == cniconf.WeaveIPAM; {
+	case ofANetwork(conf.Bridge) && !weaves:
+		p.Add("bridge %q: the router makes it for a network of driver simplebridge, whose addresses weave-ipam gives: use that, or another bridge", conf.Bridge)
+	case weaves && *conf.IsGateway && !ofANetwork(conf.Bridge):
 		p.Add("isGateway: weave-ipam gives no gateway for the bridge of simplebridge: the network's is on the bridge of weave-net; leave isGateway out, or use weave-net")
 	}
 	return conf, p.Err()
 }
 
-// routers reports whether a bridge is, by its name, one that the router makes.
+// ofANetwork reports whether a bridge is, by its name, one that the router makes for a
+// network of driver simplebridge: with the gateway's address on it.
+func ofANetwork(bridge string) bool { return strings.HasPrefix(bridge, "sb-") }
+
+// routers reports whether a bridge is, by its name, one of a network of many hosts.
 func routers(bridge string) bool { return bridge == "weave" || strings.HasPrefix(bridge, "wv-") }
 
 func (conf *config) setDefaults() {
