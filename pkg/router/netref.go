@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,6 +27,9 @@ func checkName(name string) error {
 		return ctl.Errorf(ctl.CodeInvalidConfig, "network name %.80q: want 1 to %d letters, digits, '_', '.', '-', beginning with a letter or digit", name, ledger.MaxName)
 	case len(name) >= idLike && hexForm.MatchString(strings.ToLower(name)):
 		return ctl.Errorf(ctl.CodeInvalidConfig, "network name %q would be taken for an id: choose one that is not hexadecimal digits alone", name)
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return ctl.Errorf(ctl.CodeInvalidConfig, "network name %q would be taken for an address: choose another", name)
 	}
 	return nil
 }

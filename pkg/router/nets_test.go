@@ -244,6 +244,7 @@ func TestADefinitionThatCannotBeIsRefusedBeforeTheLedgerIsAsked(t *testing.T) {
 		{ctl.NetCreateRequest{Encrypt: true}, ctl.CodeNotSupported, "encrypted"},
 		{ctl.NetCreateRequest{Driver: "macvlan"}, ctl.CodeNotSupported, "simplebridge"},
 		{ctl.NetCreateRequest{Name: "0123456789abcdef"}, ctl.CodeInvalidConfig, "taken for an id"},
+		{ctl.NetCreateRequest{Name: "10.2.45.3"}, ctl.CodeInvalidConfig, "taken for an address"},
 		{ctl.NetCreateRequest{Name: "weave"}, ctl.CodeInvalidConfig, "weave already"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.32.4.0/24")}}, ctl.CodeInvalidConfig, "10.32.0.0/12 of network weave"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.49.4.0/24")}}, ctl.CodeInvalidConfig, "device eth0"},
