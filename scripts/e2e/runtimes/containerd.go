@@ -96,7 +96,12 @@ func (containerd) remove(h *netlab.Host, name string) error {
 	})
 }
 
-func (containerd) create(h *netlab.Host, name, script string) error {
+// namesNetworks: ctr puts a container that is only created on no network at all.
+func (containerd) namesNetworks() bool { return false }
+
+func (containerd) listed(h *netlab.Host) (string, error) { return ctr(h, "container", "ls", "-q") }
+
+func (containerd) create(h *netlab.Host, name, _, script string) error {
 	_, err := ctr(h, "container", "create", "--", image, name, "sh", "-c", script)
 	return err
 }

@@ -7,6 +7,10 @@
 // by name. Then it tries what the runtime has besides, removes everything, and
 // looks that nothing stayed.
 //
+// With -tool it walks through the network tool on three hosts instead, and
+// "runtimes -seed N partition" changes networks on all hosts of a lab while it
+// cuts them from each other.
+//
 // With -reference the network is the reference bridge plugin's, each host for
 // itself and by address: what fails then is not weave's.
 package main
@@ -60,44 +64,67 @@ const image = "localhost/weave-e2e:1"
 // fetchIn bounds how long the server may take to start, and its name to be known.
 const fetchIn = 30 * time.Second
 
+// options are the flags.
+type options struct {
+	bin, plugins, lists, tar string
+	reference, tool          bool
+	seed                     uint64
+	lasting                  time.Duration
+}
+
 func main() {
-	var (
-		bin       = flag.String("bin", "bin", "the directory of our programs")
-		plugins   = flag.String("plugins", "/usr/lib/cni", "the directory of the reference plugins")
-		lists     = flag.String("conflist", "conflist", "the directory of our network lists")
-		tar       = flag.String("image", "", "the image to run; made if it is not there")
-		reference = flag.Bool("reference", false, "use the reference bridge, to test all but weave")
-	)
+	var o options
+	flag.StringVar(&o.bin, "bin", "bin", "the directory of our programs")
+	flag.StringVar(&o.plugins, "plugins", "/usr/lib/cni", "the directory of the reference plugins")
+	flag.StringVar(&o.lists, "conflist", "conflist", "the directory of our network lists")
+	flag.StringVar(&o.tar, "image", "", "the image to run; made if it is not there")
+	flag.BoolVar(&o.reference, "reference", false, "use the reference bridge, to test all but weave")
+	flag.BoolVar(&o.tool, "tool", false, "walk through the network tool")
+	flag.Uint64Var(&o.seed, "seed", 1, "of what partition does")
+	flag.DurationVar(&o.lasting, "lasting", 30*time.Second, "how long partition cuts")
 	flag.Parse()
 	if err := netlab.Isolate(); err != nil {
 		fail(err)
 	}
-	if err := makeImage(*tar); err != nil {
+	if err := o.run(flag.Arg(0)); err != nil {
 		fail(err)
 	}
-	ctrd := containerd{*tar, map[string]*netlab.Daemon{}}
-	runtimes := map[string]pluggable{"podman": podman{*tar}, "containerd": ctrd, "nerdctl": nerdctl{ctrd}}
-	rt := runtimes[flag.Arg(0)]
+}
+
+// run does what was asked for, with that runtime.
+func (o options) run(name string) error {
+	w := weave{abs(o.bin), abs(o.lists)}
+	if name == "partition" {
+		return o.inLab(cutHosts, nil, func(lab *netlab.Lab) error { return newCuts(lab, w, o.seed).all(o.lasting) })
+	}
+	if err := makeImage(o.tar); err != nil {
+		return err
+	}
+	ctrd := containerd{o.tar, map[string]*netlab.Daemon{}}
+	rt := map[string]pluggable{"podman": podman{o.tar}, "containerd": ctrd, "nerdctl": nerdctl{ctrd}}[name]
 	if rt == nil {
-		fail(errors.New("which runtime? podman, containerd or nerdctl"))
+		return errors.New("which runtime? podman, containerd or nerdctl")
 	}
-	var net network = weave{abs(*bin), abs(*lists)}
-	if *reference {
-		net = bridge{}
+	defer removeCgroups(rt.cgroups())
+	switch {
+	case o.tool:
+		return o.inLab(3, rt.dirs(), func(lab *netlab.Lab) error { return newWalk(lab, rt, w).all() })
+	case o.reference:
+		return o.inLab(2, rt.dirs(), func(lab *netlab.Lab) error { return scenario(lab, rt, bridge{}) })
 	}
-	lab, err := netlab.Open(netlab.Options{Hosts: 2, Bin: abs(*bin), PluginDirs: []string{*plugins}, Private: rt.dirs(), Timeout: time.Minute})
+	return o.inLab(2, rt.dirs(), func(lab *netlab.Lab) error { return scenario(lab, rt, w) })
+}
+
+// inLab does something in a lab of its own. After a failure it shows what the routers say.
+func (o options) inLab(hosts int, private []string, do func(*netlab.Lab) error) error {
+	lab, err := netlab.Open(netlab.Options{Hosts: hosts, Bin: abs(o.bin), PluginDirs: []string{o.plugins}, Private: private, Timeout: time.Minute})
 	if err != nil {
-		fail(err)
+		return err
 	}
-	err = scenario(lab, rt, net)
-	if err != nil {
+	if err = do(lab); err != nil {
 		showRouters(lab)
 	}
-	err = errors.Join(err, lab.Close())
-	removeCgroups(rt.cgroups())
-	if err != nil {
-		fail(err)
-	}
+	return errors.Join(err, lab.Close())
 }
 
 func fail(err error) {

@@ -61,8 +61,14 @@ func (nerdctl) exec(h *netlab.Host, name string, command ...string) (string, err
 	return h.Run("nerdctl", append([]string{"exec", name}, command...)...)
 }
 
-func (n nerdctl) create(h *netlab.Host, name, script string) error {
-	return n.run(h, "create", "--name", name, "--net", "simplebridge", image, "sh", "-c", script)
+func (nerdctl) namesNetworks() bool { return true }
+
+func (n nerdctl) create(h *netlab.Host, name, network, script string) error {
+	return n.run(h, "create", "--name", name, "--net", network, image, "sh", "-c", script)
+}
+
+func (nerdctl) listed(h *netlab.Host) (string, error) {
+	return h.Run("nerdctl", "ps", "-a", "--format", "{{.Names}}")
 }
 
 func (n nerdctl) start(h *netlab.Host, name string) error { return n.run(h, "start", name) }

@@ -16,8 +16,12 @@ import (
 // pluggable is a runtime whose containers `weave net plug` is tried on.
 type pluggable interface {
 	runtime
-	// create makes a container that is on no network of weave's, and does not start it.
-	create(h *netlab.Host, name, script string) error
+	// namesNetworks reports whether create heeds its network; else the container has none.
+	namesNetworks() bool
+	// create makes a container on a network, and does not start it.
+	create(h *netlab.Host, name, network, script string) error
+	// listed are the names of all containers, those that do not run too, a line each.
+	listed(h *netlab.Host) (string, error)
 	start(h *netlab.Host, name string) error
 	// restart ends the container's life and begins a new one.
 	restart(h *netlab.Host, name string) error
@@ -111,7 +115,7 @@ func (p plugs) created() error {
 	return steps(
 		func() error {
 			return step("weave net plug takes a container that is only created", func() error {
-				if err := p.rt.create(p.on, idle, firsts); err != nil {
+				if err := p.rt.create(p.on, idle, "simplebridge", firsts); err != nil {
 					return err
 				}
 				text, err := p.run("net", "plug", "--json", "--mac", "02:42:00:00:be:ef", "--alias", "idle-one", idle, "weave")

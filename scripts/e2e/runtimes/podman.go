@@ -121,9 +121,15 @@ func (p podman) secondNetwork(h *netlab.Host) error {
 	)
 }
 
-func (podman) create(h *netlab.Host, name, script string) error {
-	_, err := h.Run("podman", "create", "--name", name, "--network", "simplebridge", image, "sh", "-c", script)
+func (podman) namesNetworks() bool { return true }
+
+func (podman) create(h *netlab.Host, name, network, script string) error {
+	_, err := h.Run("podman", "create", "--name", name, "--network", network, image, "sh", "-c", script)
 	return err
+}
+
+func (podman) listed(h *netlab.Host) (string, error) {
+	return h.Run("podman", "ps", "-a", "--format", "{{.Names}}")
 }
 
 func (podman) start(h *netlab.Host, name string) error {
