@@ -22,7 +22,8 @@ const (
 // namespace is containerd's own kind: it keeps containers apart from others' on a machine.
 const namespace = "e2e"
 
-func (containerd) dirs() []string    { return []string{"/var/lib/containerd"} }
+// dirs has podman's too: attachd asks whoever is there.
+func (containerd) dirs() []string    { return append(podman{}.dirs(), "/var/lib/containerd") }
 func (containerd) cgroups() []string { return []string{namespace} }
 
 // known: ctr passes no name, so the container's id has to do, which begins with the namespace.

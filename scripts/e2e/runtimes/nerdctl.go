@@ -13,9 +13,7 @@ type nerdctl struct{ containerd }
 
 const nerdctlConf = "/run/e2e/nerdctl.toml" // of each host
 
-func (nerdctl) dirs() []string {
-	return []string{"/var/lib/containerd", "/var/lib/nerdctl"}
-}
+func (n nerdctl) dirs() []string { return append(n.containerd.dirs(), "/var/lib/nerdctl") }
 
 func (nerdctl) known(name string) string { return name }
 

@@ -132,7 +132,7 @@ func (p plugs) created() error {
 		},
 		func() error {
 			return step("and so it is in its next life", func() error {
-				return steps(func() error { return p.rt.restart(p.on, idle) }, func() error { return p.first(out) })
+				return steps(p.restart, func() error { return p.first(out) })
 			})
 		},
 		func() error {
@@ -140,7 +140,7 @@ func (p plugs) created() error {
 				if _, err := p.run("net", "unplug", idle, out.EndpointID); err != nil {
 					return err
 				}
-				if err := p.rt.restart(p.on, idle); err != nil {
+				if err := p.restart(); err != nil {
 					return err
 				}
 				saw, err := p.read()
@@ -151,6 +151,14 @@ func (p plugs) created() error {
 			})
 		},
 	)
+}
+
+// restart has the container forget what its first process saw before.
+func (p plugs) restart() error {
+	if _, err := p.rt.exec(p.on, idle, "rm", "/tmp/first"); err != nil {
+		return err
+	}
+	return p.rt.restart(p.on, idle)
 }
 
 // first looks that the first process saw the endpoint, and that its id is the one of its key.

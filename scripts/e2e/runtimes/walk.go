@@ -319,9 +319,10 @@ func (w *walk) clear() error {
 	})
 }
 
-// runtimeFiles are those that runtimes keep for themselves, and the parts of mount lines.
+// runtimeFiles are those that runtimes keep for themselves.
 var runtimeFiles = []string{"file /var/lib/containers", "file /var/lib/containerd", "file /var/lib/nerdctl", "file /dev/shm",
-	"file /run/containers", "file /run/containerd", "file /run/libpod", "file /run/crun", "file /run/runc"}
+	"file /run/containers", "file /run/containerd", "file /run/libpod", "file /run/runc", "file /etc/cni/net.d/cni.lock",
+	"mount /var/lib/containers/storage/overlay "}
 
 // watch notes what all hosts look like; the function that it returns fails unless they
 // come to look so again.

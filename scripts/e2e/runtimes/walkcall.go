@@ -34,10 +34,10 @@ func (w *walk) attachCall() error {
 	var at ctl.Attached
 	return inTurn(
 		told{"weave net create --subnet 10.2.45.0/24, and a container " + called, w.prepareCall},
-		told{"POST /v1/net/attach " + attachBody, func() error { return w.attach(attachBody, &at) }},
-		told{"answers 200 with the address, which the container has", func() error { return w.asAsked(at) }},
+		told{"curl /v1/net/attach with the very body of the notes", func() error { return w.attach(attachBody, &at) }},
+		told{"it was answered 200, and the container has the address", func() error { return w.asAsked(at) }},
 		told{"weave://10.2.45.0/24 on " + w.hosts[2].Name() + " reaches it", w.reachCalled},
-		told{"POST /v1/net/detach: it is gone", func() error { return w.detach(at) }},
+		told{"curl /v1/net/detach: it is gone", func() error { return w.detach(at) }},
 		told{"weave://net1, weave://10.2.67.0/24, weave://", w.forms},
 		told{"weave://192.0.2.7/24, which no network holds, is refused", w.noSuchRange},
 		told{"weave net rm of all three", w.endCall},

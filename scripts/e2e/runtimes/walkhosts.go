@@ -23,7 +23,7 @@ func (w *walk) manyHosts() error {
 		told{"the router of " + w.hosts[1].Name() + " is killed: traffic goes on", w.killRouter},
 		told{"it starts again: the endpoints are the same", w.startRouter},
 		told{leftName + " restarts: its endpoints come back", w.restartLeft},
-		told{"weave net unplug, and rm on another host: no host has the network", w.removeBlue},
+		told{"weave net unplug, and rm on another host: it is nowhere", w.removeBlue},
 	)
 }
 
@@ -188,6 +188,9 @@ func (w *walk) startRouter() error {
 }
 
 func (w *walk) restartLeft() error {
+	if _, err := w.rt.exec(w.hosts[1], leftName, "rm", "/tmp/first", "/tmp/index.html"); err != nil { // of its first life
+		return err
+	}
 	if err := w.rt.restart(w.hosts[1], leftName); err != nil {
 		return err
 	}
@@ -268,7 +271,7 @@ func whole(h *netlab.Host, nets []ctl.Net) error {
 	if err != nil {
 		return err
 	}
-	lists, err := h.Run("ls", "-A", "/etc/cni/net.d")
+	lists, err := h.Run("find", "/etc/cni/net.d", "-name", "*.conflist*", "-printf", "%f\n")
 	if err != nil {
 		return err
 	}
