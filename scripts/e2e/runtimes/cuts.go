@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -27,7 +29,7 @@ type cuts struct {
 	nets  []*fate
 	done  int // changes that were made
 	nay   int // and that were refused, or whose end nobody knows
-	faces int // cuts
+	times int // that something was cut
 }
 
 // fate is what is known of a network that somebody asked for.
@@ -56,8 +58,12 @@ func (c *cuts) all(lasting time.Duration) error {
 	if err != nil {
 		return err
 	}
+	err = step(fmt.Sprintf("networks are changed on all hosts under cuts, seed %d", c.seed), func() error { return c.storm(lasting) })
+	if err != nil {
+		return err
+	}
+	fmt.Printf("    %d changes were made and %d refused, under %d cuts\n", c.done, c.nay, c.times)
 	return inTurn(
-		told{fmt.Sprintf("networks are changed on all hosts under cuts, seed %d", c.seed), func() error { return c.storm(lasting) }},
 		told{"all hosts have the same networks, and those whole", c.agree},
 		told{"all are removed, and the hosts as they were", func() error { return steps(c.clear, same) }},
 	)
@@ -78,10 +84,9 @@ func (c *cuts) storm(lasting time.Duration) error {
 	}
 	err := c.cut(ctx, rand.New(rand.NewPCG(c.seed, cutHosts)))
 	all.Wait()
-	if err == nil && (c.done < cutHosts || c.faces == 0) {
-		err = fmt.Errorf("%d changes were made and %d refused, under %d cuts: that shows nothing", c.done, c.nay, c.faces)
+	if err == nil && (c.done < cutHosts || c.times == 0) {
+		err = fmt.Errorf("%d changes were made and %d refused, under %d cuts: that shows nothing", c.done, c.nay, c.times)
 	}
-	fmt.Printf("%d made, %d not, %d cuts ", c.done, c.nay, c.faces)
 	return err
 }
 
@@ -100,12 +105,12 @@ func (c *cuts) cut(ctx context.Context, rnd *rand.Rand) error {
 		case 1:
 			from := rnd.IntN(cutHosts)
 			err = c.lab.Cut(from, (from+1+rnd.IntN(cutHosts-1))%cutHosts)
-			c.faces++
+			c.times++
 		default:
 			if err = c.lab.Heal(); err == nil {
 				err = c.lab.Partition(rnd.Perm(cutHosts)[:1+rnd.IntN(cutHosts-1)]...)
 			}
-			c.faces++
+			c.times++
 		}
 		if err != nil {
 			return err
@@ -280,19 +285,29 @@ func (c *cuts) expected(nets []ctl.Net) error {
 	return errors.Join(errs...)
 }
 
-// clear removes what there is, each on another host.
+// clear removes what there is, from all hosts at the same time.
 func (c *cuts) clear() error {
 	nets, err := netsOf(c.lab.Host(0), c.net.program())
 	if err != nil {
 		return err
 	}
+	rm := make([][]string, cutHosts)
 	for i, n := range nets {
-		if n.Name == "weave" {
-			continue
+		if n.Name != "weave" {
+			rm[i%cutHosts] = append(rm[i%cutHosts], n.ID[:20])
 		}
-		if _, err := c.lab.Host(i%cutHosts).Run(c.net.program(), "net", "rm", n.ID[:20]); err != nil {
-			return err
+	}
+	var all errgroup.Group
+	for i, refs := range rm {
+		if len(refs) > 0 {
+			all.Go(func() error {
+				_, err := c.lab.Host(i).Run(c.net.program(), append([]string{"net", "rm"}, refs...)...)
+				return err
+			})
 		}
+	}
+	if err := all.Wait(); err != nil {
+		return err
 	}
 	return each(c.lab.Hosts(), func(h *netlab.Host) error {
 		return netlab.Wait(agreeIn, "no network is left", func() error {
