@@ -17,6 +17,8 @@ import (
 //
 //	format, From, Seq, kind, then the fields of that kind in their order
 //
+// A later format begins with these three too, see Author.
+//
 // Of format 2 are commands that define a network with what the first release did not
 // know. All others stay of format 1, byte for byte: a command is told by its digest.
 const (
@@ -297,6 +299,15 @@ func ParseCommand(b []byte) (Command, error) {
 		return Command{}, errors.New("malformed command")
 	}
 	return c, nil
+}
+
+// Author is From of a command of any version: every format begins like that. false
+// where there is not even so much.
+func Author(b []byte) (MemberID, bool) {
+	u := unpacker{cursor.New(b)}
+	u.Byte() // the format
+	from := u.Num()
+	return MemberID(from), !u.Bad()
 }
 
 // unpacker is a cursor that knows what packer writes.
