@@ -92,9 +92,20 @@ func (w *walk) prepare() error {
 }
 
 // on runs a command of weave's on a host.
-func (w *walk) on(i int, args ...string) (string, error) {
-	out, err := w.hosts[i].Run(w.net.program(), args...)
-	return strings.TrimSpace(out), err
+func (w *walk) on(i int, args ...string) (out string, err error) {
+	patient := netlab.Wait(plugIn, "the runtime answers", func() error {
+		if out, err = w.hosts[i].Run(w.net.program(), args...); busy(err) {
+			return err
+		}
+		return nil
+	})
+	return strings.TrimSpace(out), errors.Join(err, patient)
+}
+
+// busy reports that a runtime did not answer within the two seconds that it has: on a
+// machine with so much else to do one is told so, and tries again.
+func busy(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "context deadline exceeded")
 }
 
 // refused runs a command that must fail with these words.

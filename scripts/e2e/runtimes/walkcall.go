@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -59,16 +60,26 @@ func (w *walk) prepareCall() error {
 
 // attach makes a call that must succeed.
 func (w *walk) attach(body string, at *ctl.Attached) error {
-	var answer json.RawMessage
-	status, err := curl(w.hosts[0], ctl.PathNetAttach, body, &answer)
+	return w.call(ctl.PathNetAttach, body, at)
+}
+
+// call is answered with 200, if need be when it is tried again.
+func (w *walk) call(path, body string, answer any) error {
+	var text json.RawMessage
+	var status string
+	err := netlab.Wait(plugIn, "the runtime answers", func() (err error) {
+		if status, err = curl(w.hosts[0], path, body, &text); err == nil && status != "200" && busy(errors.New(string(text))) {
+			err = errors.New(string(text))
+		}
+		return err
+	})
 	if err == nil && status != "200" {
-		err = fmt.Errorf("%s: %s %s", body, status, answer)
+		err = fmt.Errorf("%s %s: %s %s", path, body, status, text)
 	}
 	if err != nil {
 		return err
 	}
-	*at = ctl.Attached{}
-	return json.Unmarshal(answer, at)
+	return json.Unmarshal(text, answer)
 }
 
 func (w *walk) asAsked(at ctl.Attached) error {
@@ -107,11 +118,7 @@ func (w *walk) reachCalled() error {
 
 func (w *walk) detach(at ctl.Attached) error {
 	var answer map[string]any
-	status, err := curl(w.hosts[0], ctl.PathNetDetach, fmt.Sprintf(`{"EndpointID": %q}`, at.EndpointID), &answer)
-	if err == nil && (status != "200" || len(answer) != 0) {
-		err = fmt.Errorf("%s %v", status, answer)
-	}
-	if err != nil {
+	if err := w.call(ctl.PathNetDetach, fmt.Sprintf(`{"EndpointID": %q}`, at.EndpointID), &answer); err != nil {
 		return err
 	}
 	return w.without(0, called, at.IfName)
@@ -122,7 +129,7 @@ func (w *walk) forms() error {
 	for _, f := range []struct{ endpoint, within string }{
 		{"weave://net1", "10.48.0.0/12"}, {"weave://10.2.67.0/24", "10.2.67.0/24"}, {"weave://", "10.32.0.0/12"},
 	} {
-		var at ctl.Attached
+		var at ctl.Attached // each a new one: what is not answered stays empty
 		if err := w.attach(fmt.Sprintf(`{"Endpoint": %q, "ContainerID": %q}`, f.endpoint, called), &at); err != nil {
 			return err
 		}
