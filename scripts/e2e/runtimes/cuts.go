@@ -300,10 +300,7 @@ func (c *cuts) clear() error {
 	var all errgroup.Group
 	for i, refs := range rm {
 		if len(refs) > 0 {
-			all.Go(func() error {
-				_, err := c.lab.Host(i).Run(c.net.program(), append([]string{"net", "rm"}, refs...)...)
-				return err
-			})
+			all.Go(func() error { return c.removeAll(c.lab.Host(i), refs) })
 		}
 	}
 	if err := all.Wait(); err != nil {
@@ -318,4 +315,21 @@ func (c *cuts) clear() error {
 			return errors.Join(sameWords("networks", namesOf(nets), []string{"weave"}), whole(h, nets), c.blocks(h, nets))
 		})
 	})
+}
+
+// removeAll removes networks, and tries again what a busy router did not answer.
+func (c *cuts) removeAll(h *netlab.Host, refs []string) error {
+	for _, ref := range refs {
+		err := netlab.Wait(agreeIn, ref+" is removed", func() error {
+			_, err := h.Run(c.net.program(), "net", "rm", ref)
+			if err != nil && strings.Contains(err.Error(), "no network is called") {
+				return nil // an answer that was not waited for
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -93,7 +93,7 @@ func (w *walk) prepare() error {
 
 // on runs a command of weave's on a host.
 func (w *walk) on(i int, args ...string) (out string, err error) {
-	patient := netlab.Wait(plugIn, "the runtime answers", func() error {
+	patient := netlab.Wait(plugIn, "weave answers", func() error {
 		if out, err = w.hosts[i].Run(w.net.program(), args...); busy(err) {
 			return err
 		}
@@ -102,10 +102,10 @@ func (w *walk) on(i int, args ...string) (out string, err error) {
 	return strings.TrimSpace(out), errors.Join(err, patient)
 }
 
-// busy reports that a runtime did not answer within the two seconds that it has: on a
-// machine with so much else to do one is told so, and tries again.
+// busy reports that a runtime or the router did not answer within the two seconds that
+// it has: on a machine with so much else to do one is told so, and tries again.
 func busy(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "context deadline exceeded")
+	return err != nil && (strings.Contains(err.Error(), "context deadline exceeded") || strings.Contains(err.Error(), "router does not answer"))
 }
 
 // refused runs a command that must fail with these words.
