@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -91,7 +92,7 @@ func (w weave) empty(h *netlab.Host) error {
 
 // routerStatus is what the router of a host says of itself.
 func routerStatus(h *netlab.Host, weave string) (s ctl.Status, err error) {
-	out, err := h.Run(weave, "status", "--json")
+	out, err := patiently(h, weave, "status", "--json")
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &s)
 	}
@@ -138,4 +139,22 @@ func addressIn(rt runtime, h *netlab.Host, container, ifname string) (string, er
 		}
 	}
 	return "", fmt.Errorf("%s of %s has no IPv4 address: %q", ifname, container, out)
+}
+
+// patiently runs a command of weave's, and runs it again if it says that the router or a
+// runtime did not answer within the two seconds that they have.
+func patiently(h *netlab.Host, weave string, args ...string) (out string, err error) {
+	patience := netlab.Wait(plugIn, "weave answers", func() error {
+		if out, err = h.Run(weave, args...); busy(err) {
+			return err
+		}
+		return nil
+	})
+	return out, errors.Join(err, patience)
+}
+
+// busy reports that somebody did not answer in time, which is what a machine with too much
+// else to do says.
+func busy(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "context deadline exceeded") || strings.Contains(err.Error(), "router does not answer"))
 }

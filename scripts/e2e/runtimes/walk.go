@@ -92,20 +92,9 @@ func (w *walk) prepare() error {
 }
 
 // on runs a command of weave's on a host.
-func (w *walk) on(i int, args ...string) (out string, err error) {
-	patient := netlab.Wait(plugIn, "weave answers", func() error {
-		if out, err = w.hosts[i].Run(w.net.program(), args...); busy(err) {
-			return err
-		}
-		return nil
-	})
-	return strings.TrimSpace(out), errors.Join(err, patient)
-}
-
-// busy reports that a runtime or the router did not answer within the two seconds that
-// it has: on a machine with so much else to do one is told so, and tries again.
-func busy(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "context deadline exceeded") || strings.Contains(err.Error(), "router does not answer"))
+func (w *walk) on(i int, args ...string) (string, error) {
+	out, err := patiently(w.hosts[i], w.net.program(), args...)
+	return strings.TrimSpace(out), err
 }
 
 // refused runs a command that must fail with these words.
@@ -127,7 +116,7 @@ func (w *walk) networks(i int) (map[string]ctl.Net, error) {
 }
 
 func netsOf(h *netlab.Host, program string) (nets []ctl.Net, err error) {
-	out, err := h.Run(program, "net", "list", "--format", "json")
+	out, err := patiently(h, program, "net", "list", "--format", "json")
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &nets)
 	}
