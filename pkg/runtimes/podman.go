@@ -168,9 +168,10 @@ func interfaceNames(command []string) (names []string) {
 	return names
 }
 
-// Knows reports whether podman itself can attach containers to the network.
+// Knows reports whether podman itself can attach containers to the network. It has the time
+// of a connect, for no answer would be taken for a no: podman asks each plugin of each list first.
 func (p Podman) Knows(ctx context.Context, network string) bool {
-	ctx, cancel := context.WithTimeout(ctx, Patience)
+	ctx, cancel := context.WithTimeout(ctx, connectIn)
 	defer cancel()
 	_, err := p.run(ctx, "network", "exists", network)
 	return err == nil
