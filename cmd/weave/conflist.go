@@ -13,9 +13,6 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/conflist"
 )
 
-// where runtimes look for plugins: upstream's place, then those of distributions.
-var pluginDirs = []string{"/opt/cni/bin", "/usr/libexec/cni", "/usr/lib/cni"}
-
 type conflistFlags struct {
 	name    string
 	plugins []string
@@ -54,7 +51,7 @@ counts. A list is replaced in one step; one that is as it should be is not touch
 		}),
 	}
 	c.Flags().StringVar(&f.name, "name", "", "give the network this name")
-	c.Flags().StringArrayVar(&f.plugins, "plugin-dir", pluginDirs, "a directory in which the runtime finds plugins; may be repeated, in the runtime's order")
+	c.Flags().StringArrayVar(&f.plugins, "plugin-dir", conflist.PluginDirs(), "a directory in which the runtime finds plugins; may be repeated, in the runtime's order")
 	c.Flags().StringVar(&f.asked, "versions-from", "", "ask the plugins in this directory first: for those that are about to be installed")
 	c.Flags().StringVar(&f.out, "out", "-", `the directory to install into, or "-" to print`)
 	return c

@@ -28,7 +28,8 @@ func (a *app) doctor() *cobra.Command {
 		Long: `doctor looks over this host: what each runtime would load, plugins that are
 missing or too old, sizes of packets, ports, sysctls, other firewalls, other
 managers of links. It works without a router and changes nothing. Each finding is
-ok, a warning or a problem, the last two with the command that cures it.
+ok, a warning or a problem, the last two with the command that cures it where one
+surely does no harm, else with what there is to decide.
 
 It ends with 1 when there is a problem.`,
 		Args: cobra.NoArgs,
@@ -93,6 +94,9 @@ func (a *app) showFindings(all []doctor.Finding) {
 		fmt.Fprintf(a.out, "%s  %s: %s\n", a.paint.in(colours[f.Level], fmt.Sprintf("%-7s", f.Level)), f.Check, f.What)
 		if f.Cure != "" {
 			fmt.Fprintf(a.out, "         → %s\n", f.Cure)
+		}
+		if f.Advice != "" {
+			fmt.Fprintf(a.out, "         %s\n", f.Advice)
 		}
 	}
 	fmt.Fprintf(a.out, "\n%s, %s\n", count(counts[doctor.Problem], "problem"), count(counts[doctor.Warning], "warning"))

@@ -39,7 +39,7 @@ func TestTheDoctorSaysWhatItFindsWithItsCure(t *testing.T) {
 	}
 	for _, want := range []string{
 		"problem  router: the weave router does not answer at ", "         → systemctl start weaver\n",
-		"loads " + lists + "/05-a.conf, network \"a\"", "→ mv " + lists + "/05-a.conf ",
+		"loads " + lists + "/05-a.conf, network \"a\"", "\n         if they are to be on it, give 10-weave.conflist a name that sorts before",
 		"portmap is not in " + plugins, " problems, ",
 	} {
 		if !strings.Contains(out, want) {

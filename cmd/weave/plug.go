@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/conflist"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
@@ -43,8 +44,8 @@ type here struct {
 func (h *here) register(s *pflag.FlagSet, hidden bool) {
 	before := map[string]bool{}
 	s.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
-	s.StringVar(&h.conflists, "conflist-dir", "/etc/cni/net.d", "the directory of the network lists")
-	s.StringArrayVar(&h.plugins, "plugin-dir", pluginDirs, "a directory of plugins; may be repeated, in the order of the search")
+	s.StringVar(&h.conflists, "conflist-dir", conflist.Dir, "the directory of the network lists")
+	s.StringArrayVar(&h.plugins, "plugin-dir", conflist.PluginDirs(), "a directory of plugins; may be repeated, in the order of the search")
 	s.StringVar(&h.state, "state-dir", "/var/lib/weave", "directory that survives a reboot: what is plugged is kept in its plugs")
 	s.StringVar(&h.containerd, "containerd", runtimes.ContainerdSocket, "containerd's socket")
 	s.StringVar(&h.docker, "docker", runtimes.DockerSocket, "dockerd's socket")

@@ -231,6 +231,7 @@ type Status struct {
 	Cluster string        `json:"cluster"` // "" until the host has founded or joined one
 	Secured bool          `json:"secured"` // false: no cluster secret, anybody may join
 	Uptime  time.Duration `json:"uptime"`
+	Port    uint16        `json:"port,omitempty"` // TCP, of its gossip
 
 	Error       *Error       `json:"error,omitempty"`    // why ADD cannot be served; nil when it can
 	Problems    []string     `json:"problems,omitempty"` // what is wrong besides, a sentence each

@@ -29,12 +29,25 @@ type Finding struct {
 	Check string `json:"check"`
 	Level Level  `json:"level"`
 	What  string `json:"what"`
-	Cure  string `json:"cure,omitempty"` // a command, as it is to be given
+
+	// Cure is a command, as it is to be given: only where it is certain to do no harm,
+	// whatever else the host is for. Elsewhere Advice says what there is to decide.
+	Cure   string `json:"cure,omitempty"`
+	Advice string `json:"advice,omitempty"`
 }
 
-func ok(check, what string) Finding         { return Finding{check, OK, what, ""} }
-func warn(check, what, cure string) Finding { return Finding{check, Warning, what, cure} }
-func bad(check, what, cure string) Finding  { return Finding{check, Problem, what, cure} }
+func ok(check, what string) Finding { return Finding{Check: check, Level: OK, What: what} }
+func warn(check, what, cure string) Finding {
+	return Finding{Check: check, Level: Warning, What: what, Cure: cure}
+}
+func bad(check, what, cure string) Finding {
+	return Finding{Check: check, Level: Problem, What: what, Cure: cure}
+}
+
+// advise is a finding without a command.
+func advise(check string, level Level, what, advice string) Finding {
+	return Finding{Check: check, Level: level, What: what, Advice: advice}
+}
 
 // Worst is the highest level of some findings.
 func Worst(all []Finding) Level {
@@ -99,6 +112,7 @@ const (
 type File struct {
 	Name     string
 	Bad      string // why it cannot be read as one
+	Unread   bool   // of a bad one: it could not even be opened, by this user
 	Network  string
 	Versions []string
 	Plugins  []string // the types that it starts
@@ -109,6 +123,7 @@ type Plugin struct {
 	Path   string // "" when no directory of the runtime has it
 	Speaks []string
 	Bad    string // it is there, and does not answer so
+	Late   bool   // it is there, and there was no time for its answer: nothing is known of it
 }
 
 // Device is a network device of the host.

@@ -63,14 +63,18 @@ func drops(tool, family, table, name, hook string) Chain {
 	return Chain{Tool: tool, Family: family, Table: table, Name: name, Hook: hook, Policy: "drop"}
 }
 
-func TestEachFaultIsFoundWithItsCure(t *testing.T) {
-	for name, c := range map[string]struct {
-		plant func(*Snapshot)
-		level Level
-		check string
-		what  string // in the finding
-		cure  string // likewise
-	}{
+// fault is one that is planted, and what must be said of it.
+type fault struct {
+	plant func(*Snapshot)
+	level Level
+	check string
+	what  string // in the finding
+	cure  string // in its cure or advice
+}
+
+// listFaults are those of the router, of network lists and their plugins.
+func listFaults() map[string]fault {
+	return map[string]fault{
 		"no router": {func(s *Snapshot) { s.Router = Router{Why: "does not answer"} }, Problem, "router", "does not answer", "systemctl start weaver"},
 		"a router that hangs": {func(s *Snapshot) { s.Router = Router{Why: "no answer", Hangs: true} }, Problem,
 			"router", "runs and does not answer", "systemctl restart weaver"},
@@ -82,7 +86,7 @@ func TestEachFaultIsFoundWithItsCure(t *testing.T) {
 		"no directory": {func(s *Snapshot) { s.Runtimes[0].Missing = true }, Problem, "lists of containerd", "no network list", "weave conflist"},
 		"another list first": {func(s *Snapshot) {
 			s.Runtimes[0].Files = append([]File{{Name: "05-x.conflist", Network: "x", Plugins: []string{"bridge"}}}, s.Runtimes[0].Files...)
-		}, Warning, "lists of containerd", `loads /etc/cni/net.d/05-x.conflist, network "x"`, "mv /etc/cni/net.d/05-x.conflist /etc/cni/net.d/05-x.conflist.off"},
+		}, Warning, "lists of containerd", `loads /etc/cni/net.d/05-x.conflist, network "x"`, "give 10-weave.conflist a name that sorts before"},
 		"a broken list first": {func(s *Snapshot) {
 			s.Runtimes[0].Files = append([]File{{Name: "05-x.conf", Bad: "not JSON"}}, s.Runtimes[0].Files...)
 		}, Problem, "lists of containerd", "no network at all", "mv /etc/cni/net.d/05-x.conf "},
@@ -99,13 +103,13 @@ func TestEachFaultIsFoundWithItsCure(t *testing.T) {
 			r.Name, r.Picks = "CRI-O", PicksValid
 			r.Files = []File{{Name: "01", Network: "x", Plugins: []string{"absent"}}, {Name: "02", Network: "y", Plugins: []string{"portmap"}}, r.Files[0]}
 			r.Plugins["absent"] = Plugin{}
-		}, Warning, "lists of CRI-O", "loads /etc/cni/net.d/02", "mv "},
+		}, Warning, "lists of CRI-O", "loads /etc/cni/net.d/02", "sorts before"},
 		"one name twice": {func(s *Snapshot) {
 			twin := s.Runtimes[0].Files[0]
 			twin.Name = "20-weave.conflist"
 			s.Runtimes[0].Files = append(s.Runtimes[0].Files, twin)
-		}, Warning, "lists of containerd", `10-weave.conflist and 20-weave.conflist in /etc/cni/net.d are both network "weave"`, "mv /etc/cni/net.d/20-weave.conflist "},
-		"podman with netavark": {func(s *Snapshot) { s.Runtimes[0] = Runtime{Name: "podman", NoLists: true} }, Warning, "lists of podman", "netavark", "network_backend"},
+		}, Warning, "lists of containerd", `10-weave.conflist and 20-weave.conflist in /etc/cni/net.d are both network "weave"`, "keep the one that is meant"},
+		"podman with netavark": {func(s *Snapshot) { s.Runtimes[0] = Runtime{Name: "podman", NoLists: true} }, Warning, "lists of podman", "netavark", "weave net plug"},
 
 		"an old plugin": {func(s *Snapshot) {
 			s.Runtimes[0].Plugins["portmap"] = Plugin{Path: "/opt/cni/bin/portmap", Speaks: []string{"0.4.0"}}
@@ -114,16 +118,21 @@ func TestEachFaultIsFoundWithItsCure(t *testing.T) {
 			"install -m 0755 -D -t /opt/cni/bin bin/weavedns"},
 		"loopback is away":   {func(s *Snapshot) { s.Runtimes[0].Plugins["loopback"] = Plugin{} }, Problem, "plugins", "loopback is not in", "containernetworking-plugins"},
 		"a plugin is broken": {func(s *Snapshot) { s.Runtimes[0].Plugins["portmap"] = Plugin{Path: "/p", Bad: "ask /p: no"} }, Problem, "plugins", "ask /p: no", "install"},
+	}
+}
 
-		"a small underlay":         {func(s *Snapshot) { s.Devices[1].MTU = 1400 }, Problem, "mtu", "eth0 carries 1400 bytes", "ip link set dev eth0 mtu 1480"},
+// hostFaults are those of devices, paths, ports, sysctls and the kernel.
+func hostFaults() map[string]fault {
+	return map[string]fault{
+		"a small underlay":         {func(s *Snapshot) { s.Devices[1].MTU = 1400 }, Problem, "mtu", "eth0 carries 1400 bytes", "found the cluster with --mtu 1350"},
 		"a bridge of another size": {func(s *Snapshot) { s.Devices[2].MTU = 1500 }, Problem, "mtu", "bridge weave has an MTU of 1500", "ip link set dev weave mtu 1430"},
 		"no way out":               {func(s *Snapshot) { s.Router.Topology, s.Default = nil, "" }, Warning, "mtu", "no default route", "ip route"},
 		"a hole in the path":       {func(s *Snapshot) { s.Paths[0].Full = false }, Problem, "path mtu", "packets of 1480 bytes do not reach b", "ping -M do -s 1452 192.0.2.2"},
 		"a path that says so":      {func(s *Snapshot) { s.Paths[0].Full, s.Paths[0].Limit = false, 1400 }, Problem, "path mtu", "cut at 1400 bytes, 1480 are needed", "ping -M do"},
 		"pings are not answered":   {func(s *Snapshot) { s.Paths[0].Full, s.Paths[0].Small = false, false }, Warning, "path mtu", "not answered by b", "weave status peers"},
 
-		"gossip's port":     {func(s *Snapshot) { s.Ports[0].Owner, s.Ports[0].PID = "nginx", 99 }, Problem, "ports", "TCP 6783 is taken by nginx (process 99)", "kill 99"},
-		"the tunnels' port": {func(s *Snapshot) { s.Ports[2].Owner, s.Ports[2].PID = "socat", 98 }, Problem, "ports", "UDP 6784 is taken by socat", "kill 98"},
+		"gossip's port":     {func(s *Snapshot) { s.Ports[0].Owner, s.Ports[0].PID = "nginx", 99 }, Problem, "ports", "TCP 6783 is taken by nginx (process 99)", "another --port"},
+		"the tunnels' port": {func(s *Snapshot) { s.Ports[2].Owner, s.Ports[2].PID = "socat", 98 }, Problem, "ports", "UDP 6784 is taken by socat", "another --vxlan-port"},
 		"another's tunnel":  {func(s *Snapshot) { s.Devices = s.Devices[:3] }, Problem, "ports", "a tunnel of the kernel that is not weave's", "ip -d link"},
 
 		"no forwarding":                   {func(s *Snapshot) { s.Sysctls["net/ipv4/ip_forward"] = "0" }, Problem, "forwarding", "does not forward IPv4", "sysctl -w net.ipv4.ip_forward=1"},
@@ -138,6 +147,16 @@ func TestEachFaultIsFoundWithItsCure(t *testing.T) {
 			s.Sysctls["net/ipv4/conf/eth0/rp_filter"] = "2"
 		}, Warning, "rp_filter", "does not lead over eth0", "--advertise"},
 
+		"NetworkManager":   {func(s *Snapshot) { s.Managed = []Managed{{"weave", "NetworkManager"}} }, Problem, "managers", "NetworkManager manages weave", "nmcli general reload"},
+		"systemd-networkd": {func(s *Snapshot) { s.Managed = []Managed{{"weave-vx", "systemd-networkd"}} }, Problem, "managers", "manages weave-vx", "networkctl reload"},
+		"an old kernel":    {func(s *Snapshot) { s.Kernel.Release = "5.10.0-1" }, Problem, "kernel", "before 5.18", "5.18 or later"},
+		"a small kernel":   {func(s *Snapshot) { s.Kernel.Features["vxlan"] = false }, Problem, "kernel", "without vxlan", "boot a kernel"},
+	}
+}
+
+// firewallFaults are those of other firewalls.
+func firewallFaults() map[string]fault {
+	return map[string]fault{
 		"Docker's policy": {func(s *Snapshot) {
 			s.Firewall.Chains = []Chain{drops("iptables", "ip", "filter", "FORWARD", "forward")}
 		}, Problem,
@@ -150,7 +169,7 @@ func TestEachFaultIsFoundWithItsCure(t *testing.T) {
 			"firewall", "questions for names from bridge weave", "iptables -I INPUT -i weave -p udp --dport 53 -j ACCEPT"},
 		"firewalld": {func(s *Snapshot) {
 			s.Firewall.Chains = []Chain{drops("nft", "inet", "firewalld", "filter_INPUT", "input")}
-		}, Problem, "firewall", "drops gossip", "firewall-cmd --permanent --add-port=6783/tcp"},
+		}, Problem, "firewall", "drops gossip", "--get-zone-of-interface=eth0 2>/dev/null || firewall-cmd --get-default-zone) --add-port=6783/tcp"},
 		"ufw": {func(s *Snapshot) {
 			s.Firewall = Firewall{Known: []string{"ufw"}, Chains: []Chain{drops("iptables", "ip", "filter", "FORWARD", "forward")}}
 		}, Problem, "firewall", "drops", "ufw route allow in on weave"},
@@ -165,26 +184,29 @@ func TestEachFaultIsFoundWithItsCure(t *testing.T) {
 			s.Firewall.Chains, s.Sysctls["net/bridge/bridge-nf-call-iptables"] = []Chain{c}, "1"
 		}, Problem, "firewall", "send each other", "iptables -I FORWARD -i weave"},
 		"rules that cannot be read": {func(s *Snapshot) { s.Firewall.Unread = []string{"nft is not installed"} }, Warning, "firewall", "not installed", ""},
+	}
+}
 
-		"NetworkManager":   {func(s *Snapshot) { s.Managed = []Managed{{"weave", "NetworkManager"}} }, Problem, "managers", "NetworkManager manages weave", "nmcli general reload"},
-		"systemd-networkd": {func(s *Snapshot) { s.Managed = []Managed{{"weave-vx", "systemd-networkd"}} }, Problem, "managers", "manages weave-vx", "networkctl reload"},
-		"an old kernel":    {func(s *Snapshot) { s.Kernel.Release = "5.10.0-1" }, Problem, "kernel", "before 5.18", "linux-image"},
-		"a small kernel":   {func(s *Snapshot) { s.Kernel.Features["vxlan"] = false }, Problem, "kernel", "without vxlan", "modprobe vxlan"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := well()
-			c.plant(&s)
-			found := false
-			for _, f := range Judge(s) {
-				found = found || f.Level == c.level && f.Check == c.check && strings.Contains(f.What, c.what) && strings.Contains(f.Cure, c.cure)
-				if f.Level != OK && f.Cure == "" && len(s.Firewall.Unread) == 0 {
-					t.Errorf("no cure: %+v", f)
-				}
-			}
-			if !found {
-				t.Errorf("want %s of %s with %q and %q, got %+v", c.level, c.check, c.what, c.cure, Judge(s))
-			}
-		})
+func TestEachFaultIsFoundWithItsCure(t *testing.T) {
+	for _, faults := range []map[string]fault{listFaults(), hostFaults(), firewallFaults()} {
+		for name, c := range faults {
+			t.Run(name, c.isFound)
+		}
+	}
+}
+
+func (c fault) isFound(t *testing.T) {
+	s := well()
+	c.plant(&s)
+	found := false
+	for _, f := range Judge(s) {
+		found = found || f.Level == c.level && f.Check == c.check && strings.Contains(f.What, c.what) && strings.Contains(f.Cure+f.Advice, c.cure)
+		if f.Level != OK && f.Cure+f.Advice == "" && len(s.Firewall.Unread) == 0 {
+			t.Errorf("neither a cure nor advice: %+v", f)
+		}
+	}
+	if !found {
+		t.Errorf("want %s of %s with %q and %q, got %+v", c.level, c.check, c.what, c.cure, Judge(s))
 	}
 }
 
@@ -295,7 +317,7 @@ func TestANftablesRulesetIsFollowed(t *testing.T) {
 func TestChainsThatLeadToEachOtherEnd(t *testing.T) {
 	a := Chain{Tool: "nft", Family: "ip", Table: "t", Name: "a", Hook: "forward", Policy: "drop", Rules: []Rule{{Verdict: "jump", Target: "b"}}}
 	b := Chain{Tool: "nft", Family: "ip", Table: "t", Name: "b", Rules: []Rule{{Verdict: "jump", Target: "a"}, {Verdict: "goto", Target: "none"}}}
-	if f := follow(a, []Chain{a, b}, road{hook: "forward"}); !f.dropped {
+	if f := follow(a, []Chain{a, b}, road{hook: "forward"}); !f.dropped || f.accepted {
 		t.Errorf("got %+v", f)
 	}
 }

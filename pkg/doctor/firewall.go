@@ -26,20 +26,15 @@ func firewalls(s Snapshot) []Finding {
 			if c.Hook != w.hook || !w.family(c.Family) {
 				continue
 			}
-			f := follow(c, s.Firewall.Chains, w.road)
-			if !f.dropped {
+			fate := follow(c, s.Firewall.Chains, w.road)
+			if !fate.dropped {
 				continue
 			}
 			dropped = true
-			cure := cureAt(s.Firewall.Known, c, w)
-			if slices.ContainsFunc(out, func(f Finding) bool { return f.Cure == cure }) {
-				continue // one cure is enough for two ways
+			f := s.stopped(c, w, fate.accepted)
+			if !slices.ContainsFunc(out, func(o Finding) bool { return o.Cure == f.Cure && o.Advice == f.Advice }) { // one cure is enough for two ways
+				out = append(out, f)
 			}
-			level, what := Problem, fmt.Sprintf("%s drops %s", place(c), w.what)
-			if f.perhaps {
-				level, what = Warning, what+", unless a rule lets it pass whose conditions are not understood here"
-			}
-			out = append(out, Finding{check, level, what, cure})
 		}
 	}
 	if !dropped {
@@ -50,6 +45,19 @@ func firewalls(s Snapshot) []Finding {
 		out = append(out, ok(check, what))
 	}
 	return out
+}
+
+// stopped is what is to be said of a chain that drops, or may drop, what must pass.
+func (s Snapshot) stopped(c Chain, w way, perhaps bool) Finding {
+	const check = "firewall"
+	cure, advice := cureAt(s.Firewall.Known, c, w)
+	if !perhaps {
+		return Finding{check, Problem, fmt.Sprintf("%s drops %s", place(c), w.what), cure, advice}
+	}
+	if cure != "" {
+		advice = "if it does, this lets them pass: " + cure
+	}
+	return advise(check, Warning, fmt.Sprintf("%s may drop %s: rules on the way have conditions that are not understood here", place(c), w.what), advice)
 }
 
 func place(c Chain) string {
@@ -67,8 +75,8 @@ func (s Snapshot) ways() []way {
 		return nil
 	}
 	out := []way{
-		{road{hook: "input", in: under.Name, proto: "tcp", port: s.gossip(), six: own.Is6()}, "gossip of the other hosts", cureInput},
-		{road{hook: "input", in: under.Name, proto: "udp", port: s.vxlan(), six: own.Is6()}, "the packets of containers on other hosts (VXLAN)", cureInput},
+		{road{hook: "input", in: under.Name, to: own, proto: "tcp", port: s.gossip(), six: own.Is6()}, "gossip of the other hosts", cureInput},
+		{road{hook: "input", in: under.Name, to: own, proto: "udp", port: s.vxlan(), six: own.Is6()}, "the packets of containers on other hosts (VXLAN)", cureInput},
 	}
 	bridges := s.bridges()
 	const most = 20
@@ -97,12 +105,21 @@ func bridgeFilter(six bool) string {
 	return "net/bridge/bridge-nf-call-iptables"
 }
 
-// gossip is the TCP port of the router: the one that it listens at, if it runs.
+// gossip is the router's TCP port: as it says; else the one that it listens at, if there is
+// only one beside the usual.
 func (s Snapshot) gossip() uint16 {
+	if s.Router.Status != nil && s.Router.Status.Port != 0 {
+		return s.Router.Status.Port
+	}
+	var all []uint16
 	for _, p := range s.Ports {
 		if p.Proto == "tcp" && p.Owner == "weaver" && p.Addr.Port() != 53 && p.Addr.Addr().IsUnspecified() {
-			return p.Addr.Port()
+			all = append(all, p.Addr.Port())
 		}
+	}
+	all = slices.Compact(slices.Sorted(slices.Values(all))) // one of IPv4 and IPv6
+	if len(all) == 1 {
+		return all[0]
 	}
 	return gossipPort
 }
@@ -122,23 +139,31 @@ func (s Snapshot) vxlan() uint16 {
 }
 
 // cureAt is how a firewall is told, by the tool that its user has for it.
-func cureAt(known []string, c Chain, w way) string {
+func cureAt(known []string, c Chain, w way) (cure, advice string) {
 	firewalld := c.Table == "firewalld"
 	ufw := c.Tool != "nft" && slices.Contains(known, "ufw")
 	service := w.hook == "input" && w.port != 53
 	switch {
 	case firewalld && service:
-		return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/%s && firewall-cmd --reload", w.port, w.proto)
+		return allow(w.in, fmt.Sprintf("--add-port=%d/%s", w.port, w.proto)), ""
+	case firewalld && w.hook == "input":
+		return allow(w.in, "--add-service=dns"), ""
 	case firewalld:
-		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --reload", w.in)
+		return "", fmt.Sprintf("put %s into a zone that lets through what is forwarded. trusted is one, and opens this host to the containers as well: "+
+			"firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --reload", w.in, w.in)
 	case ufw && service:
-		return fmt.Sprintf("ufw allow %d/%s", w.port, w.proto)
+		return fmt.Sprintf("ufw allow %d/%s", w.port, w.proto), ""
 	case ufw && w.hook == "input":
-		return fmt.Sprintf("ufw allow in on %s to any port 53", w.in)
+		return fmt.Sprintf("ufw allow in on %s to any port 53", w.in), ""
 	case ufw:
-		return fmt.Sprintf("ufw route allow in on %s", w.in)
+		return fmt.Sprintf("ufw route allow in on %s", w.in), ""
 	}
-	return w.do(c, w)
+	return w.do(c, w), ""
+}
+
+// allow changes the zone of firewalld that a device is in: the default one, if none has it.
+func allow(device, what string) string {
+	return fmt.Sprintf("firewall-cmd --permanent --zone=$(firewall-cmd --get-zone-of-interface=%s 2>/dev/null || firewall-cmd --get-default-zone) %s && firewall-cmd --reload", device, what)
 }
 
 func cureInput(c Chain, w way) string {

@@ -28,9 +28,9 @@ func underlayMTU(s Snapshot) []Finding {
 	switch {
 	case biggest == 0:
 	case under.MTU < need:
-		out = append(out, bad(check, fmt.Sprintf("%s carries %d bytes, and packets of %d to other hosts need %d: the big ones are lost",
-			under.Name, under.MTU, biggest, need), fmt.Sprintf("ip link set dev %s mtu %d   # and on every switch between the hosts; else found the cluster with --mtu %d",
-			under.Name, need, under.MTU-overhead(own))))
+		out = append(out, advise(check, Problem, fmt.Sprintf("%s carries %d bytes, and packets of %d to other hosts need %d: the big ones are lost",
+			under.Name, under.MTU, biggest, need), fmt.Sprintf("where every switch between the hosts carries %d bytes, raise the MTU of %s on all of them; else found the cluster with --mtu %d",
+			need, under.Name, under.MTU-overhead(own))))
 	case len(out) == 0:
 		out = append(out, ok(check, fmt.Sprintf("%s carries %d bytes, %d are needed", under.Name, under.MTU, need)))
 	}
@@ -118,13 +118,14 @@ func ports(s Snapshot) []Finding {
 			if p.Proto != want.proto || p.Addr.Port() != want.port || p.Owner == "weaver" || s.kernels(p) {
 				continue
 			}
-			who, cure := "a tunnel of the kernel that is not weave's", "ip -d link show type vxlan"
+			f := bad(check, "a tunnel of the kernel that is not weave's", "ip -d link show type vxlan")
 			if p.Owner != "" {
-				who, cure = fmt.Sprintf("%s (process %d)", p.Owner, p.PID), fmt.Sprintf("kill %d   # or give weaver on all hosts another %s", p.PID, want.flag)
-			} else if p.Proto == "tcp" {
-				who, cure = "a program that cannot be seen", fmt.Sprintf("ss -ltnp 'sport = :%d'", want.port)
+				f = advise(check, Problem, fmt.Sprintf("%s (process %d)", p.Owner, p.PID), "move that program to another port, or give weaver on all hosts another "+want.flag)
+			} else if p.Proto == "tcp" { // it may be weaver
+				f = warn(check, "a program that cannot be seen", fmt.Sprintf("sudo ss -ltnp 'sport = :%d'", want.port))
 			}
-			out = append(out, bad(check, fmt.Sprintf("%s %d is taken by %s", strings.ToUpper(want.proto), want.port, who), cure))
+			f.What = fmt.Sprintf("%s %d is taken by %s", strings.ToUpper(want.proto), want.port, f.What)
+			out = append(out, f)
 		}
 	}
 	if len(out) == 0 {
@@ -239,12 +240,12 @@ func kernel(s Snapshot) []Finding {
 	const check = "kernel"
 	var out []Finding
 	if major, minor, known := release(s.Kernel.Release); known && (major < 5 || major == 5 && minor < 18) {
-		out = append(out, bad(check, fmt.Sprintf("Linux %s: bridge ports cannot be locked before 5.18, so no container can be added", s.Kernel.Release),
-			"apt-get install linux-image-amd64   # a newer kernel, and a reboot"))
+		out = append(out, advise(check, Problem, fmt.Sprintf("Linux %s: bridge ports cannot be locked before 5.18, so no container can be added", s.Kernel.Release),
+			"boot Linux 5.18 or later"))
 	}
 	for _, f := range features {
 		if have, known := s.Kernel.Features[f]; known && !have {
-			out = append(out, bad(check, fmt.Sprintf("Linux %s was built without %s", s.Kernel.Release, f), "modprobe "+f))
+			out = append(out, advise(check, Problem, fmt.Sprintf("Linux %s was built without %s", s.Kernel.Release, f), "boot a kernel that has it, as those of distributions have"))
 		}
 	}
 	if len(out) == 0 {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -93,6 +94,12 @@ func parseRule(w []string) Rule {
 			r.Ports, r.Vague = portList(value), r.Vague || not
 		case "--ctstate", "--state":
 			r.States, r.Vague = strings.Split(strings.ToLower(value), ","), r.Vague || not
+		case "-d":
+			p, err := prefix(value)
+			r.To = To{Not: not, Addrs: p}
+			r.Vague = r.Vague || err != nil
+		case "--dst-type":
+			r.To = To{Not: not, Kinds: strings.Split(strings.ToLower(value), ",")}
 		case "-m", "--comment":
 		case "-j", "-g":
 			r.Verdict, r.Target = verdict(w[i], value)
@@ -106,6 +113,14 @@ func parseRule(w []string) Rule {
 		i++
 	}
 	return r
+}
+
+// prefix reads a prefix, or one address.
+func prefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
 }
 
 func verdict(flag, target string) (string, string) {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/conflist"
 )
 
 // router is how the router of this host does.
@@ -42,8 +44,8 @@ func lists(s Snapshot) []Finding {
 func listsOf(r Runtime) []Finding {
 	check := "lists of " + r.Name
 	if r.NoLists {
-		return []Finding{warn(check, "it uses netavark, and reads no CNI network lists",
-			`printf '[network]\nnetwork_backend = "cni"\n' > /etc/containers/containers.conf.d/weave.conf   # podman 4; podman 5 and later: weave net plug`)}
+		return []Finding{advise(check, Warning, "it uses netavark, and reads no CNI network lists",
+			"its containers come to a network of weave by `weave net plug`; podman 4 can be set to its CNI backend, and loses its networks by that; podman 5 has none")}
 	}
 	weave := slices.IndexFunc(r.Files, File.isOurs)
 	if r.Missing || weave < 0 {
@@ -64,13 +66,17 @@ func broken(check string, r Runtime) []Finding {
 			continue
 		}
 		path := filepath.Join(r.ConfDir, f.Name)
+		if f.Unread {
+			out = append(out, warn(check, fmt.Sprintf("%s is not looked at: %s", path, f.Bad), "sudo weave doctor"))
+			continue
+		}
 		what, level := fmt.Sprintf("%s is no network list: %s", path, f.Bad), Warning
 		if r.Picks == PicksFirst && i == 0 {
 			what, level = what+"; it is the first, so this runtime has no network at all", Problem
 		} else if r.Name == "nerdctl" {
 			what, level = what+"; every nerdctl command fails by it", Problem
 		}
-		out = append(out, Finding{check, level, what, moveAway(path)})
+		out = append(out, Finding{Check: check, Level: level, What: what, Cure: moveAway(path)})
 	}
 	return out
 }
@@ -90,16 +96,16 @@ func picked(check string, r Runtime) []Finding {
 	if f.isOurs() {
 		return []Finding{ok(check, fmt.Sprintf("it loads %s, network %q", filepath.Join(r.ConfDir, f.Name), f.Network))}
 	}
-	path := filepath.Join(r.ConfDir, f.Name)
-	return []Finding{warn(check, fmt.Sprintf("it loads %s, network %q: that sorts before %s, so pods are not on the network of weave",
-		path, f.Network, r.Files[slices.IndexFunc(r.Files, File.isOurs)].Name), moveAway(path))}
+	path, our := filepath.Join(r.ConfDir, f.Name), r.Files[slices.IndexFunc(r.Files, File.isOurs)].Name
+	return []Finding{advise(check, Warning, fmt.Sprintf("it loads %s, network %q: that sorts before %s, so pods are not on the network of weave", path, f.Network, our),
+		fmt.Sprintf("if they are to be on it, give %s a name that sorts before: pods that start then are on no network of %s any more", our, f.Name))}
 }
 
 // complete reports whether every plugin of a list is there and answers.
 func (r Runtime) complete(f File) bool {
 	return !slices.ContainsFunc(f.Plugins, func(p string) bool {
 		have, asked := r.Plugins[p]
-		return asked && (have.Path == "" || have.Bad != "")
+		return asked && !have.Late && (have.Path == "" || have.Bad != "")
 	})
 }
 
@@ -112,8 +118,8 @@ func sameNames(check string, r Runtime) []Finding {
 			continue
 		}
 		if other, twice := first[f.Network]; twice {
-			out = append(out, warn(check, fmt.Sprintf("%s and %s in %s are both network %q: which one counts is the runtime's to say", other, f.Name, r.ConfDir, f.Network),
-				moveAway(filepath.Join(r.ConfDir, f.Name))))
+			out = append(out, advise(check, Warning, fmt.Sprintf("%s and %s in %s are both network %q: which one counts is the runtime's to say", other, f.Name, r.ConfDir, f.Network),
+				"keep the one that is meant, and give the other's network another name"))
 			continue
 		}
 		first[f.Network] = f.Name
@@ -171,7 +177,7 @@ func clashes(r Runtime, f File) []string {
 	var out []string
 	for _, plugin := range f.Plugins {
 		p, asked := r.Plugins[plugin]
-		if !asked || p.Path == "" || p.Bad != "" {
+		if !asked || p.Path == "" || p.Bad != "" || p.Late {
 			continue // the check plugins says so
 		}
 		var not []string
@@ -193,24 +199,22 @@ func plugins(s Snapshot) []Finding {
 	const check = "plugins"
 	var out []Finding
 	said := map[string]bool{}
-	say := func(r Runtime, what, name string) {
-		if key := what + strings.Join(r.PluginDirs, " "); !said[key] { // two runtimes look in the same places
-			said[key] = true
-			out = append(out, bad(check, fmt.Sprintf("%s, where %s looks", what, r.Name), install(name, r)))
-		}
-	}
 	looked := 0
 	for _, r := range s.Runtimes {
 		for _, name := range r.wanted() {
 			p, asked := r.Plugins[name]
-			switch {
-			case !asked:
-			case p.Path == "":
-				say(r, fmt.Sprintf("%s is not in %s", name, strings.Join(r.PluginDirs, ", ")), name)
-			case p.Bad != "":
-				say(r, p.Bad, name)
-			default:
+			if !asked {
+				continue
+			}
+			f, well := r.judge(name, p)
+			if well {
 				looked++
+				continue
+			}
+			if key := f.What + strings.Join(r.PluginDirs, " "); !said[key] { // two runtimes look in the same places
+				said[key] = true
+				f.Check, f.What = check, fmt.Sprintf("%s, where %s looks", f.What, r.Name)
+				out = append(out, f)
 			}
 		}
 	}
@@ -218,6 +222,25 @@ func plugins(s Snapshot) []Finding {
 		out = append(out, ok(check, "all are there and answer"))
 	}
 	return out
+}
+
+// judge is what is to be said of one plugin.
+func (r Runtime) judge(name string, p Plugin) (f Finding, well bool) {
+	f.Level = Problem
+	switch {
+	case p.Path == "":
+		f.What = fmt.Sprintf("%s is not in %s", name, strings.Join(r.PluginDirs, ", "))
+	case p.Late:
+		f.Level, f.What = Warning, fmt.Sprintf("not known: %s has not answered yet; this host may be busy", p.Path)
+		f.Advice = "look again; where it stays so ask it by hand: CNI_COMMAND=VERSION " + p.Path + " </dev/null"
+		return f, false
+	case p.Bad != "":
+		f.What = p.Bad
+	default:
+		return f, true
+	}
+	f.Cure, f.Advice = install(name, r)
+	return f, false
 }
 
 // wanted are the plugins of our lists, and of what a runtime starts besides.
@@ -235,14 +258,26 @@ func (r Runtime) wanted() []string {
 	return slices.Compact(out)
 }
 
-// install is how a plugin comes into a runtime's first directory.
-func install(plugin string, r Runtime) string {
-	dir := "/opt/cni/bin"
+// reference are the plugins that Debian's containernetworking-plugins brings.
+var reference = []string{"bandwidth", "bridge", "dhcp", "firewall", "host-device", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "ptp",
+	"sbr", "static", "tuning", "vlan", "vrf"}
+
+// install is how a plugin comes into a runtime's first directory; only advice for those of
+// which is not known who brings them.
+func install(plugin string, r Runtime) (cure, advice string) {
+	const debian = "/usr/lib/cni"
+	dir := conflist.PluginDirs()[0]
 	if len(r.PluginDirs) > 0 {
 		dir = r.PluginDirs[0]
 	}
-	if isOurPlugin(plugin) {
-		return fmt.Sprintf("install -m 0755 -D -t %s bin/%s   # from the build of weave", dir, plugin)
+	into := fmt.Sprintf("install -m 0755 -D -t %s ", dir)
+	switch {
+	case isOurPlugin(plugin):
+		return into + "bin/" + plugin + "   # from the build of weave", ""
+	case !slices.Contains(reference, plugin):
+		return "", fmt.Sprintf("install what brings %s, or take it out of the network list", plugin)
+	case dir == debian:
+		return "apt-get install containernetworking-plugins", ""
 	}
-	return fmt.Sprintf("apt-get install containernetworking-plugins && install -m 0755 -D -t %s /usr/lib/cni/%s", dir, plugin)
+	return "apt-get install containernetworking-plugins && " + into + debian + "/" + plugin, ""
 }

@@ -15,17 +15,11 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/conflist"
 )
 
-// pluginDirs is constant: where runtimes look for plugins: upstream's place, then those of
-// distributions.
-var pluginDirs = []string{"/opt/cni/bin", "/usr/libexec/cni", "/usr/lib/cni"}
-
-const confDir = "/etc/cni/net.d"
-
 // gatherRuntimes finds the runtimes of this host, with what they would load.
 func gatherRuntimes(ctx context.Context, o Options) []Runtime {
 	var out []Runtime
 	for _, d := range o.ConfDirs {
-		out = append(out, Runtime{Name: "a runtime with " + d, Picks: PicksFirst, ConfDir: d, PluginDirs: pluginDirs})
+		out = append(out, Runtime{Name: "a runtime with " + d, Picks: PicksFirst, ConfDir: d, PluginDirs: conflist.PluginDirs()})
 	}
 	if len(o.ConfDirs) == 0 {
 		out = installed()
@@ -55,7 +49,7 @@ func installed() []Runtime {
 		out = append(out, Runtime{Name: "containerd", Picks: PicksFirst, ConfDir: conf, PluginDirs: dirs, Loopback: true})
 	}
 	if has("crio", "/run/crio/crio.sock") {
-		out = append(out, Runtime{Name: "CRI-O", Picks: PicksValid, ConfDir: confDir, PluginDirs: pluginDirs, Loopback: true})
+		out = append(out, Runtime{Name: "CRI-O", Picks: PicksValid, ConfDir: conflist.Dir, PluginDirs: conflist.PluginDirs(), Loopback: true})
 	}
 	if has("podman") {
 		out = append(out, podman(podmanConfig(), readText("/var/lib/containers/storage/defaultNetworkBackend")))
@@ -65,7 +59,7 @@ func installed() []Runtime {
 		if i := slices.IndexFunc(dirs, exists); i >= 0 {
 			dirs = dirs[i : i+1] // the first that is there, and no other
 		}
-		out = append(out, Runtime{Name: "nerdctl", Picks: PicksByName, ConfDir: confDir, PluginDirs: dirs, Default: "bridge"})
+		out = append(out, Runtime{Name: "nerdctl", Picks: PicksByName, ConfDir: conflist.Dir, PluginDirs: dirs, Default: "bridge"})
 	}
 	for _, r := range []Runtime{
 		{Name: "k3s", ConfDir: "/var/lib/rancher/k3s/agent/etc/cni/net.d", PluginDirs: []string{"/var/lib/rancher/k3s/data/cni", "/var/lib/rancher/k3s/data/current/bin"}},
@@ -77,7 +71,7 @@ func installed() []Runtime {
 		}
 	}
 	if len(out) == 0 {
-		out = append(out, Runtime{Name: "a runtime", Picks: PicksFirst, ConfDir: confDir, PluginDirs: pluginDirs})
+		out = append(out, Runtime{Name: "a runtime", Picks: PicksFirst, ConfDir: conflist.Dir, PluginDirs: conflist.PluginDirs()})
 	}
 	return out
 }
@@ -110,7 +104,7 @@ var (
 
 // containerdDirs reads its configuration as far as this matters.
 func containerdDirs(config string) (conf string, plugins []string) {
-	conf, plugins = confDir, []string{"/opt/cni/bin"}
+	conf, plugins = conflist.Dir, conflist.PluginDirs()[:1]
 	if m := tomlConfDir.FindStringSubmatch(config); m != nil {
 		conf = m[1]
 	}
@@ -142,7 +136,7 @@ func podmanConfig() string {
 
 // podman reads its configuration, and the backend that it has chosen once and for all.
 func podman(config, backend string) Runtime {
-	r := Runtime{Name: "podman", Picks: PicksByName, ConfDir: confDir, Default: "podman",
+	r := Runtime{Name: "podman", Picks: PicksByName, ConfDir: conflist.Dir, Default: "podman",
 		PluginDirs: []string{"/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"}}
 	if m := tomlBackend.FindStringSubmatch(config); m != nil && m[1] != "" {
 		backend = m[1]
@@ -173,7 +167,7 @@ func readLists(dir string, onlyLists bool) (out []File, missing bool) {
 		}
 		f := File{Name: e.Name()}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err == nil {
+		if f.Unread = err != nil; !f.Unread {
 			err = f.parse(text, ext == ".conflist")
 		}
 		if err != nil {
@@ -225,7 +219,11 @@ func askAll(ctx context.Context, r Runtime) map[string]Plugin {
 		together.Go(func() {
 			path, speaks, err := conflist.AskOne(ctx, name, r.PluginDirs)
 			answers[i] = Plugin{Path: path, Speaks: speaks}
-			if path != "" && err != nil {
+			switch {
+			case path == "" || err == nil:
+			case ctx.Err() != nil:
+				answers[i].Late = true
+			default:
 				answers[i].Bad = err.Error()
 			}
 		})

@@ -65,6 +65,7 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		Cluster: r.replica.State().Cluster(),
 		Secured: r.id.Secured(),
 		Uptime:  time.Since(r.started).Round(time.Second),
+		Port:    r.config.Port,
 		Error:   r.readiness(),
 		Peers:   r.statusPeers(),
 		Targets: r.targets.all(),
