@@ -207,8 +207,20 @@ func (m *metrics) called(call string, code uint, took time.Duration, traceID str
 	if m == nil {
 		return
 	}
-	count(m.calls.WithLabelValues(call, fmt.Sprint(code)), traceID)
+	count(m.calls.WithLabelValues(call, codeLabel(code)), traceID)
 	observe(m.callTimes.WithLabelValues(call), took, traceID)
+}
+
+// codeOther is the label of every code that is neither CNI's own nor ours: what a call of
+// attachd's hands on is whatever a plugin of others has made up.
+const codeOther = "other"
+
+func codeLabel(code uint) string {
+	const last = 119 // CNI's end with 99, ours begin with 100
+	if code > last {
+		return codeOther
+	}
+	return fmt.Sprint(code)
 }
 
 // added counts an ADD that has ended.
@@ -266,20 +278,25 @@ func (m *metrics) forwarded(network string, want netdev.Forwarding, changed int)
 	m.written[network] = w
 }
 
+// dropped forgets what was written for a network that stands here no more.
+func (m *metrics) dropped(network string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.written, network)
+}
+
 // forwarding is what was written last for the networks that stand.
 func (m *metrics) forwarding(standing []*network) map[string]written {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	kept := map[string]written{}
+	out := map[string]written{}
 	for _, n := range standing {
 		if w, ok := m.written[n.Name]; ok {
-			kept[n.Name] = w
+			out[n.Name] = w
 		}
-	}
-	m.written = kept
-	out := map[string]written{}
-	for name, w := range kept {
-		out[name] = w
 	}
 	return out
 }

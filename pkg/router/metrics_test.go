@@ -232,8 +232,26 @@ func TestTheSameWrittenAgainIsARepair(t *testing.T) {
 	if got := m.forwarding([]*network{blue}); len(got) != 1 || got["blue"].fdb != 1 || got["blue"].neighbours != 1 || got["blue"].flood != 1 {
 		t.Errorf("%+v", got)
 	}
+	m.dropped("weave")
 	if len(m.written) != 1 {
 		t.Error("networks that went are kept")
+	}
+}
+
+// What a call of attachd's hands on is whatever a plugin of others has made up.
+func TestCodesOfOthersAreOneLabel(t *testing.T) {
+	m := newMetrics()
+	for code := range uint(5000) {
+		m.called("net/attach", code, time.Second, "")
+	}
+	if n := testutil.CollectAndCount(m.calls); n > 121 {
+		t.Errorf("%d lines", n)
+	}
+	if n := testutil.ToFloat64(m.calls.WithLabelValues("net/attach", "107")); n != 1 {
+		t.Errorf("ours: %v", n)
+	}
+	if n := testutil.ToFloat64(m.calls.WithLabelValues("net/attach", codeOther)); n != 5000-120 {
+		t.Errorf("others: %v", n)
 	}
 }
 

@@ -153,6 +153,7 @@ func (r *Router) tearDown(n ledger.Network) error {
 	r.mu.Lock()
 	if has := r.networks[n.Name]; has != nil && has.ID == n.ID {
 		delete(r.networks, n.Name)
+		r.metrics.dropped(n.Name)
 	}
 	r.mu.Unlock()
 	r.torn[n.ID] = true

@@ -84,6 +84,7 @@ func (r *Router) bare() error {
 	for _, n := range r.here() {
 		r.mu.Lock()
 		delete(r.networks, n.Name)
+		r.metrics.dropped(n.Name)
 		r.mu.Unlock()
 		r.withdraw(ipam.HostKey(n.Name).Hash())
 		has, err := netdev.BridgeAddrs(bridgeName(n))

@@ -428,27 +428,7 @@ func (r *Router) run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, inner := errgroup.WithContext(inner)
-	for name, part := range map[string]func(context.Context) error{
-		"gossip":   r.link.Run,
-		"ledger":   r.replica.Run,
-		"records":  r.exchange.Run,
-		"ipam":     r.ipam.Run,
-		"dns":      r.dns.Run,
-		"reaper":   r.reaper.Run,
-		"settle":   r.settle,
-		"forward":  r.follow,
-		"presence": r.watchPresence,
-		"beat":     r.beat,
-		"guard":    r.watchFirewall,
-		"remember": r.remember,
-		"identity": r.watchIdentity,
-		"reset":    r.watchReset,
-		"founding": r.bootstrap,
-		"networks": r.endNetworks,
-		"metrics":  r.serveMetrics,
-		"lists":    r.lists.Run,
-		"links":    r.tellLinks,
-	} {
+	for name, part := range r.parts() {
 		g.Go(func() error {
 			err := part(inner)
 			if err != nil && inner.Err() == nil {
@@ -474,6 +454,31 @@ func (r *Router) run(ctx context.Context) error {
 		r.log.Info("weave router has ended; the network goes on")
 	}
 	return err
+}
+
+// parts are what runs beside the control socket, each until its context ends.
+func (r *Router) parts() map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"gossip":   r.link.Run,
+		"ledger":   r.replica.Run,
+		"records":  r.exchange.Run,
+		"ipam":     r.ipam.Run,
+		"dns":      r.dns.Run,
+		"reaper":   r.reaper.Run,
+		"settle":   r.settle,
+		"forward":  r.follow,
+		"presence": r.watchPresence,
+		"beat":     r.beat,
+		"guard":    r.watchFirewall,
+		"remember": r.remember,
+		"identity": r.watchIdentity,
+		"reset":    r.watchReset,
+		"founding": r.bootstrap,
+		"networks": r.endNetworks,
+		"metrics":  r.serveMetrics,
+		"lists":    r.lists.Run,
+		"links":    r.tellLinks,
+	}
 }
 
 // poke fills a channel of capacity one: whoever reads it will look again.
