@@ -77,6 +77,9 @@ on other hosts it has what these tell.`,
 				n, err := a.lookUp(ctx, ref)
 				if err != nil {
 					errs = append(errs, err)
+					if exitCode(err) == exitNoRouter {
+						break // nor will it answer for the next
+					}
 					continue
 				}
 				found = append(found, n)
