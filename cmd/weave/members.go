@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/weave-cni/weave-cni/pkg/attach"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
@@ -89,30 +91,56 @@ bridge and the state of its router are removed, and its router begins anew: it j
 the cluster of the PEERs that it was started with, or founds one when it has none.
 With --stop it ends instead, with an exit code by which weaver.service does not
 start it again: so a host is taken out of its cluster. In the state directory
-what was set aside before (*.old) stays, of no use but to look into.
+what was set aside before (*.old) stays, of no use but to look into. What was plugged
+into containers that do not run stays plugged; reset says what that is.
 
 It is refused while containers are attached, and when the cluster cannot decide.
 In the second case the host stays, but gives no address until the cluster has
 taken back what it had; --abandon forgets the cluster all the same.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
+			var report json.RawMessage // an older router has none: then the usual directory is looked into
+			if err := a.ask(ctx, ctl.PathReport, &report); err != nil && exitCode(err) == exitNoRouter {
+				return err
+			}
 			if err := a.tell(ctx, ctl.PathReset, in, nil); err != nil {
 				return err
 			}
+			says := "its router begins anew"
 			if in.Stop {
 				if err := routerEnds(ctx); err != nil {
 					return err
 				}
-				fmt.Fprintln(a.out, "this host has left its cluster; its router ends and does not start again")
-				return nil
+				says = "its router ends and does not start again"
 			}
-			fmt.Fprintln(a.out, "this host has left its cluster; its router begins anew")
+			fmt.Fprintln(a.out, "this host has left its cluster; "+says)
+			a.sayPlugged(plugsOf(report))
 			return nil
 		}),
 	}
 	c.Flags().BoolVar(&in.Stop, "stop", false, "end the router then, do not begin anew")
 	c.Flags().BoolVar(&in.Abandon, "abandon", false, "leave although the cluster cannot be told")
 	return c
+}
+
+// sayPlugged names what reset does not touch: what was plugged into containers that do not
+// run now is to come back when they do.
+func (a *app) sayPlugged(s attach.Intents) {
+	all, err := s.All()
+	if err != nil {
+		fmt.Fprintf(a.err, "weave: %s: %v\n", s.Dir, err)
+	}
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(a.err, "weave: %s stays plugged (%s), and a container with a hook does not start without this program:\n", count(len(all), "endpoint"), s.Dir)
+	const most = 20
+	for _, i := range all[:min(len(all), most)] {
+		fmt.Fprintf(a.err, "  weave net unplug %s %s\n", i.Container.ID, short(i.ID))
+	}
+	if len(all) > most {
+		fmt.Fprintf(a.err, "  and %d more\n", len(all)-most)
+	}
 }
 
 // endsIn bounds the end of a router that has left its cluster.

@@ -46,7 +46,7 @@ func (h *here) register(s *pflag.FlagSet, hidden bool) {
 	s.VisitAll(func(f *pflag.Flag) { before[f.Name] = true })
 	s.StringVar(&h.conflists, "conflist-dir", conflist.Dir, "the directory of the network lists")
 	s.StringArrayVar(&h.plugins, "plugin-dir", conflist.PluginDirs(), "a directory of plugins; may be repeated, in the order of the search")
-	s.StringVar(&h.state, "state-dir", "/var/lib/weave", "directory that survives a reboot: what is plugged is kept in its plugs")
+	s.StringVar(&h.state, "state-dir", stateDir, "directory that survives a reboot: what is plugged is kept in its plugs")
 	s.StringVar(&h.containerd, "containerd", runtimes.ContainerdSocket, "containerd's socket")
 	s.StringVar(&h.docker, "docker", runtimes.DockerSocket, "dockerd's socket")
 	s.VisitAll(func(f *pflag.Flag) {

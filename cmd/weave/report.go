@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weave-cni/weave-cni/pkg/attach"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/doctor"
 )
@@ -24,6 +27,8 @@ import (
 const (
 	collectIn = 1700 * time.Millisecond // what the host says, beside what the router does
 	maxPart   = 4 << 20                 // bytes of one part of a report
+
+	stateDir = "/var/lib/weave" // the router's and attachd's, unless they were told otherwise
 )
 
 func (a *app) report() *cobra.Command {
@@ -34,8 +39,8 @@ func (a *app) report() *cobra.Command {
 		Short: "Gather the state of this host into one file, for an issue",
 		Long: `report writes one compressed archive for an issue: the router's status and the state
 of each of its parts, what "weave doctor" finds, versions, links, routes, forwarding
-entries and rules of weave, and the end of the router's log. The cluster secret is in
-none of it; names and addresses of hosts and containers are. It works without a router.
+entries and rules of weave, what is plugged, and the ends of the router's and attachd's
+logs. The cluster secret is in none of it; names and addresses of hosts and containers are. It works without a router.
 
 With --json it prints the router's part alone.`,
 		Args: cobra.NoArgs,
@@ -158,8 +163,26 @@ func (a *app) gather(ctx context.Context) (host string, pieces []doctor.Piece) {
 	}
 	add("doctor.json", doctor.Judge(s))
 	add("runtimes.json", s.Runtimes)
-	pieces = append(pieces, doctor.Piece{Name: "versions.txt", Text: []byte(a.versions(s))})
+	pieces = append(pieces, plugged(router), doctor.Piece{Name: "versions.txt", Text: []byte(a.versions(s))})
 	return host, append(pieces, hosts...)
+}
+
+// plugged are the intents: what attachd, and the hooks of runtimes, are to bring back.
+func plugged(report json.RawMessage) doctor.Piece {
+	all, err := plugsOf(report).All()
+	text, _ := json.MarshalIndent(all, "", "  ") // of words and numbers alone: it cannot fail
+	text = append(text, '\n')
+	if err != nil {
+		text = append(text, err.Error()+"\n"...)
+	}
+	return doctor.Piece{Name: "plugs.json", Text: text}
+}
+
+// plugsOf is where the intents of this host are, by the router's own report; nil: the usual.
+func plugsOf(report json.RawMessage) attach.Intents {
+	var r struct{ Config struct{ StateDir string } }
+	_ = json.Unmarshal(report, &r)
+	return attach.Intents{Dir: filepath.Join(cmp.Or(r.Config.StateDir, stateDir), "plugs")}
 }
 
 func (a *app) versions(s doctor.Snapshot) string {

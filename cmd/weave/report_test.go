@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weave-cni/weave-cni/pkg/attach"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/doctor"
 	"github.com/weave-cni/weave-cni/pkg/identity"
@@ -29,9 +30,10 @@ func talkative(t *testing.T, secretFile, secret string) string {
 	answer := func(path string, v any) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(v) })
 	}
-	answer(ctl.PathReport, map[string]any{"config": map[string]string{"SecretFile": secretFile, "Name": "it is " + secret}})
+	answer(ctl.PathReport, map[string]any{"config": map[string]string{"SecretFile": secretFile, "Name": "it is " + secret, "StateDir": filepath.Dir(secretFile)}})
 	answer(ctl.PathStatus, busy())
 	answer(ctl.PathTopology, seen())
+	mux.HandleFunc("POST "+ctl.PathReset, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
 	srv := &http.Server{Handler: mux}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
@@ -77,6 +79,9 @@ func TestTheReportHasAllPartsAndNoSecret(t *testing.T) {
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := (attach.Intents{Dir: filepath.Join(filepath.Dir(file), "plugs")}).Put(web()); err != nil {
+		t.Fatal(err)
+	}
 	socket := talkative(t, file, secret)
 	for _, want := range []string{"weave-report-alpha-20260101-120000.tar.gz", "weave-report-alpha-20260101-120000-2.tar.gz"} {
 		code, out, errs := weave(t, false, nil, "report", "--socket", socket)
@@ -92,13 +97,16 @@ func TestTheReportHasAllPartsAndNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts := unpack(t, archive)
-	for _, name := range []string{"report.json", "status.json", "topology.json", "doctor.json", "runtimes.json", "versions.txt", "links.txt", "routes.txt", "nft-ours.txt", "log.txt"} {
+	for _, name := range []string{"report.json", "status.json", "topology.json", "doctor.json", "runtimes.json", "versions.txt", "links.txt", "routes.txt", "nft-ours.txt", "log.txt", "attachd.txt", "plugs.json"} {
 		if parts[name] == "" {
 			t.Errorf("no %s", name)
 		}
 	}
 	if !strings.Contains(parts["report.json"], "it is [the cluster secret]") {
 		t.Errorf("the router did not say the secret: %s", parts["report.json"])
+	}
+	if !strings.Contains(parts["plugs.json"], `"name": "web"`) {
+		t.Errorf("what is plugged is not in it: %s", parts["plugs.json"])
 	}
 	for name, text := range parts {
 		if strings.Contains(text, secret) {

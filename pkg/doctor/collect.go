@@ -17,7 +17,7 @@ type Piece struct {
 const mostPiece = 256 << 10 // bytes
 
 // Collect gathers what the host says of our devices, for an issue: links, routes, the
-// forwarding entries, our rules, the router's last words. Each piece is of bounded size,
+// forwarding entries, our rules, the last words of router and attachd. Each piece is of bounded size,
 // and what cannot be had says why. It changes nothing.
 func Collect(ctx context.Context) []Piece {
 	commands := map[string][]string{
@@ -29,6 +29,7 @@ func Collect(ctx context.Context) []Piece {
 		"nft-ours.txt": {"nft", "list", "table", "inet", "weave"},
 		"nft-port.txt": {"nft", "list", "table", "bridge", "weave"},
 		"log.txt":      {"journalctl", "-u", "weaver", "-n", "1000", "--no-pager", "-o", "short-iso"},
+		"attachd.txt":  {"journalctl", "-u", "weave-attachd", "-n", "1000", "--no-pager", "-o", "short-iso"},
 		"kernel.txt":   {"uname", "-a"},
 	}
 	for _, d := range devices() {
