@@ -16,6 +16,8 @@ import (
 // have their length before them.
 //
 //	format, From, Seq, kind, then the fields of that kind in their order
+//
+// A later format begins with these three too, see Author.
 const commandFormat = 1
 
 // The kinds, as they stand in the log. Numbers never change.
@@ -208,6 +210,15 @@ func ParseCommand(b []byte) (Command, error) {
 		return Command{}, errors.New("malformed command")
 	}
 	return c, nil
+}
+
+// Author is From of a command of any version: every format begins like that. false
+// where there is not even so much.
+func Author(b []byte) (MemberID, bool) {
+	u := unpacker{cursor.New(b)}
+	u.Byte() // the format
+	from := u.Num()
+	return MemberID(from), !u.Bad()
 }
 
 // unpacker is a cursor that knows what packer writes.

@@ -139,6 +139,11 @@ type Core struct {
 	halted string // why nothing more of the log can be applied: takes part in nothing, but is no less a member
 	newer  newer
 	log    *slog.Logger
+
+	// rewound: halted while what was decided before this life was replayed, and a newer
+	// version on this host has decided more since. It may have given back what State
+	// shows as ours.
+	rewound bool
 }
 
 // Counters count what was dropped, for status and tests.

@@ -19,7 +19,8 @@ type newer struct {
 // this host another ledger than the others have, for good. What is this host's own stays
 // its own, as in a partition: only its own command, or the end of its membership, takes
 // it away, and of the latter it hears; see askWhetherGone. An upgraded version replays the
-// entry: it is in the log, and nothing after it was applied.
+// entry: it is in the log, and nothing after it was applied. That an own command took
+// something away is possible only where a newer version ran here before; see rewound.
 func (c *Core) halt(index uint64, why error) {
 	c.halted = unreadable(index, why)
 	c.lead, c.leading, c.changed = 0, false, true

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +61,32 @@ func TestAnEntryThatCannotBeReadIsNotPassedOver(t *testing.T) {
 	}
 	w.until("it goes on", 100, func() bool { return w.leader() != nil && w.agreed() && w.leader().state.Index() > last })
 	w.leader().taken(1)
+}
+
+// Replaying, an older version stops before an entry that a newer one has read on this
+// host, and then shows as this host's what that one has given back.
+func TestAHostThatWentBackToAnOlderVersionGivesNothing(t *testing.T) {
+	w := three(t, 55)
+	h := w.follower()
+	had := h.taken(16).Ranges
+	w.leader().taken(1)
+	at := w.leader().state.Index()
+	ticket := h.propose(ledger.Command{Give: &ledger.Give{ID: h.id, Network: "weave", Ranges: had}})
+	w.until("it has given them back", 300, func() bool { _, ok := h.results[ticket]; return ok })
+	h.kill()
+	for _, older := range []bool{true, false} {
+		for i, e := range h.store.saved.Entries {
+			if e.Index == at {
+				h.store.saved.Entries[i].Data = slices.Concat([]byte{e.Data[0] ^ 99}, e.Data[1:]) // of a format to come, and back
+			}
+		}
+		h.start()
+		w.run(10)
+		if s := h.core.Status(); s.Ready == older || strings.Contains(s.Waiting, "gives no address until then") != older {
+			t.Errorf("older %v: %+v", older, s)
+		}
+		h.kill()
+	}
 }
 
 func TestOneThatStandsStillHearsThatItWasGivenUp(t *testing.T) {

@@ -47,12 +47,25 @@ func (c *Core) restore(saved Saved) error {
 	}
 	c.compactedTo = saved.Snapshot.Index
 	for _, e := range saved.Entries {
-		if e.Index > saved.Snapshot.Index && e.Index <= saved.Hard.Commit && c.halted == "" {
+		if e.Index <= saved.Snapshot.Index || e.Index > saved.Hard.Commit {
+			continue
+		}
+		if c.halted == "" {
 			c.replay(e)
 		}
+		c.rewound = c.rewound || c.halted != "" && c.mayBeOurs(e)
 	}
 	c.mem.conf, c.cluster = c.conf, c.state.Cluster()
 	return nil
+}
+
+// mayBeOurs reports whether an entry may be a command of this host's.
+func (c *Core) mayBeOurs(e Entry) bool {
+	if _, isConf, err := confChange(e); isConf && err == nil || len(e.Data) == 0 {
+		return false
+	}
+	from, ok := ledger.Author(e.Data)
+	return !ok || from == c.self.ID
 }
 
 // replay applies an entry without raft.

@@ -55,6 +55,8 @@ func (c *Core) waiting() string {
 	switch why := c.spent(); {
 	case why != "":
 		return why + ": stop this router, remove its state directory and start it again"
+	case c.rewound:
+		return c.halted + ", for this host gives no address until then: behind that entry lies what a newer version gave back here"
 	case c.halted != "":
 		return c.halted
 	case c.newer.words != "" && c.ticks-c.newer.at < wordsTicks:
