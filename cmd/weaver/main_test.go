@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -131,7 +132,9 @@ func TestASignalThatComesAsTheRouterEndsIsKnown(t *testing.T) {
 	for when, kill := range map[string]bool{"none": false, "while it runs": true} {
 		told, err := untilTold(func(ctx context.Context) error {
 			if kill {
-				if err := unix.Kill(os.Getpid(), unix.SIGTERM); err != nil {
+				runtime.LockOSThread() // so that it has come when the call returns
+				defer runtime.UnlockOSThread()
+				if err := unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
 			}
