@@ -35,12 +35,31 @@ func (r *Router) serve(s *control.Server) {
 	control.HandleGet(s, ctl.PathReport, r.apiReport)
 }
 
-func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
+func (r *Router) apiNetwork(ctx context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
 	n, err := r.network(in.Name)
+	if err != nil && r.begun(ctx) {
+		n, err = r.network(in.Name)
+	}
 	if err != nil {
 		return ctl.Network{}, err
 	}
 	return n.describe(), nil
+}
+
+// begun waits, on a host that has a ledger, until the first network of this life stands: an
+// ADD that waited for the router to start is not to find it a moment too early.
+func (r *Router) begun(ctx context.Context) bool {
+	if r.replica.State().Cluster() == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, beginWithin)
+	defer cancel()
+	select {
+	case <-r.stands:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (n *network) describe() ctl.Network {

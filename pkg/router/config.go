@@ -90,6 +90,7 @@ const (
 	beatEvery      = time.Second            // how often the control socket is dated
 	nameGrace      = 6 * time.Second        // a dead router's names are withdrawn after it
 	hostAddrWithin = 2 * time.Second        // to learn the bridge's own address, each try
+	beginWithin    = 2 * time.Second        // for the first network to stand, that a call waits
 	forwardDelay   = 5 * time.Millisecond   // records that arrive together are written together
 	rememberEvery  = 2 * time.Second        // how often it is looked whether other hosts are reached elsewhere
 	lookUpWithin   = 2 * time.Second        // for one PEER's name, to choose our own address

@@ -91,6 +91,7 @@ type Router struct {
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
 	resets  chan struct{} // cap 1: the operator had the host leave its cluster
+	stands  chan struct{} // closed by settle once a network stands
 
 	heldBack string // why this host founds no cluster and waits to be connected to; "" where it does not
 
@@ -179,7 +180,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
-		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
+		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), stands: make(chan struct{}), resetTurn: make(chan struct{}, 1),
 		networks: map[string]*network{}, inherited: map[string]bool{},
 	}
 	for _, step := range []func(context.Context) error{

@@ -123,12 +123,25 @@ func (r *Router) noteBroken(err error) {
 	r.mu.Lock()
 	was := r.broken
 	r.broken, r.settled = err, len(r.networks) > 0
+	settled := r.settled
 	r.mu.Unlock()
+	if settled {
+		r.standOnce()
+	}
 	switch {
 	case err != nil && (was == nil || was.Error() != err.Error()):
 		r.log.Error("the data plane is not as it should be", "error", err)
 	case err == nil && was != nil:
 		r.log.Info("the data plane is as it should be again")
+	}
+}
+
+// standOnce tells those who wait in begun. It is settle's alone.
+func (r *Router) standOnce() {
+	select {
+	case <-r.stands:
+	default:
+		close(r.stands)
 	}
 }
 
