@@ -37,7 +37,7 @@ func (r *Router) serve(s *control.Server) {
 
 func (r *Router) apiNetwork(ctx context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
 	n, err := r.network(in.Name)
-	if err != nil && r.begun(ctx) {
+	if err != nil && r.begun(ctx, in.Name) {
 		n, err = r.network(in.Name)
 	}
 	if err != nil {
@@ -46,10 +46,10 @@ func (r *Router) apiNetwork(ctx context.Context, in ctl.NetworkRequest) (ctl.Net
 	return n.describe(), nil
 }
 
-// begun waits, on a host that has a ledger, until the first network of this life stands: an
-// ADD that waited for the router to start is not to find it a moment too early.
-func (r *Router) begun(ctx context.Context) bool {
-	if r.replica.State().Cluster() == "" {
+// begun waits, for a network that the ledger has, until the first one of this life stands:
+// an ADD that waited for the router to start is not to find it a moment too early.
+func (r *Router) begun(ctx context.Context, name string) bool {
+	if _, ok := r.replica.State().Network(name); !ok {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, beginWithin)
