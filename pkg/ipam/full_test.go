@@ -43,9 +43,7 @@ func TestANetworkIsFullFromTheLastAddressUntilAContainerEnds(t *testing.T) {
 // What other hosts own they may have to spare: only who has asked knows.
 func TestANetworkThatOthersOwnIsFullOnceTheyWereAskedInVain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		l.found(t, 2, "10.32.0.0/29")
-		l.hoard(t, 1, "10.32.0.0/29")
+		l := hoarded(t, 2, "10.32.0.0/29")
 		h := start(t, l, 2, t.TempDir())
 		if h.full()[0] {
 			t.Error("full before anybody was asked")

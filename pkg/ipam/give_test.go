@@ -29,6 +29,15 @@ func (h *host) provide() {
 	h.t.Cleanup(func() { cancel(); <-done })
 }
 
+// hoarded is a ledger with members and one network, all of which is the first one's.
+func hoarded(t testing.TB, members int, subnet string) *theLedger {
+	t.Helper()
+	l := newLedger()
+	l.found(t, members, subnet)
+	l.hoard(t, 1, subnet)
+	return l
+}
+
 // hoard gives all of a subnet to a member, as one that was alone for long might have it.
 func (l *theLedger) hoard(t testing.TB, id int, subnet string) {
 	t.Helper()
@@ -78,9 +87,7 @@ func TestAHostInNeedOfAPartIsGivenWhatAnotherDoesNotUse(t *testing.T) {
 // A block can be here before the word that what used it elsewhere has ended.
 func TestAnAddressThatAnotherHostSaysItUsesIsGivenLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		l.found(t, 1, "10.32.0.0/29")
-		l.hoard(t, 1, "10.32.0.0/29")
+		l := hoarded(t, 1, "10.32.0.0/29")
 		h := start(t, l, 1, t.TempDir())
 		late := netip.MustParseAddr("10.32.0.1")
 		h.elsewhere = map[netip.Addr]bool{late: true}
@@ -93,9 +100,7 @@ func TestAnAddressThatAnotherHostSaysItUsesIsGivenLast(t *testing.T) {
 }
 
 func TestAHostInNeedIsGivenWhatAnotherDoesNotUse(t *testing.T) {
-	l := newLedger()
-	l.found(t, 2, "10.32.0.0/26")
-	l.hoard(t, 1, "10.32.0.0/26")
+	l := hoarded(t, 2, "10.32.0.0/26")
 	rich, poor := start(t, l, 1, t.TempDir()), start(t, l, 2, t.TempDir())
 	rich.provide()
 	seen := map[netip.Addr]bool{}
@@ -118,9 +123,7 @@ func TestAHostInNeedIsGivenWhatAnotherDoesNotUse(t *testing.T) {
 }
 
 func TestTheLastAddressIsGivenAndThenTheNetworkIsFull(t *testing.T) {
-	l := newLedger()
-	l.found(t, 2, "10.32.0.0/29") // six addresses
-	l.hoard(t, 1, "10.32.0.0/29")
+	l := hoarded(t, 2, "10.32.0.0/29") // six addresses
 	rich, poor := start(t, l, 1, t.TempDir()), start(t, l, 2, t.TempDir())
 	rich.provide()
 	rich.give(request(1))
@@ -135,9 +138,7 @@ func TestTheLastAddressIsGivenAndThenTheNetworkIsFull(t *testing.T) {
 }
 
 func TestARequestedAddressOfAnotherHostIsGivenUpUnlessItIsUsed(t *testing.T) {
-	l := newLedger()
-	l.found(t, 2, "10.32.0.0/24")
-	l.hoard(t, 1, "10.32.0.0/24")
+	l := hoarded(t, 2, "10.32.0.0/24")
 	a, b := start(t, l, 1, t.TempDir()), start(t, l, 2, t.TempDir())
 	a.provide()
 	a.give(request(1, "10.32.0.77"))
@@ -154,9 +155,7 @@ func TestARequestedAddressOfAnotherHostIsGivenUpUnlessItIsUsed(t *testing.T) {
 // whatever happens meanwhile, also a restart, it gives nothing of the offer to a
 // container of its own, and offers again when the ledger is back.
 func TestAnOfferIsKeptUntilTheLedgerHasAnswered(t *testing.T) {
-	l := newLedger()
-	l.found(t, 2, "10.32.0.0/29")
-	l.hoard(t, 1, "10.32.0.0/29")
+	l := hoarded(t, 2, "10.32.0.0/29")
 	dir := t.TempDir()
 	a := start(t, l, 1, dir)
 	want := netip.MustParseAddr("10.32.0.3")
@@ -234,9 +233,7 @@ func (h *host) bridge(has ...netip.Prefix) []netip.Prefix {
 func TestAfterARefusedResetTheBridgeHasNoAddressThatIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const all = "10.32.0.0/24"
-		l := newLedger()
-		l.found(t, 2, all)
-		l.hoard(t, 1, all)
+		l := hoarded(t, 2, all)
 		a, b := start(t, l, 1, t.TempDir()), start(t, l, 2, t.TempDir())
 		before := a.bridge()
 		l.need(t, 2, all, 16)
@@ -297,9 +294,7 @@ func TestLeaveOffersNothingWhileTheBridgeCannotBeBared(t *testing.T) {
 }
 
 func TestWhatSomebodyHoldsIsNotGivenBackWhateverWasOffered(t *testing.T) {
-	l := newLedger()
-	l.found(t, 2, "10.32.0.0/24")
-	l.hoard(t, 1, "10.32.0.0/24")
+	l := hoarded(t, 2, "10.32.0.0/24")
 	dir := t.TempDir()
 	p := netip.MustParsePrefix("10.32.0.9/24")
 	var own []ipam.Offer
@@ -328,9 +323,7 @@ func TestWhatSomebodyHoldsIsNotGivenBackWhateverWasOffered(t *testing.T) {
 func TestAnAnswerEndsTheOfferThatItIsForAndNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const all = "10.32.0.0/24"
-		l := newLedger()
-		l.found(t, 2, all)
-		l.hoard(t, 1, all)
+		l := hoarded(t, 2, all)
 		l.slow = 300 * time.Millisecond
 		dir := t.TempDir()
 		a := start(t, l, 1, dir)
@@ -376,9 +369,7 @@ func (s slowDisk) Put(name string, b []byte) error {
 // onSlowDisk is a host that has all of a network of two, and such a disk.
 func onSlowDisk(t *testing.T, all string) (*theLedger, slowDisk, *host) {
 	t.Helper()
-	l := newLedger()
-	l.found(t, 2, all)
-	l.hoard(t, 1, all)
+	l := hoarded(t, 2, all)
 	files, err := claims.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -476,9 +467,7 @@ func anADDWaitsForAnOffer(t *testing.T, all string) {
 func TestARestingAddressIsGivenToAHostThatFindsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const all = "10.32.0.0/29"
-		l := newLedger()
-		l.found(t, 2, all)
-		l.hoard(t, 1, all)
+		l := hoarded(t, 2, all)
 		a, b := start(t, l, 1, t.TempDir()), start(t, l, 2, t.TempDir())
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()

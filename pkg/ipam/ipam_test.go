@@ -949,9 +949,7 @@ func TestABridgesAddressThatIsNobodysIsUsedOnceItIsOwned(t *testing.T) {
 
 func TestWhatBecomesOfABridgesAddressIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
-		l.found(t, 2, "10.32.0.0/24")
-		l.hoard(t, 1, "10.32.0.0/24")
+		l := hoarded(t, 2, "10.32.0.0/24")
 		var log strings.Builder
 		h := startLogging(t, l, 2, t.TempDir(), &log)
 		for range 5 { // as the router does, which gets none: nothing is left

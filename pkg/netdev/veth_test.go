@@ -264,6 +264,7 @@ func TestFullBridgeIsSaidSoAndNothingIsLeft(t *testing.T) {
 			t.Fatalf("port %d: %v", i, err)
 		}
 	}
+	h.settled()
 	before := h.world()
 	v := vethFor(2000, c.NS, "10.32.0.5/12")
 	if err := h.do(func() error { return Attach(v) }); !errors.Is(err, ErrBridgeFull) {

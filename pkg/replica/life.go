@@ -166,9 +166,10 @@ func (c *Core) amnesia(f *frame) {
 }
 
 // Ready reports whether addresses may be given out of the blocks that State says
-// are ours: no Leave of ours is undecided, none of our commands lies behind an entry that
-// cannot be read, the ledger knows where this life runs, and either the state directory is vouched for, or an entry that this life itself put
-// into the log is applied, and with it all that was decided before this life began.
+// are ours: no Leave of ours is undecided, none of our commands lies behind an entry
+// that cannot be read, the ledger knows where this life runs, and either the state
+// directory is vouched for, or an entry that this life itself put into the log is
+// applied, and with it all that was decided before this life began.
 func (c *Core) Ready() bool {
 	m, ok := c.state.Member(c.self.ID)
 	if !ok || !m.Live() || c.void != "" || c.undecided() || c.rewound {

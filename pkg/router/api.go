@@ -46,7 +46,7 @@ func (r *Router) serve(s *control.Server) {
 	control.HandleGet(s, ctl.PathTopology, r.apiTopology)
 }
 
-func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
+func (r *Router) apiNetwork(ctx context.Context, in ctl.NetworkRequest) (ctl.Network, error) {
 	name := r.networkOfAttachment(in.Key)
 	if name == "" {
 		var err error
@@ -54,11 +54,41 @@ func (r *Router) apiNetwork(_ context.Context, in ctl.NetworkRequest) (ctl.Netwo
 			return ctl.Network{}, err
 		}
 	}
-	n, err := r.network(name)
+	n, err := r.awaited(ctx, name)
 	if err != nil {
 		return ctl.Network{}, err
 	}
 	return n.describe(), nil
+}
+
+// awaited is a network once it stands here. One of the ledger that only has to be made is
+// waited for: an ADD that waited for the router to start is not to find it a moment too early.
+func (r *Router) awaited(ctx context.Context, name string) (*network, error) {
+	ctx, cancel := context.WithTimeout(ctx, standWithin)
+	defer cancel()
+	for {
+		stood := r.stoodNow()
+		n, err := r.network(name)
+		if err == nil || !r.starts(name) {
+			return n, err
+		}
+		select {
+		case <-stood:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// starts reports whether a network is of the ledger and about to stand on this host: that
+// it does not yet is nobody's fault.
+func (r *Router) starts(name string) bool {
+	n, ok := r.replica.State().Network(name)
+	if !ok || r.ailment(n) != "" {
+		return false
+	}
+	state, _ := r.netState(n)
+	return state == netStarting
 }
 
 func (n *network) describe() ctl.Network {

@@ -18,7 +18,7 @@ import (
 
 // How long a call waits for what follows a change, before it answers all the same.
 const (
-	standWithin  = 2 * time.Second // for the bridge of a network that was created
+	standWithin  = 2 * time.Second // for the bridge of a network that was created, or that a router which starts makes
 	removeWithin = 2 * time.Second // for the hosts to give a network back
 	nameTries    = 20              // random names, until one is free
 )

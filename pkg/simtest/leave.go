@@ -53,15 +53,16 @@ func (m *machine) leave() {
 	})
 }
 
-// few: the cluster would be too small without one more.
+// few: the cluster would be too small without one more. Of those that leave it is not yet
+// known whether they stay after all; were all to leave, the cluster would end with them.
 func (w *World) few(s *ledger.State) bool {
-	live := 0
+	stay := 0
 	for _, m := range s.Members() {
-		if m.Live() {
-			live++
+		if m.Live() && !slices.ContainsFunc(w.machines, func(o *machine) bool { return o.state.id == m.ID && o.leaves }) {
+			stay++
 		}
 	}
-	return live < 3
+	return stay < 3
 }
 
 // tellLeave proposes it. The state directory is emptied when the cluster has let go.
