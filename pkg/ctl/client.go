@@ -78,6 +78,10 @@ func (c *Client) waited() string {
 	return fmt.Sprintf("waited %v; ", c.patience)
 }
 
+// NotSent reports whether a call failed because nobody took its connection: then
+// nothing of it was done.
+func NotSent(err error) bool { return errors.As(err, new(unavailable)) }
+
 // IsUnavailable reports whether a call failed because no router answered at its
 // socket: none is running, or it ended before it answered.
 func IsUnavailable(err error) bool {

@@ -135,10 +135,13 @@ type Attached struct {
 	Addresses  []netip.Prefix `json:"Addresses"`
 	Gateways   []netip.Addr   `json:"Gateways,omitempty"`
 	Names      []string       `json:"Names,omitempty"`
+
+	Labels map[string]string `json:"Labels,omitempty"` // of the request, kept with the endpoint
 }
 
 // DetachRequest takes an endpoint away: the one of that id (or an unambiguous beginning
-// of it), or, with ContainerID and Network, that container's on that network.
+// of it, 4 digits or more), or, with ContainerID and Network, that container's on that
+// network.
 type DetachRequest struct {
 	EndpointID  string `json:"EndpointID,omitempty"`
 	ContainerID string `json:"ContainerID,omitempty"`
