@@ -14,24 +14,37 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
-	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
-// Bounds. Together they stay below what a caller of the local API waits for an answer.
+// Bounds. A plug as a whole ends before a caller of the local API has waited too long
+// for its answer, and has time to take back what it made within that.
 const (
-	addIn = 18 * time.Second
-	delIn = 8 * time.Second
+	plugIn = 24 * time.Second
+	addIn  = 15 * time.Second
+	delIn  = 8 * time.Second
 )
+
+// working bounds what a plug does, so that of its time enough is left to undo it.
+func working(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(plugIn)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	return context.WithDeadline(ctx, end.Add(-delIn-time.Second))
+}
+
+// undoing is for taking back what was made, however the caller fared.
+func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), delIn)
+}
 
 // Finder finds containers: runtimes.Finder.
 type Finder interface {
@@ -41,7 +54,7 @@ type Finder interface {
 
 // Connector is a runtime that attaches its containers itself, told at any time: runtimes.Podman.
 type Connector interface {
-	Knows(ctx context.Context, network string) bool
+	Knows(ctx context.Context, network string) (bool, error)
 	Connect(ctx context.Context, c runtimes.Container, network string, w runtimes.Wish) error
 	Disconnect(ctx context.Context, c runtimes.Container, network string) error
 	Joined(ctx context.Context, c runtimes.Container, network string) (runtimes.Joined, error)
@@ -73,18 +86,17 @@ type Attacher struct {
 // Plug gives a container an endpoint. A container that does not run gets it when
 // it starts, before its first process; the answer has no address then.
 func (a *Attacher) Plug(ctx context.Context, req ctl.AttachRequest) (ctl.Attached, error) {
+	ctx, cancel := working(ctx)
+	defer cancel()
 	c, err := a.container(ctx, req)
 	if err != nil {
 		return ctl.Attached{}, err
 	}
-	if c.HostNet {
-		return ctl.Attached{}, ctl.Errorf(ctl.CodeInvalidConfig, "container %s uses the host's network and has no interfaces of its own", c)
-	}
-	network, wish, err := a.wish(ctx, req, c)
+	at, wish, err := a.wish(ctx, req, c)
 	if err != nil {
 		return ctl.Attached{}, err
 	}
-	if _, err := a.CNI.list(network); err != nil {
+	if _, err := a.CNI.list(at.list); err != nil {
 		return ctl.Attached{}, err
 	}
 	unlock, err := a.Intents.lock(ctx.Done(), c.CNI)
@@ -92,23 +104,51 @@ func (a *Attacher) Plug(ctx context.Context, req ctl.AttachRequest) (ctl.Attache
 		return ctl.Attached{}, ctl.Errorf(ctl.CodeTryAgain, "%v", err)
 	}
 	defer unlock()
-	i, err := a.plan(ctx, c, network, req.IfName, wish)
-	if err != nil {
+	if c, err = a.asItIs(ctx, c); err != nil {
 		return ctl.Attached{}, err
 	}
-	if err := i.Key.Validate(); err != nil {
-		return ctl.Attached{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	i, err := a.plan(ctx, c, at, req, wish)
+	if err != nil {
+		return ctl.Attached{}, err
 	}
 	if err := a.Intents.Put(i); err != nil {
 		return ctl.Attached{}, err
 	}
 	out, err := a.make(ctx, c, i)
-	if err != nil {
+	switch {
+	case errors.As(err, new(stays)):
+		return ctl.Attached{}, err
+	case err != nil:
 		return ctl.Attached{}, errors.Join(err, a.Intents.Drop(i.ID))
 	}
-	a.Log.Info("endpoint plugged", "endpoint", i.ID, "container", c.String(), "network", network, "interface", i.Key.IfName, "by", i.Road)
+	a.Log.Info("endpoint plugged", "endpoint", i.ID, "container", c.String(), "network", i.Network(), "interface", i.Key.IfName, "by", i.Road)
 	return out, nil
 }
+
+// asItIs looks a container up again, under its lock: it may have ended meanwhile, and
+// the number of its process be another's. It refuses one without interfaces of its own.
+func (a *Attacher) asItIs(ctx context.Context, c runtimes.Container) (runtimes.Container, error) {
+	now, err := a.Finder.Again(ctx, c)
+	switch {
+	case errors.Is(err, runtimes.ErrGone):
+		return now, ctl.Errorf(ctl.CodeUnknownContainer, "container %s is gone", c)
+	case err != nil:
+		return now, ctl.Errorf(ctl.CodeTryAgain, "container %s: %v", c, err)
+	case now.HostNet:
+		return now, ctl.Errorf(ctl.CodeInvalidConfig, "container %s uses the host's network and has no interfaces of its own", c)
+	}
+	now.CNI = c.CNI // the caller's own, where it has given the namespace
+	if now.State == runtimes.Running {
+		_, err = lifeOf(now)
+	}
+	return now, err
+}
+
+// stays is an endpoint that was not made, and could not be taken back either: its intent
+// stays, so that it is seen and can be unplugged.
+type stays struct{ error }
+
+func (s stays) Unwrap() error { return s.error }
 
 // container finds the one that a request means. With a namespace given it is not
 // looked for: then the id is the caller's own.
@@ -130,34 +170,86 @@ func (a *Attacher) container(ctx context.Context, req ctl.AttachRequest) (runtim
 }
 
 // make does what the intent says, now or at the container's start.
-func (a *Attacher) make(ctx context.Context, c runtimes.Container, i Intent) (ctl.Attached, error) {
-	switch {
-	case i.Road == ByRuntime:
+func (a *Attacher) make(ctx context.Context, c runtimes.Container, i Intent) (out ctl.Attached, err error) {
+	if i.Road == ByRuntime {
 		return a.connect(ctx, c, i)
-	case c.State != runtimes.Running:
-		return a.attached(ctx, i, nil), a.Hooks.AddHook(ctx, c, a.hook(i))
 	}
-	r, err := a.addNow(ctx, c, &i)
-	if err != nil {
-		return ctl.Attached{}, err
+	var r *types100.Result
+	if c.State == runtimes.Running {
+		if r, err = a.addNow(ctx, c, &i); err != nil {
+			return ctl.Attached{}, err
+		}
 	}
 	if i.Road == ByHook {
-		if err := a.Hooks.AddHook(ctx, c, a.hook(i)); err != nil {
-			return ctl.Attached{}, errors.Join(err, a.CNI.del(context.WithoutCancel(ctx), i, c.NetNS))
+		now, err := a.addHook(ctx, c, &i)
+		if err != nil {
+			return ctl.Attached{}, errors.Join(err, a.unmake(ctx, c, i))
+		}
+		if now != nil {
+			r = now
 		}
 	}
 	return a.attached(ctx, i, r), nil
 }
 
-// addNow is ADD into a running container, and notes its life.
+// unmake takes back what make did of an intent.
+func (a *Attacher) unmake(ctx context.Context, c runtimes.Container, i Intent) error {
+	ctx, cancel := undoing(ctx)
+	defer cancel()
+	err := a.Hooks.DropHook(ctx, c, i.ID)
+	if i.Life == (Life{}) {
+		return err
+	}
+	return errors.Join(err, a.CNI.del(ctx, i, c.NetNS))
+}
+
+// addHook has the runtime bring the endpoint at each later start. A container that was
+// started meanwhile was so without the hook: then its endpoint is made now.
+func (a *Attacher) addHook(ctx context.Context, c runtimes.Container, i *Intent) (*types100.Result, error) {
+	if err := a.Hooks.AddHook(ctx, c, a.hook(*i)); err != nil {
+		return nil, err
+	}
+	now, err := a.Finder.Again(ctx, c)
+	if err != nil {
+		return nil, ctl.Errorf(ctl.CodeTryAgain, "container %s: whether it was started meanwhile: %v", c, err)
+	}
+	if now.State != runtimes.Running {
+		return nil, nil
+	}
+	now.CNI = c.CNI
+	life, err := lifeOf(now)
+	if err != nil || life == i.Life {
+		return nil, err
+	}
+	if err := free(now, *i); err != nil {
+		return nil, err
+	}
+	return a.addNow(ctx, now, i)
+}
+
+// addNow is ADD into a running container, and notes its life. A container that ended
+// meanwhile has nothing: the number of its process may have been another's.
 func (a *Attacher) addNow(ctx context.Context, c runtimes.Container, i *Intent) (*types100.Result, error) {
+	life, err := lifeOf(c)
+	if err != nil {
+		return nil, err
+	}
 	r, err := a.CNI.add(ctx, *i, c.NetNS)
 	if err != nil {
 		return nil, err
 	}
-	i.Life = lifeOf(c)
-	if err := a.Intents.Put(*i); err != nil {
-		return nil, errors.Join(err, a.CNI.del(context.WithoutCancel(ctx), *i, c.NetNS))
+	now, err := lifeOf(c)
+	if err == nil && now != life {
+		err = ctl.Errorf(ctl.CodeTryAgain, "container %s was restarted meanwhile", c)
+	}
+	if err == nil {
+		i.Life = life
+		err = a.Intents.Put(*i)
+	}
+	if err != nil {
+		ctx, cancel := undoing(ctx)
+		defer cancel()
+		return nil, errors.Join(err, a.CNI.del(ctx, *i, ""))
 	}
 	return r, nil
 }
@@ -169,23 +261,30 @@ func (a *Attacher) hook(i Intent) runtimes.Hook {
 	}
 }
 
-// connect has podman do it.
+// connect has podman do it. podman writes down that the container is on the network
+// before it does the ADD, and does not take it back: a container that is left so can
+// neither be inspected nor started.
 func (a *Attacher) connect(ctx context.Context, c runtimes.Container, i Intent) (ctl.Attached, error) {
 	w := runtimes.Wish{IP: i.Wish.IP, MAC: i.Wish.MAC, Aliases: i.Wish.Names}
 	if err := a.Podman.Connect(ctx, c, i.Key.Network, w); err != nil {
-		return ctl.Attached{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+		return ctl.Attached{}, a.disconnect(ctx, c, i, coded(err, err))
 	}
 	out := a.attached(ctx, i, nil)
 	if c.State != runtimes.Running {
 		return out, nil
 	}
-	if has, err := hasLink(c.NetNS, i.Key.IfName); err != nil || !has {
-		undo := a.Podman.Disconnect(context.WithoutCancel(ctx), c, i.Key.Network)
-		return ctl.Attached{}, errors.Join(fmt.Errorf("podman connected container %s, and not by %s: %w", c, i.Key.IfName, err), undo)
+	has, err := hasLink(c.NetNS, i.Key.IfName)
+	if err == nil && !has {
+		err = errors.New("there is no such interface")
 	}
-	i.Life = lifeOf(c)
-	if err := a.Intents.Put(i); err != nil {
-		return ctl.Attached{}, errors.Join(err, a.Podman.Disconnect(context.WithoutCancel(ctx), c, i.Key.Network))
+	if err != nil {
+		return ctl.Attached{}, a.disconnect(ctx, c, i, fmt.Errorf("podman connected container %s, and not by %s: %w", c, i.Key.IfName, err))
+	}
+	if i.Life, err = lifeOf(c); err == nil {
+		err = a.Intents.Put(i)
+	}
+	if err != nil {
+		return ctl.Attached{}, a.disconnect(ctx, c, i, err)
 	}
 	j, err := a.Podman.Joined(ctx, c, i.Key.Network)
 	if err != nil {
@@ -199,119 +298,20 @@ func (a *Attacher) connect(ctx context.Context, c runtimes.Container, i Intent) 
 	return out, nil
 }
 
-// lifeOf notes what a running container's life is known by.
-func lifeOf(c runtimes.Container) Life {
-	l := Life{PID: c.PID}
-	if c.PID > 0 {
-		l.Started, _ = runtimes.Started(c.PID) // 0 when it has just ended, as no process is
+// disconnect takes a connect back that failed with cause. Where that fails too, the
+// intent stays: the container cannot be started before it is unplugged.
+func (a *Attacher) disconnect(ctx context.Context, c runtimes.Container, i Intent, cause error) error {
+	ctx, cancel := undoing(ctx)
+	defer cancel()
+	err := a.Podman.Disconnect(ctx, c, i.Key.Network)
+	if err == nil {
+		return cause
 	}
-	if ns, err := netdev.OpenNS(c.NetNS); err == nil {
-		l.NetNS = ns.ID()
-		ns.Close()
+	e := ctl.Errorf(ctl.CodeInvalidConfig, "%v; and podman did not take it back: %v", cause, err)
+	var said *ctl.Error
+	if errors.As(cause, &said) {
+		e.Code = said.Code
 	}
-	return l
-}
-
-func hasLink(netns, ifname string) (bool, error) {
-	ns, err := netdev.OpenNS(netns)
-	if err != nil {
-		return false, err
-	}
-	defer ns.Close()
-	return netdev.HasLink(ns, ifname)
-}
-
-// Unplug takes an endpoint away that Plug gave.
-func (a *Attacher) Unplug(ctx context.Context, req ctl.DetachRequest) error {
-	i, err := a.wanted(req)
-	if err != nil {
-		return err
-	}
-	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
-	if err != nil {
-		return ctl.Errorf(ctl.CodeTryAgain, "%v", err)
-	}
-	defer unlock()
-	if i, err = a.Intents.Get(i.ID); errors.Is(err, os.ErrNotExist) {
-		return nil // another call was quicker
-	} else if err != nil {
-		return err
-	}
-	if err := a.undo(ctx, i); err != nil {
-		return err
-	}
-	a.Log.Info("endpoint unplugged", "endpoint", i.ID, "container", i.find().Ref(), "network", i.Key.Network)
-	return a.Intents.Drop(i.ID)
-}
-
-// undo takes away what an intent says, whatever of it is there.
-func (a *Attacher) undo(ctx context.Context, i Intent) error {
-	c, err := a.Finder.Again(ctx, i.find())
-	if err != nil && !errors.Is(err, runtimes.ErrGone) && !errors.Is(err, runtimes.ErrAbsent) {
-		return ctl.Errorf(ctl.CodeTryAgain, "%s: %v", i, err)
-	}
-	if i.Road == ByRuntime {
-		return a.Podman.Disconnect(ctx, i.find(), i.Key.Network)
-	}
-	if i.Road == ByHook {
-		// A hook that stays does no harm: it does nothing for an endpoint that is not wanted.
-		if err := a.Hooks.DropHook(ctx, i.find(), i.ID); err != nil && !errors.Is(err, runtimes.ErrAbsent) {
-			a.Log.Warn("a hook stays in a container's specification", "container", i.find().Ref(), "endpoint", i.ID, "error", err)
-		}
-	}
-	netns := ""
-	if err == nil && c.State == runtimes.Running {
-		netns = c.NetNS
-	}
-	return a.CNI.del(ctx, i, netns)
-}
-
-// wanted is the one intent that a request names.
-func (a *Attacher) wanted(req ctl.DetachRequest) (Intent, error) {
-	all, err := a.Intents.All()
-	if err != nil {
-		a.Log.Warn("some intents cannot be read", "error", err)
-	}
-	var found []Intent
-	for _, i := range all {
-		if strings.HasPrefix(i.ID, strings.ToLower(req.EndpointID)) && (req.ContainerID == "" || i.Container.is(req.ContainerID, i.Key)) &&
-			(req.Network == "" || req.Network == i.Key.Network) {
-			found = append(found, i)
-		}
-	}
-	what := strings.TrimSpace(req.EndpointID + " " + req.Network)
-	switch {
-	case req.EndpointID == "" && (req.ContainerID == "" || req.Network == ""):
-		return Intent{}, ctl.Errorf(ctl.CodeInvalidConfig, "which endpoint? want its id, or the container and the network")
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) == 0:
-		e := ctl.Errorf(ctl.CodeUnknownContainer, "no endpoint %q is plugged", what)
-		if req.ContainerID != "" {
-			e = ctl.Errorf(ctl.CodeUnknownContainer, "no endpoint %q is plugged into container %q", what, req.ContainerID)
-		}
-		e.Details = "one that the runtime gave the container is the runtime's to take; `weave ps` shows all"
-		return Intent{}, e
-	}
-	e := ctl.Errorf(ctl.CodeAmbiguous, "%d endpoints are %q", len(found), what)
-	var list []string
-	for _, i := range found {
-		list = append(list, i.String())
-	}
-	e.Details = "say which: " + strings.Join(list, ", ")
-	return Intent{}, e
-}
-
-// is reports whether a text means this container. Of a path and a process only
-// the whole; of ids a beginning too.
-func (c Container) is(text string, k attachment.Key) bool {
-	switch c.Runtime {
-	case runtimes.NamePath:
-		rest, ok := strings.CutPrefix(text, "/var/run/")
-		return text == c.ID || ok && "/run/"+rest == c.ID || text == k.ContainerID
-	case runtimes.NamePID:
-		return text == runtimes.NamePID+":"+c.ID || text == "/proc/"+c.ID+"/ns/net" || text == k.ContainerID
-	}
-	ref := runtimes.Container{Runtime: c.Runtime, Namespace: c.Namespace, ID: c.ID}.Ref()
-	return text == c.Name || text == ref || text == k.ContainerID || text == c.Namespace+"/"+c.ID || strings.HasPrefix(c.ID, text)
+	e.Details = fmt.Sprintf("before the container can be started: weave net unplug %s %.12s", c.Ref(), i.ID)
+	return stays{e}
 }

@@ -30,7 +30,9 @@ func TestIntentsAreReadBackAsTheyWereWrittenAndOthersAreTold(t *testing.T) {
 	}
 	a, b := intent(runtimes.NamePodman, "aa", "web", "weave", "eth1"), intent(runtimes.NamePath, "bb", "", "weave", "eth0")
 	a.Wish = Wish{IP: netip.MustParseAddr("10.32.0.9"), MAC: "02:42:00:00:00:01", Names: []string{"web"}, Labels: map[string]string{"k": "v"}}
-	a.Life = Life{PID: 7, Started: 99, NetNS: attachment.NSID{Dev: 1, Ino: 2}}
+	a.Life = Life{PID: 7, Started: 99, NetNS: attachment.NSID{Dev: 1, Ino: 2}, Path: "/proc/7/ns/net", Boot: "b"}
+	a.Net = Net{ID: "ab", Name: "blue"}
+	a.Container.Names, a.Container.Typed = []string{"web", "prod/web"}, "podman:web"
 	for _, i := range []Intent{a, b} {
 		if err := s.Put(i); err != nil {
 			t.Fatal(err)
@@ -128,10 +130,23 @@ func TestTheInterfaceIsTheNextThatNobodyHas(t *testing.T) {
 	}
 }
 
+// lookup finds containers by a name, and says their id in CNI's calls.
+type lookup map[string]string
+
+func (l lookup) Find(_ context.Context, text string) (runtimes.Container, error) {
+	if l[text] == "" {
+		return runtimes.Container{}, runtimes.ErrGone
+	}
+	return runtimes.Container{Runtime: runtimes.NamePodman, ID: l[text], CNI: l[text]}, nil
+}
+func (lookup) Again(context.Context, runtimes.Container) (runtimes.Container, error) {
+	return runtimes.Container{}, runtimes.ErrGone
+}
+
 // podman knows the networks of its keys and does nothing.
 type podman map[string]bool
 
-func (p podman) Knows(_ context.Context, network string) bool { return p[network] }
+func (p podman) Knows(_ context.Context, network string) (bool, error) { return p[network], nil }
 func (podman) Connect(context.Context, runtimes.Container, string, runtimes.Wish) error {
 	return nil
 }
@@ -181,12 +196,15 @@ func TestEachRuntimeIsTakenByItsRoadOrRefusedWithWhatToDo(t *testing.T) {
 }
 
 func TestAnEndpointIsNamedByTheBeginningOfItsIDOrByItsContainerAndNetwork(t *testing.T) {
-	a := &Attacher{Intents: Intents{Dir: t.TempDir()}, Log: slog.New(slog.DiscardHandler)}
+	a := &Attacher{Intents: Intents{Dir: t.TempDir()}, Finder: lookup{"app": "abcdef"}, Log: slog.New(slog.DiscardHandler)}
 	one, two := intent(runtimes.NamePodman, "abcdef", "web", "weave", "eth1"), intent(runtimes.NamePodman, "abcdef", "web", "weave", "eth2")
 	three := intent(runtimes.NamePath, "/run/netns/x", "", "backend", "eth0")
 	three.Key.ContainerID = "netns-1"
 	three.ID = three.Key.EndpointID()
-	for _, i := range []Intent{one, two, three} {
+	pod := intent(runtimes.NameCRI, "5b5b5b", "web-0", "weave", "eth1")
+	pod.Container.Namespace, pod.Container.Names, pod.Container.Typed = "k8s.io", []string{"web-0", "prod/web-0"}, "nginx"
+	pod.Net = Net{ID: "b1b1b1b1", Name: "blue"} // by the default list
+	for _, i := range []Intent{one, two, three, pod} {
 		if err := a.Intents.Put(i); err != nil {
 			t.Fatal(err)
 		}
@@ -201,12 +219,23 @@ func TestAnEndpointIsNamedByTheBeginningOfItsIDOrByItsContainerAndNetwork(t *tes
 		{ctl.DetachRequest{EndpointID: two.ID[:9], ContainerID: "abc"}, two.ID, 0},
 		{ctl.DetachRequest{EndpointID: two.ID[:9], ContainerID: "podman:abcdef"}, two.ID, 0},
 		{ctl.DetachRequest{ContainerID: "/var/run/netns/x", Network: "backend"}, three.ID, 0},
+		{ctl.DetachRequest{EndpointID: one.ID[:9], ContainerID: "podman:web"}, one.ID, 0},
+		{ctl.DetachRequest{EndpointID: one.ID[:9], ContainerID: "podman:abc"}, one.ID, 0},
+		{ctl.DetachRequest{EndpointID: one.ID[:9], ContainerID: "app"}, one.ID, 0}, // it shares the namespace, says the runtime
+		{ctl.DetachRequest{EndpointID: one.ID[:9], ContainerID: "docker:web"}, "", ctl.CodeUnknownContainer},
+		{ctl.DetachRequest{EndpointID: one.ID[:1]}, "", ctl.CodeInvalidConfig},
+		{ctl.DetachRequest{EndpointID: one.ID[:4], ContainerID: "web"}, one.ID, 0},
+		{ctl.DetachRequest{ContainerID: "prod/web-0", Network: "blue"}, pod.ID, 0},
+		{ctl.DetachRequest{ContainerID: "cri:prod/web-0", Network: "b1b1"}, pod.ID, 0},
+		{ctl.DetachRequest{ContainerID: "nginx", Network: "blue"}, pod.ID, 0},
+		{ctl.DetachRequest{ContainerID: "cri:k8s.io/5b5", Network: "blue"}, pod.ID, 0},
+		{ctl.DetachRequest{ContainerID: "web-0", Network: "weave"}, "", ctl.CodeUnknownContainer}, // it is on blue
 		{ctl.DetachRequest{EndpointID: three.ID, ContainerID: "web"}, "", ctl.CodeUnknownContainer},
 		{ctl.DetachRequest{ContainerID: "web", Network: "weave"}, "", ctl.CodeAmbiguous},
 		{ctl.DetachRequest{ContainerID: "web"}, "", ctl.CodeInvalidConfig},
 		{ctl.DetachRequest{}, "", ctl.CodeInvalidConfig},
 	} {
-		i, err := a.wanted(c.req)
+		i, err := a.wanted(t.Context(), c.req)
 		var coded *ctl.Error
 		if c.code == 0 && (err != nil || i.ID != c.want) || c.code != 0 && (!errors.As(err, &coded) || coded.Code != c.code) {
 			t.Errorf("%+v: got %.9s, %v", c.req, i.ID, err)
@@ -263,9 +292,9 @@ func TestAnEndpointLeadsToANetworkListOfThisHost(t *testing.T) {
 		}
 		switch {
 		case refusal != "" && (err == nil || !strings.Contains(err.Error(), refusal)):
-			t.Errorf("%q: %s, %v, want %q", text, got, err, refusal)
-		case refusal == "" && (err != nil || got != network || w.Endpoint != rest || have != ip):
-			t.Errorf("%q: %s, %+v, %v", text, got, w, err)
+			t.Errorf("%q: %+v, %v, want %q", text, got, err, refusal)
+		case refusal == "" && (err != nil || got.list != network || w.Endpoint != rest || have != ip):
+			t.Errorf("%q: %+v, %+v, %v", text, got, w, err)
 		}
 	}
 	look("", "weave", "", "", "")

@@ -14,6 +14,9 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
+// codeExists is our plugins' word for: the container or the host has the interface already.
+const codeExists = 110
+
 // CNI does ADD and DEL as a runtime does, by libcni.
 type CNI struct {
 	ConfDir    string   // of the network lists
@@ -51,6 +54,14 @@ func (c CNI) list(network string) (*libcni.NetworkConfigList, error) {
 	return nil, noList(c.ConfDir, network, have, bad)
 }
 
+// missing: there is no list of a network; sure when every file could be read.
+type missing struct {
+	error
+	sure bool
+}
+
+func (m missing) Unwrap() error { return m.error }
+
 func noList(dir, network string, have, bad []string) error {
 	e := ctl.Errorf(ctl.CodeInvalidConfig, "this host has no network %q", network)
 	e.Details = "there is no list of that name in " + dir
@@ -60,7 +71,7 @@ func noList(dir, network string, have, bad []string) error {
 	if len(bad) > 0 {
 		e.Details += "; not read: " + strings.Join(bad, "; ")
 	}
-	return e
+	return missing{e, len(bad) == 0}
 }
 
 // conf is one attachment as libcni wants it.
@@ -103,7 +114,12 @@ func (c CNI) add(ctx context.Context, i Intent, netns string) (*types100.Result,
 			return full, nil
 		}
 	}
+	var said *types.Error
+	exists := errors.As(err, &said) && said.Code == codeExists
 	err = coded(fmt.Errorf("add %s: %w", i, err), err)
+	if exists {
+		return nil, err // what is there is another's, and DEL would take it
+	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), delIn)
 	defer cancel()
 	if e := c.lib().DelNetworkList(undo, l, i.conf(netns)); e != nil {
@@ -120,7 +136,12 @@ func (c CNI) del(ctx context.Context, i Intent, netns string) error {
 	rt := i.conf(netns)
 	l, err := c.cached(i.Key.Network, rt)
 	if err != nil {
-		if l, err = c.list(i.Key.Network); err != nil {
+		l, err = c.list(i.Key.Network)
+		var none missing
+		if errors.As(err, &none) && (none.sure || i.Life == (Life{})) {
+			return nil // an ADD would have left its list: nothing was made, and there is nothing to do it with
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -128,6 +149,21 @@ func (c CNI) del(ctx context.Context, i Intent, netns string) error {
 		return coded(fmt.Errorf("remove %s: %w", i, err), err)
 	}
 	return nil
+}
+
+// check is CHECK of what an earlier ADD made. It fails where that proves nothing.
+func (c CNI) check(ctx context.Context, i Intent, netns string) error {
+	ctx, cancel := context.WithTimeout(ctx, delIn)
+	defer cancel()
+	rt := i.conf(netns)
+	l, err := c.cached(i.Key.Network, rt)
+	if err != nil {
+		return err
+	}
+	if l.DisableCheck {
+		return errors.New("the list has CHECK switched off")
+	}
+	return c.lib().CheckNetworkList(ctx, l, rt)
 }
 
 func (c CNI) cached(network string, rt *libcni.RuntimeConf) (*libcni.NetworkConfigList, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ type Intent struct {
 	Key       attachment.Key `json:"key"`
 	Road      Road           `json:"road"`
 	Container Container      `json:"container"`
+	Net       Net            `json:"net,omitzero"`
 	Wish      Wish           `json:"wish"`
 
 	// Life is the container's life in which the endpoint was made last.
@@ -42,10 +44,18 @@ type Intent struct {
 
 // Container says which one it is, in its runtime's words.
 type Container struct {
-	Runtime   string `json:"runtime"`
-	Namespace string `json:"namespace,omitempty"`
-	ID        string `json:"id"`
-	Name      string `json:"name,omitempty"`
+	Runtime   string   `json:"runtime"`
+	Namespace string   `json:"namespace,omitempty"`
+	ID        string   `json:"id"`
+	Name      string   `json:"name,omitempty"`
+	Names     []string `json:"names,omitempty"` // all of them, Name too
+	Typed     string   `json:"typed,omitempty"` // what the caller called it: it may be another one that led to this one
+}
+
+// Net is the network that the endpoint is on, where the list of the key is another's.
+type Net struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
 }
 
 // Wish is what the endpoint is to have. What is left out is chosen.
@@ -57,15 +67,16 @@ type Wish struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 }
 
-// Life names a life of a container: its namespace and its first process.
-type Life struct {
-	NetNS   attachment.NSID `json:"netns,omitzero"`
-	PID     int             `json:"pid,omitempty"`
-	Started uint64          `json:"started,omitempty"` // clock ticks since the boot
+func describe(c runtimes.Container, typed string) Container {
+	return Container{Runtime: c.Runtime, Namespace: c.Namespace, ID: c.ID, Name: c.Name(), Names: c.Names, Typed: typed}
 }
 
-func describe(c runtimes.Container) Container {
-	return Container{Runtime: c.Runtime, Namespace: c.Namespace, ID: c.ID, Name: c.Name()}
+// Network is the name of the network that the endpoint is on.
+func (i Intent) Network() string {
+	if i.Net.Name != "" {
+		return i.Net.Name
+	}
+	return i.Key.Network
 }
 
 // find is the container as pkg/runtimes wants to be asked about it.
@@ -75,7 +86,7 @@ func (i Intent) find() runtimes.Container {
 
 // String names the endpoint and the container, for people.
 func (i Intent) String() string {
-	return fmt.Sprintf("endpoint %.12s (%s of %s on network %s)", i.ID, i.Key.IfName, i.find().Ref(), i.Key.Network)
+	return fmt.Sprintf("endpoint %.12s (%s of %s on network %s)", i.ID, i.Key.IfName, i.find().Ref(), i.Network())
 }
 
 const maxIntent = 64 << 10 // bytes
@@ -210,7 +221,7 @@ func (s Intents) sync() error {
 
 // lockFiles is how many locks there are: containers share them, so that none
 // need ever be removed, which cannot be done without a race.
-const lockFiles = 32
+const lockFiles = 4096
 
 // lock makes this process the only one that changes endpoints of a container,
 // by its id in CNI's calls, until unlock. It waits as long as ctx.
@@ -219,11 +230,9 @@ func (s Intents) lock(done <-chan struct{}, cni string) (unlock func(), err erro
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("lock the container: %w", err)
 	}
-	var sum byte
-	for _, b := range []byte(cni) {
-		sum = sum*31 + b
-	}
-	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%02d", sum%lockFiles)), os.O_CREATE|os.O_RDWR, 0o600)
+	sum := fnv.New32a()
+	sum.Write([]byte(cni))
+	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%04d", sum.Sum32()%lockFiles)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the container: %w", err)
 	}

@@ -5,16 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
+// hookIn bounds what a hook does, with its undoing below what a runtime gives it.
+const hookIn = 25 * time.Second
+
 // Started is what a hook does: the container whose namespaces were just made, and
 // of which pid is the first process, gets its endpoint. One that is not wanted
 // any more is success: the container starts without.
 func (a *Attacher) Started(ctx context.Context, id string, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, hookIn)
+	defer cancel()
 	i, err := a.Intents.Get(id)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -40,16 +46,19 @@ func (a *Attacher) Started(ctx context.Context, id string, pid int) error {
 // bring makes an endpoint in a container's new life. What an earlier life left is
 // in the way of some address plugins: then it goes first.
 func (a *Attacher) bring(ctx context.Context, c runtimes.Container, i Intent) error {
+	life, err := lifeOf(c)
+	if err != nil {
+		return fmt.Errorf("%s: %w", i, err)
+	}
 	has, err := hasLink(c.NetNS, i.Key.IfName)
 	if err != nil {
 		return fmt.Errorf("%s: %w", i, err)
 	}
-	if has && i.Road == ByHook && i.Life == (Life{}) {
-		return ctl.Errorf(ctl.CodeInvalidConfig, "%s: the container has a %s already, which its runtime made", i, i.Key.IfName)
-	}
 	if has {
-		i.Life = lifeOf(c)
-		return a.Intents.Put(i)
+		return a.adopt(ctx, i, life)
+	}
+	if err := a.forgetLast(ctx, i); err != nil {
+		return err
 	}
 	if _, err = a.addNow(ctx, c, &i); err == nil {
 		return nil
@@ -59,6 +68,35 @@ func (a *Attacher) bring(ctx context.Context, c runtimes.Container, i Intent) er
 		return err
 	}
 	return nil
+}
+
+// adopt takes the interface that is there for the endpoint, if it is.
+func (a *Attacher) adopt(ctx context.Context, i Intent, life Life) error {
+	mine, err := a.ours(ctx, i, life.Path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", i, err)
+	}
+	if !mine {
+		e := ctl.Errorf(ctl.CodeInvalidConfig, "%s: the container has another %s, which its runtime made", i, i.Key.IfName)
+		e.Details = fmt.Sprintf("take that away, or plug it by another: weave net unplug %s %.12s, then weave net plug %s %s",
+			i.find().Ref(), i.ID, i.find().Ref(), i.Network())
+		return e
+	}
+	i.Life = life
+	return a.Intents.Put(i)
+}
+
+// forgetLast takes away what a container's last life has left on the host: its namespace
+// may be there still, and held by somebody.
+func (a *Attacher) forgetLast(ctx context.Context, i Intent) error {
+	if i.Life == (Life{}) {
+		return nil
+	}
+	left, err := netdev.Attached(i.Key.Veth(), i.Key.Hash())
+	if err != nil || !left {
+		return err
+	}
+	return a.CNI.del(ctx, i, "")
 }
 
 // Fate is what Keep found.
@@ -79,16 +117,9 @@ func (a *Attacher) Keep(ctx context.Context, i Intent) (Fate, error) {
 	if i.lives() {
 		return Lives, nil
 	}
-	c, err := a.Finder.Again(ctx, i.find())
-	switch {
-	case errors.Is(err, runtimes.ErrGone):
-		return Gone, a.forget(ctx, i)
-	case err != nil:
-		return Unknown, err
-	case c.State != runtimes.Running || c.NetNS == "":
-		return Rests, nil
+	if _, fate, err := a.fate(ctx, i); fate == Rests || fate == Unknown {
+		return fate, err
 	}
-	c.CNI = i.Key.ContainerID
 	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
 	if err != nil {
 		return Unknown, err
@@ -99,46 +130,47 @@ func (a *Attacher) Keep(ctx context.Context, i Intent) (Fate, error) {
 	} else if err != nil {
 		return Unknown, err
 	}
-	if i.lives() { // meanwhile
-		return Lives, nil
-	}
-	if i.Road == ByRuntime {
-		i.Life = lifeOf(c)
+	c, fate, err := a.fate(ctx, i) // as it is now
+	switch {
+	case fate == Gone:
+		return Gone, a.forget(ctx, i)
+	case fate != Back:
+		return fate, err
+	case i.Road == ByRuntime:
+		i.Life, err = lifeOf(c)
+		if err != nil {
+			return Unknown, err
+		}
 		return Back, a.Intents.Put(i)
 	}
 	return Back, a.bring(ctx, c, i)
 }
 
-// lives reports whether the container is in the life in which its endpoint was
-// made last, as far as can be seen without asking anybody.
-func (i Intent) lives() bool {
+// fate asks the runtime: Back is a container that has a life in which its endpoint is not noted.
+func (a *Attacher) fate(ctx context.Context, i Intent) (runtimes.Container, Fate, error) {
+	c, err := a.Finder.Again(ctx, i.find())
 	switch {
-	case i.Life.PID > 0:
-		at, err := runtimes.Started(i.Life.PID)
-		return err == nil && at == i.Life.Started
-	case i.Container.Runtime == runtimes.NamePath && i.Life.NetNS.Known():
-		ns, err := netdev.OpenNS(i.Container.ID)
-		if err != nil {
-			return false
-		}
-		defer ns.Close()
-		return ns.ID() == i.Life.NetNS
+	case errors.Is(err, runtimes.ErrGone):
+		return c, Gone, nil
+	case err != nil:
+		return c, Unknown, err
+	case c.State != runtimes.Running || c.NetNS == "":
+		return c, Rests, nil
 	}
-	return false
+	c.CNI = i.Key.ContainerID
+	if life, err := lifeOf(c); err == nil && life == i.Life { // meanwhile
+		return c, Lives, nil
+	}
+	return c, Back, nil
 }
 
-// forget ends an endpoint of a container that was removed.
+// forget ends an endpoint of a container that was removed; under its lock.
 func (a *Attacher) forget(ctx context.Context, i Intent) error {
-	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	if i.Road != ByRuntime {
 		if err := a.CNI.del(ctx, i, ""); err != nil {
 			return err
 		}
 	}
-	a.Log.Info("container was removed", "endpoint", i.ID, "container", i.find().Ref(), "network", i.Key.Network)
+	a.Log.Info("container was removed", "endpoint", i.ID, "container", i.find().Ref(), "network", i.Network())
 	return a.Intents.Drop(i.ID)
 }

@@ -9,46 +9,55 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
+// place is a network: by the list that leads to it, and as the router has it.
+type place struct {
+	list string
+	net  Net // zero: the list's own
+}
+
 // place finds the network list of an endpoint, and what of the endpoint remains to
 // be said to the plugins. A list of that very name needs no router; ids and prefixes
 // are the router's to resolve. A network of the cluster that has no list here is
 // reached by the list of the default one, whose plugins go where they are told.
-func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (network string, err error) {
+func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at place, err error) {
 	e.Aliases = nil // the wish has them
 	if e.DNS != nil {
 		w.Endpoint = e.Arg()
 	}
 	if !e.Somewhere() {
-		return defaultNetwork, nil
+		return place{list: defaultNetwork}, nil
 	}
 	_, missing := a.CNI.list(e.Network)
 	if e.Network != "" && missing == nil {
-		return e.Network, nil
+		return place{list: e.Network}, nil
 	}
 	n, err := a.ask(ctx, e)
 	var unknown *ctl.Error
 	switch {
 	case err == nil && n.State == "elsewhere":
-		return "", ctl.Errorf(ctl.CodeWrongHost, "network %s is of driver %s and of host %s: plug there", n.Name, n.Driver, n.Host)
+		return place{}, ctl.Errorf(ctl.CodeWrongHost, "network %s is of driver %s and of host %s: plug there", n.Name, n.Driver, n.Host)
 	case err == nil:
 	case e.Network != "" && errors.As(missing, &unknown) && !isCode(err, ctl.CodeAmbiguous):
 		unknown.Details += "; of the cluster's networks: " + err.Error()
-		return "", unknown
+		return place{}, unknown
 	default:
-		return "", err
+		return place{}, err
 	}
+	at.net = Net{ID: n.ID, Name: n.Name}
 	if e.Addr && hasSubnet(n, e) {
 		w.IP = e.Prefix.Addr() // with the length that it would have anyhow
 	} else if e.Prefix.IsValid() {
 		w.Endpoint = e.Arg()
 	}
 	if _, err := a.CNI.list(n.Name); err == nil || n.Driver != ctl.DriverWeave {
-		return n.Name, err
+		at.list = n.Name
+		return at, err
 	}
 	if w.Endpoint == "" {
 		w.Endpoint = endpoint.Endpoint{Network: n.Name, DNS: e.DNS}.Arg()
 	}
-	return defaultNetwork, nil
+	at.list = defaultNetwork
+	return at, nil
 }
 
 // ask has the router say which network an endpoint is on, and what is known of it.

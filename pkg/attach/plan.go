@@ -13,6 +13,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/endpoint"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
@@ -23,7 +24,8 @@ const (
 )
 
 // plan chooses the road and the interface.
-func (a *Attacher) plan(ctx context.Context, c runtimes.Container, network, ifname string, w Wish) (Intent, error) {
+func (a *Attacher) plan(ctx context.Context, c runtimes.Container, at place, req ctl.AttachRequest, w Wish) (Intent, error) {
+	network, ifname := at.list, req.IfName
 	all, _ := a.Intents.All() // one that cannot be read may cost a collision of names, which the ADD tells
 	var own []Intent
 	for _, i := range all {
@@ -42,7 +44,50 @@ func (a *Attacher) plan(ctx context.Context, c runtimes.Container, network, ifna
 	if slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == ifname }) {
 		return Intent{}, ctl.Errorf(ctl.CodeInvalidConfig, "container %s has an endpoint by %s already", c, ifname)
 	}
-	return Intent{ID: k.EndpointID(), Key: k, Road: road, Container: describe(c), Wish: w}, nil
+	i := Intent{ID: k.EndpointID(), Key: k, Road: road, Container: describe(c, req.ContainerID), Net: at.net, Wish: w}
+	if err := k.Validate(); err != nil {
+		return Intent{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	}
+	return i, free(c, i)
+}
+
+// free refuses an endpoint of which something is there already: then it is another's,
+// most of all the runtime's own, whose key is the same, and our DEL would take it.
+func free(c runtimes.Container, i Intent) error {
+	taken := func(what string, of ...any) error {
+		e := ctl.Errorf(ctl.CodeInvalidConfig, what, of...)
+		e.Details = "take another interface's name, or leave it out: the next ethN that is free is taken then"
+		return e
+	}
+	if c.State == runtimes.Running {
+		has, err := hasLink(c.NetNS, i.Key.IfName)
+		if err != nil {
+			return ctl.Errorf(ctl.CodeTryAgain, "container %s: %v", c, err)
+		}
+		if has {
+			return taken("container %s has an interface %s already, and not by a plug", c, i.Key.IfName)
+		}
+	} else if i.Road == ByHook && isNext(i.Key.IfName, len(c.Networks)) {
+		return taken("container %s gets its %s from its runtime when it starts", c, i.Key.IfName)
+	}
+	has, err := netdev.HasLink(nil, i.Key.Veth())
+	if err != nil {
+		return err
+	}
+	if has {
+		return taken("container %s is on network %s by %s already: this host has the other end, %s", c, i.Key.Network, i.Key.IfName, i.Key.Veth())
+	}
+	return nil
+}
+
+// isNext reports whether a name is one of the first n ethN.
+func isNext(ifname string, n int) bool {
+	for k := range n {
+		if ifname == eth(k) {
+			return true
+		}
+	}
+	return false
 }
 
 // road says who does the ADD, and the interface that is next on that road.
@@ -51,7 +96,10 @@ func (a *Attacher) road(ctx context.Context, c runtimes.Container, network, ifna
 	switch c.Runtime {
 	case runtimes.NamePodman:
 		next := podmanNext(c)
-		why := a.podmanCannot(ctx, c, network, ifname, next, w, own)
+		why, err := a.podmanCannot(ctx, c, network, ifname, next, w, own)
+		if err != nil {
+			return "", "", err
+		}
 		if why == "" {
 			return ByRuntime, next, nil
 		}
@@ -87,21 +135,27 @@ func notBefore(c runtimes.Container, why, start string) error {
 	return e
 }
 
-// podmanCannot says why podman cannot do it itself; "" when it can.
-func (a *Attacher) podmanCannot(ctx context.Context, c runtimes.Container, network, ifname, next string, w Wish, own []Intent) string {
+// podmanCannot says why podman cannot do it itself; "" when it can. An error when
+// podman could not be asked.
+func (a *Attacher) podmanCannot(ctx context.Context, c runtimes.Container, network, ifname, next string, w Wish, own []Intent) (string, error) {
 	switch {
 	case slices.Contains(c.Networks, network):
-		return fmt.Sprintf("podman connects a container only once to a network, and this one is on %s", network)
+		return fmt.Sprintf("podman connects a container only once to a network, and this one is on %s", network), nil
 	case ifname != "" && ifname != next:
-		return fmt.Sprintf("podman would call the interface %s", next)
+		return fmt.Sprintf("podman would call the interface %s", next), nil
 	case w.Endpoint != "":
-		return fmt.Sprintf("podman cannot be told of %s, only of an address with its network's own length", w.Endpoint)
+		return fmt.Sprintf("podman cannot be told of %s, only of an address with its network's own length", w.Endpoint), nil
 	case slices.ContainsFunc(own, func(i Intent) bool { return i.Key.IfName == next }):
-		return fmt.Sprintf("podman would call the interface %s, which another endpoint has", next)
-	case !a.Podman.Knows(ctx, network):
-		return fmt.Sprintf("podman does not know network %s (is its network backend CNI, and its network_config_dir %s?)", network, a.CNI.ConfDir)
+		return fmt.Sprintf("podman would call the interface %s, which another endpoint has", next), nil
 	}
-	return ""
+	knows, err := a.Podman.Knows(ctx, network)
+	switch {
+	case err != nil:
+		return "", ctl.Errorf(ctl.CodeTryAgain, "podman was asked whether it knows network %s: %v", network, err)
+	case !knows:
+		return fmt.Sprintf("podman does not know network %s (is its network backend CNI, and its network_config_dir %s?)", network, a.CNI.ConfDir), nil
+	}
+	return "", nil
 }
 
 // podmanNext is the interface that podman will make: the first ethN that none of its networks has.
@@ -140,30 +194,30 @@ func freeBefore(c runtimes.Container, own []Intent) string {
 	return eth(n)
 }
 
-// wish reads a request: the network's name, and what the endpoint is to have.
-func (a *Attacher) wish(ctx context.Context, req ctl.AttachRequest, c runtimes.Container) (network string, w Wish, err error) {
+// wish reads a request: the network, and what the endpoint is to have.
+func (a *Attacher) wish(ctx context.Context, req ctl.AttachRequest, c runtimes.Container) (at place, w Wish, err error) {
 	w = Wish{Labels: req.Labels}
 	e, err := endpoint.ParseBare(req.Endpoint)
 	if err != nil {
-		return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+		return place{}, Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 	}
-	if network, err = a.place(ctx, e, &w); err != nil {
-		return "", Wish{}, err
+	if at, err = a.place(ctx, e, &w); err != nil {
+		return place{}, Wish{}, err
 	}
 	if req.IP != "" {
 		ip, err := netip.ParseAddr(req.IP)
 		if err != nil || !ip.IsGlobalUnicast() || ip.Zone() != "" {
-			return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "address %q: want one like 10.32.0.7", req.IP)
+			return place{}, Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "address %q: want one like 10.32.0.7", req.IP)
 		}
 		if w.IP.IsValid() && w.IP != ip {
-			return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "two addresses are asked for, %s and %s", w.IP, ip)
+			return place{}, Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "two addresses are asked for, %s and %s", w.IP, ip)
 		}
 		w.IP = ip
 	}
 	if req.MAC != "" {
 		mac, err := net.ParseMAC(req.MAC)
 		if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-			return "", Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "hardware address %q: want one of an interface, like 02:42:0a:20:00:07", req.MAC)
+			return place{}, Wish{}, ctl.Errorf(ctl.CodeInvalidConfig, "hardware address %q: want one of an interface, like 02:42:0a:20:00:07", req.MAC)
 		}
 		w.MAC = mac.String()
 	}
@@ -171,7 +225,7 @@ func (a *Attacher) wish(ctx context.Context, req ctl.AttachRequest, c runtimes.C
 		w.Names = givenName(c)
 	}
 	w.Names = append(append(w.Names, req.Aliases...), e.Aliases...)
-	return network, w, checkNames(w.Names)
+	return at, w, checkNames(w.Names)
 }
 
 // givenName is what the container is called where it is from. A path's last
@@ -227,15 +281,12 @@ func isName(name string) bool {
 
 // attached is the answer: from the result of an ADD (nil: none yet).
 func (a *Attacher) attached(ctx context.Context, i Intent, r *types100.Result) ctl.Attached {
-	out := ctl.Attached{EndpointID: i.ID, Network: i.Key.Network, IfName: i.Key.IfName, MAC: i.Wish.MAC, Names: i.Wish.Names}
+	out := ctl.Attached{EndpointID: i.ID, Network: i.Network(), NetworkID: i.Net.ID, IfName: i.Key.IfName, MAC: i.Wish.MAC, Names: i.Wish.Names, Labels: i.Wish.Labels}
 	if i.Wish.IP.IsValid() {
 		out.IP = i.Wish.IP.String()
 	}
-	var n ctl.Network
-	bounded, cancel := context.WithTimeout(ctx, runtimes.Patience)
-	defer cancel()
-	if a.Router.Call(bounded, ctl.PathNetwork, ctl.NetworkRequest{Name: i.Key.Network}, &n) == nil {
-		out.NetworkID = n.ID
+	if out.NetworkID == "" {
+		out.NetworkID = a.networkID(ctx, i.Key.Network)
 	}
 	if r == nil {
 		return out
@@ -260,4 +311,15 @@ func (a *Attacher) attached(ctx context.Context, i Intent, r *types100.Result) c
 		out.IP = out.Addresses[0].Addr().String()
 	}
 	return out
+}
+
+// networkID is "" when the router does not answer, or has no such network.
+func (a *Attacher) networkID(ctx context.Context, name string) string {
+	var n ctl.Network
+	ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
+	defer cancel()
+	if a.Router.Call(ctx, ctl.PathNetwork, ctl.NetworkRequest{Name: name}, &n) != nil {
+		return ""
+	}
+	return n.ID
 }

@@ -28,6 +28,9 @@ func isCRI(c *Container, labels, notes map[string]string) bool {
 	case notes[criContainer] != "":
 		c.Names = []string{notes[criContainer]}
 	}
+	if kind == "container" && c.CNI != c.ID {
+		c.Shares = NameCRI + ":" + c.CNI // it ends and is made anew while the pod lives
+	}
 	if c.NetNS != "" {
 		c.State = Running // a pod's namespace is there before its first process
 	}

@@ -27,8 +27,10 @@ func (f Finder) Find(ctx context.Context, text string) (Container, error) {
 		return c, err
 	}
 	all, failed := f.list(ctx, text)
-	found := choose(text, all)
+	found, whole := choose(text, all)
 	switch {
+	case len(found) > 0 && !whole && len(failed) > 0: // who does not answer may have one that is called just so
+		return Container{}, ctl.Errorf(ctl.CodeTryAgain, "no container is called %q, only the id of %s begins so, and %v", text, found[0], errors.Join(failed...))
 	case len(found) == 1:
 		return f.look(ctx, found[0], 0)
 	case len(found) > 1:

@@ -40,12 +40,18 @@ func (p Podman) run(ctx context.Context, args ...string) ([]byte, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("podman %s did not answer in time: %w", args[0], ctx.Err())
-	case err != nil && strings.Contains(stderr.String(), "no such"):
+	case err != nil && saysGone(lastLine(stderr.String()), args[len(args)-1]):
 		return nil, fmt.Errorf("%w: %s", ErrGone, lastLine(stderr.String()))
 	case err != nil:
 		return nil, fmt.Errorf("podman %s: %w: %s", strings.Join(args, " "), err, lastLine(stderr.String()))
 	}
 	return out, nil
+}
+
+// saysGone reports whether podman's error says that it has no container of that
+// id: with the id in it, so that a file that is missing on this host is no proof.
+func saysGone(text, id string) bool {
+	return (strings.Contains(text, "no such container") || strings.Contains(text, "no such object")) && strings.Contains(text, id)
 }
 
 func lastLine(text string) string {
@@ -134,7 +140,7 @@ func podmanInspected(text []byte) (podmanDetail, error) {
 		return podmanDetail{}, fmt.Errorf("podman inspect: %w", err)
 	}
 	if len(list) != 1 {
-		return podmanDetail{}, fmt.Errorf("podman inspect: %d containers: %w", len(list), ErrGone)
+		return podmanDetail{}, fmt.Errorf("podman inspect: it tells of %d containers", len(list))
 	}
 	e := list[0]
 	c := Container{Runtime: NamePodman, ID: e.ID, CNI: e.ID, Names: []string{e.Name}, PID: e.State.Pid, State: podmanState(e.State.Status, e.State.Pid)}
@@ -168,13 +174,17 @@ func interfaceNames(command []string) (names []string) {
 	return names
 }
 
-// Knows reports whether podman itself can attach containers to the network. It has the time
-// of a connect, for no answer would be taken for a no: podman asks each plugin of each list first.
-func (p Podman) Knows(ctx context.Context, network string) bool {
+// Knows reports whether podman itself can attach containers to the network; an error when
+// it could not be asked. It has the time of a connect: podman asks each plugin of each list first.
+func (p Podman) Knows(ctx context.Context, network string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectIn)
 	defer cancel()
 	_, err := p.run(ctx, "network", "exists", network)
-	return err == nil
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 { // 125 is podman's own trouble
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Wish is what an attachment by the runtime itself is to have.
@@ -205,24 +215,20 @@ func (p Podman) Connect(ctx context.Context, c Container, network string, w Wish
 	return err
 }
 
-// Disconnect takes that back. A container that is gone, or not connected, is success.
+// Disconnect takes that back. A container that is gone, or not connected, is
+// success. podman is not asked before: after a connect that failed half-way
+// inspect fails, and just this cures it.
 func (p Podman) Disconnect(ctx context.Context, c Container, network string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectIn)
 	defer cancel()
-	now, err := p.Look(ctx, c)
-	if errors.Is(err, ErrGone) {
+	_, err := p.run(ctx, "network", "disconnect", network, c.ID)
+	switch {
+	case err == nil, errors.Is(err, ErrGone), strings.Contains(err.Error(), "is not connected to network"):
 		return nil
+	case strings.Contains(err.Error(), "network not found"):
+		return fmt.Errorf("%w; podman keeps the container on a network that it has no more: make %s again, or podman rm %s", err, network, c.ID)
 	}
-	if err != nil {
-		return err
-	}
-	for _, n := range now.Networks {
-		if n == network {
-			_, err := p.run(ctx, "network", "disconnect", network, c.ID)
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // Joined is what podman says of a container's place on a network.

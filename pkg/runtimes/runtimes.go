@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -103,37 +104,46 @@ var ErrGone = errors.New("no such container")
 // absent marks an error as ErrAbsent.
 func absent(err error) error { return fmt.Errorf("%w: %w", ErrAbsent, err) }
 
-// choose gives the containers that a text means: those that have it as Ref, id or
-// name; when there are none, those whose id begins with it.
-func choose(text string, all []Container) []Container {
-	var exact, begin []Container
+// minBegin is how much of an id stands for it.
+const minBegin = 3
+
+// begins reports whether an id begins with a text: of ids that a runtime drew, which
+// are hexadecimal. One that a person chose is a name, of which only the whole counts.
+func begins(id, text string) bool {
+	return len(text) >= minBegin && strings.HasPrefix(id, text) && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// Means reports whether a text means the container: whole when the container has it as
+// Ref, id or name, begin when its id begins with it.
+func (c Container) Means(text string) (whole, begin bool) {
 	runtime, rest := split(text)
+	if runtime != "" && c.Runtime != runtime {
+		return false, false
+	}
+	if ns, bare, ok := strings.Cut(rest, "/"); ok && c.Namespace != "" && ns == c.Namespace { // NAMESPACE/ID
+		if whole, begin = bare == c.ID, begins(c.ID, bare); whole || begin {
+			return whole, begin
+		}
+	}
+	return rest == c.ID || slices.Contains(c.Names, rest), begins(c.ID, rest)
+}
+
+// choose gives the containers that a text means whole; when there are none, and whole
+// is false, those whose id begins with it.
+func choose(text string, all []Container) (found []Container, whole bool) {
+	var exact, begin []Container
 	for _, c := range all {
-		if runtime != "" && c.Runtime != runtime {
-			continue
-		}
-		id := c.ID
-		if ns, bare, ok := strings.Cut(rest, "/"); ok && c.Namespace != "" && ns == c.Namespace {
-			switch { // NAMESPACE/ID
-			case bare == c.ID:
-				exact = append(exact, c)
-				continue
-			case bare != "" && strings.HasPrefix(c.ID, bare):
-				begin = append(begin, c)
-				continue
-			}
-		}
-		switch {
-		case rest == id || hasName(c, rest):
+		switch is, begins := c.Means(text); {
+		case is:
 			exact = append(exact, c)
-		case rest != "" && strings.HasPrefix(id, rest):
+		case begins:
 			begin = append(begin, c)
 		}
 	}
 	if len(exact) > 0 {
-		return exact
+		return exact, true
 	}
-	return begin
+	return begin, false
 }
 
 // split takes the runtime off a Ref; "" when there is none before the colon.
@@ -146,13 +156,4 @@ func split(text string) (runtime, rest string) {
 		}
 	}
 	return "", text
-}
-
-func hasName(c Container, name string) bool {
-	for _, n := range c.Names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }

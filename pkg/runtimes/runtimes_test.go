@@ -45,14 +45,18 @@ func TestATextMeansTheContainersThatHaveItElseThoseWhoseIDBeginsWithIt(t *testin
 		"containerd:e2e/web":   {"containerd:e2e/web"},
 		"ca88":                 {"podman:ca88b00000"}, // a name goes before the beginning of an id
 		"ca88a":                {"podman:ca88a6e123"},
-		"ca":                   {"podman:ca88a6e123", "podman:ca88b00000"},
+		"ca8":                  {"podman:ca88a6e123", "podman:ca88b00000"},
+		"ca":                   nil, // two digits are no beginning
+		"we":                   nil,
+		"web1":                 nil, // what a person chose is a name
+		"e2e/we":               nil,
 		"prod/web-0":           {"cri:k8s.io/f00d"},
 		"docker:":              nil,
 		"":                     nil,
 		"nothing":              nil,
 	} {
-		if got := refs(choose(text, all)); !slices.Equal(got, want) {
-			t.Errorf("%q: got %q, want %q", text, got, want)
+		if got, _ := choose(text, all); !slices.Equal(refs(got), want) {
+			t.Errorf("%q: got %q, want %q", text, refs(got), want)
 		}
 	}
 }
@@ -86,7 +90,12 @@ func TestFindSaysWhatItDidNotFindAndWhy(t *testing.T) {
 	}{
 		{"app", "podman:aaaa", 0, []Runtime{here}},
 		{"app", "podman:aaaa", 0, []Runtime{here, shelf{name: NameDocker, err: absent(os.ErrNotExist)}}},
-		{"a", "2 containers are called", ctl.CodeAmbiguous, []Runtime{here}},
+		{"podman:abcd", "podman:aaaa", 0, []Runtime{here}},
+		{"abcd", "podman:aaaa", 0, []Runtime{here, shelf{name: NameDocker, err: errors.New("it hangs")}}}, // its whole id
+		{"abc", "podman:aaaa", 0, []Runtime{here}},
+		{"abc", "docker: it hangs", ctl.CodeTryAgain, []Runtime{here, shelf{name: NameDocker, err: errors.New("it hangs")}}}, // docker may have an abc
+		{"podman:abc", "podman:aaaa", 0, []Runtime{here, shelf{name: NameDocker, err: errors.New("it hangs")}}},
+		{"aaa", "2 containers are called", ctl.CodeAmbiguous, []Runtime{shelf{name: NamePodman, has: []Container{pod, {Runtime: NamePodman, ID: "aaab"}}}}},
 		{"b", `no container "b"`, ctl.CodeUnknownContainer, []Runtime{here}},
 		{"b", "docker: it hangs", ctl.CodeTryAgain, []Runtime{here, shelf{name: NameDocker, err: errors.New("it hangs")}}},
 		{"podman:b", `no container`, ctl.CodeUnknownContainer, []Runtime{here, shelf{name: NameDocker, err: errors.New("it hangs")}}},

@@ -1,0 +1,476 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
+)
+
+// box is a container of its own: a process in a network namespace that the test made.
+func box(t *testing.T, runtime, id string, links ...string) runtimes.Container {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: wants root, for a network namespace of its own")
+	}
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	c := runtimes.Container{Runtime: runtime, ID: id, CNI: id, State: runtimes.Running, PID: cmd.Process.Pid, NetNS: fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)}
+	for _, l := range links {
+		if out, err := exec.Command("nsenter", "--net="+c.NetNS, "ip", "link", "add", l, "type", "bridge").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	return c
+}
+
+func links(t *testing.T, c runtimes.Container, names ...string) (have []string) {
+	t.Helper()
+	for _, n := range names {
+		if has, err := hasLink(c.NetNS, n); err != nil {
+			t.Fatal(err)
+		} else if has {
+			have = append(have, n)
+		}
+	}
+	return have
+}
+
+// scene answers what a test has the container be: first of Find, then of each Again, the
+// last of them for ever.
+type scene struct {
+	found runtimes.Container
+	again []runtimes.Container
+	err   error // of Again
+}
+
+func (s *scene) Find(context.Context, string) (runtimes.Container, error) { return s.found, nil }
+func (s *scene) Again(context.Context, runtimes.Container) (runtimes.Container, error) {
+	if s.err != nil {
+		return runtimes.Container{}, s.err
+	}
+	if len(s.again) == 0 {
+		return s.found, nil
+	}
+	c := s.again[0]
+	if len(s.again) > 1 {
+		s.again = s.again[1:]
+	}
+	return c, nil
+}
+
+type hooks struct{ added, dropped int }
+
+func (h *hooks) AddHook(context.Context, runtimes.Container, runtimes.Hook) error {
+	h.added++
+	return nil
+}
+func (h *hooks) DropHook(context.Context, runtimes.Container, string) error {
+	h.dropped++
+	return nil
+}
+
+// nobody is a router that is away.
+type nobody struct{}
+
+func (nobody) Call(context.Context, string, any, any) error {
+	return ctl.Errorf(ctl.CodeTryAgain, "it is away")
+}
+
+// dummyNet is a plugin that makes a device; it fails with what is in ADD.fails, and CHECK.fails.
+const dummyNet = `#!/bin/sh
+cat >/dev/null
+echo "$CNI_COMMAND $CNI_IFNAME $CNI_NETNS" >>DIR/calls
+if [ -e DIR/$CNI_COMMAND.fails ]; then cat DIR/$CNI_COMMAND.fails; exit 1; fi
+case $CNI_COMMAND in
+ADD) nsenter --net=$CNI_NETNS ip link add $CNI_IFNAME type bridge && echo '{"cniVersion":"1.0.0"}' ;;
+DEL) [ -z "$CNI_NETNS" ] || nsenter --net=$CNI_NETNS ip link del $CNI_IFNAME || true ;;
+esac
+`
+
+// stage is an Attacher over a plugin that the test sees the calls of.
+type stage struct {
+	*Attacher
+	t   *testing.T
+	dir string
+	*scene
+	*hooks
+}
+
+func newStage(t *testing.T, found runtimes.Container, again ...runtimes.Container) stage {
+	t.Helper()
+	s := stage{t: t, dir: t.TempDir(), scene: &scene{found: found, again: again}, hooks: &hooks{}}
+	s.write("weave.conflist", `{"cniVersion":"1.0.0","name":"weave","plugins":[{"type":"dummynet"}]}`)
+	s.write("dummynet", strings.ReplaceAll(dummyNet, "DIR", s.dir))
+	s.Attacher = &Attacher{
+		CNI:     CNI{ConfDir: s.dir, PluginDirs: []string{s.dir}, CacheDir: filepath.Join(s.dir, "cni")},
+		Intents: Intents{Dir: filepath.Join(s.dir, "plugs")}, Finder: s.scene, Hooks: s.hooks, Router: nobody{},
+		Hook: []string{"/weave"}, Log: slog.New(slog.DiscardHandler),
+	}
+	return s
+}
+
+func (s stage) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s stage) calls() []string {
+	text, _ := os.ReadFile(filepath.Join(s.dir, "calls"))
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+func (s stage) intents() []Intent {
+	s.t.Helper()
+	all, err := s.Intents.All()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return all
+}
+
+func codeOf(err error) uint {
+	var coded *ctl.Error
+	if errors.As(err, &coded) {
+		return coded.Code
+	}
+	return 0
+}
+
+func TestAPlugByAnInterfaceOfTheRuntimesIsRefusedAndTheInterfaceStays(t *testing.T) {
+	c := box(t, runtimes.NamePodman, "aa", "eth0")
+	s := newStage(t, c)
+	s.Podman = podman{}
+	_, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web", IfName: "eth0"})
+	if codeOf(err) != ctl.CodeInvalidConfig || !strings.Contains(err.Error(), "has an interface eth0 already") {
+		t.Errorf("got %v", err)
+	}
+	if have := links(t, c, "eth0"); len(have) != 1 || len(s.intents()) != 0 || s.calls()[0] != "" {
+		t.Errorf("interfaces %q, intents %v, calls %q", have, s.intents(), s.calls())
+	}
+	idle := runtimes.Container{Runtime: runtimes.NameNerdctl, ID: "bb", CNI: "bb", State: runtimes.Created, Networks: []string{"weave"}}
+	s = newStage(t, idle)
+	if _, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "idle", IfName: "eth0"}); err == nil || !strings.Contains(err.Error(), "from its runtime") || s.added != 0 {
+		t.Errorf("before it starts: %v", err)
+	}
+}
+
+func TestAnADDThatFailsIsUndoneExceptWhereTheInterfaceIsAnothers(t *testing.T) {
+	c := box(t, runtimes.NamePodman, "aa", "eth0")
+	s := newStage(t, c)
+	i := intent(runtimes.NamePodman, "aa", "", "weave", "eth0")
+	s.write("ADD.fails", `{"cniVersion":"1.0.0","code":110,"msg":"it has an interface eth0 already"}`)
+	if _, err := s.CNI.add(t.Context(), i, c.NetNS); codeOf(err) != 110 {
+		t.Errorf("got %v", err)
+	}
+	if got := s.calls(); len(got) != 1 || len(links(t, c, "eth0")) != 1 {
+		t.Errorf("calls %q", got)
+	}
+	s.write("ADD.fails", `{"cniVersion":"1.0.0","code":100,"msg":"full"}`)
+	if _, err := s.CNI.add(t.Context(), i, c.NetNS); codeOf(err) != 100 {
+		t.Errorf("got %v", err)
+	}
+	if got := s.calls(); len(got) != 3 || !strings.HasPrefix(got[2], "DEL") {
+		t.Errorf("calls %q", got)
+	}
+}
+
+// halfway is a podman whose connect fails after it was written down.
+type halfway struct {
+	podman
+	on   *[]string // what it has written down
+	undo error
+}
+
+func (h halfway) Connect(_ context.Context, _ runtimes.Container, network string, _ runtimes.Wish) error {
+	*h.on = append(*h.on, network)
+	return errors.New("podman network connect: the ADD failed")
+}
+
+func (h halfway) Disconnect(ctx context.Context, _ runtimes.Container, network string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if h.undo == nil {
+		*h.on = slices.DeleteFunc(*h.on, func(n string) bool { return n == network })
+	}
+	return h.undo
+}
+
+func TestAConnectThatFailedIsTakenBackOrItsIntentStays(t *testing.T) {
+	for _, undo := range []error{nil, errors.New("network disconnect: it hangs")} {
+		s := newStage(t, runtimes.Container{Runtime: runtimes.NamePodman, ID: "aa", CNI: "aa", State: runtimes.Created})
+		on := []string{}
+		s.Podman = halfway{podman{"weave": true}, &on, undo}
+		_, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"})
+		if err == nil || !strings.Contains(err.Error(), "the ADD failed") {
+			t.Errorf("got %v", err)
+		}
+		if undo == nil && (len(on) != 0 || len(s.intents()) != 0) {
+			t.Errorf("podman has %q, intents %v", on, s.intents())
+		}
+		if undo != nil && (len(s.intents()) != 1 || !strings.Contains(err.Error(), undo.Error()) || !strings.Contains(err.Error(), "weave net unplug podman:aa "+s.intents()[0].ID[:12])) {
+			t.Errorf("intents %v, error %v", s.intents(), err)
+		}
+	}
+}
+
+func TestAPodWhoseFirstProcessIsNotKnownIsLookedAtAndNotWrittenAnew(t *testing.T) {
+	c := box(t, runtimes.NameCRI, "sb", "eth1")
+	c.PID, c.Namespace = 0, "k8s.io"
+	s := newStage(t, c)
+	i := intent(runtimes.NameCRI, "sb", "web-0", "weave", "eth1")
+	life, err := lifeOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Life = life
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.Stat(s.Intents.file(i.ID))
+	s.err = errors.New("nobody is to be asked")
+	if fate, err := s.Keep(t.Context(), i); fate != Lives || err != nil {
+		t.Errorf("got %s, %v", fate, err)
+	}
+	s.err = nil
+	i.Life.Path = "/run/netns/moved" // as the runtime called it before
+	if fate, err := s.Keep(t.Context(), i); fate != Lives || err != nil {
+		t.Errorf("got %s, %v", fate, err)
+	}
+	if after, _ := os.Stat(s.Intents.file(i.ID)); !os.SameFile(before, after) {
+		t.Error("the intent was written anew")
+	}
+}
+
+func TestWhatWasNeverMadeIsUnpluggedAndForgottenWithoutItsList(t *testing.T) {
+	s := newStage(t, runtimes.Container{})
+	s.err = runtimes.ErrGone
+	i := intent(runtimes.NameNerdctl, "x", "web", "net1", "eth1")
+	i.Road = ByHook
+	for name, end := range map[string]func() error{
+		"unplug": func() error { return s.Unplug(t.Context(), ctl.DetachRequest{EndpointID: i.ID}) },
+		"keep":   func() error { _, err := s.Keep(t.Context(), i); return err },
+	} {
+		if err := s.Intents.Put(i); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(); err != nil || len(s.intents()) != 0 {
+			t.Errorf("%s: %v, intents %v", name, err, s.intents())
+		}
+	}
+	i.Life = Life{PID: 1}
+	s.write("broken.conflist", "{")
+	if err := s.CNI.del(t.Context(), i, ""); codeOf(err) != ctl.CodeInvalidConfig {
+		t.Errorf("one that was made, and whose list may be the one that cannot be read: %v", err)
+	}
+}
+
+// hung never answers.
+type hung struct{}
+
+func (hung) Find(ctx context.Context, _ string) (runtimes.Container, error) {
+	<-ctx.Done()
+	return runtimes.Container{}, ctx.Err()
+}
+func (hung) Again(ctx context.Context, _ runtimes.Container) (runtimes.Container, error) {
+	<-ctx.Done()
+	return runtimes.Container{}, ctx.Err()
+}
+
+func TestAPlugEndsWithTimeLeftToUndoIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, has := range []time.Duration{0, 20 * time.Second, time.Minute} {
+			ctx, most := t.Context(), plugIn
+			if has > 0 {
+				bounded, cancel := context.WithTimeout(ctx, has)
+				defer cancel()
+				ctx, most = bounded, min(has, plugIn)
+			}
+			start := time.Now()
+			if _, err := (&Attacher{Finder: hung{}}).Plug(ctx, ctl.AttachRequest{ContainerID: "web"}); err == nil {
+				t.Error("it was plugged")
+			}
+			if took := time.Since(start); took > most-delIn || took < most/2 {
+				t.Errorf("with %v: it took %v", has, took)
+			}
+		}
+	})
+}
+
+func TestAnInterfaceThatIsAnothersIsNotTakenForTheEndpoint(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa", "eth1")
+	s := newStage(t, c)
+	i := intent(runtimes.NameDocker, "aa", "web", "weave", "eth1")
+	i.Life = Life{PID: 1, Started: 1, Boot: "an earlier one"}
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	if fate, err := s.Keep(t.Context(), i); codeOf(err) != ctl.CodeInvalidConfig || !strings.Contains(err.Error(), "has another eth1") {
+		t.Errorf("got %s, %v", fate, err)
+	}
+	if err := s.Unplug(t.Context(), ctl.DetachRequest{EndpointID: i.ID}); err != nil {
+		t.Error(err)
+	}
+	if have := links(t, c, "eth1"); len(have) != 1 {
+		t.Errorf("docker's interface went with it: %q", s.calls())
+	}
+}
+
+func TestAnInterfaceThatTheListsPluginsKnowIsTheEndpoint(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, c)
+	out, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := s.Intents.Get(out.EndpointID)
+	if err != nil || i.Life.PID != c.PID || i.Life.Boot == "" {
+		t.Fatalf("got %+v, %v", i, err)
+	}
+	i.Life.Started++ // as if it were another life
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	if fate, err := s.Keep(t.Context(), i); fate != Back || err != nil {
+		t.Errorf("got %s, %v", fate, err)
+	}
+	s.write("CHECK.fails", `{"cniVersion":"1.0.0","code":100,"msg":"it is not as I made it"}`)
+	if err := s.Intents.Put(i); err != nil { // the other life again
+		t.Fatal(err)
+	}
+	if _, err := s.Keep(t.Context(), i); err == nil {
+		t.Error("it was taken all the same")
+	}
+	if i, err = s.Intents.Get(i.ID); err != nil || i.lives() {
+		t.Errorf("the last life: %+v, %v", i.Life, err)
+	}
+}
+
+func TestAnEarlierBootsProcessIsNoneOfThisOne(t *testing.T) {
+	c := box(t, runtimes.NamePodman, "aa")
+	life, err := lifeOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := Intent{Life: life}
+	other := box(t, runtimes.NamePodman, "bb")
+	if !i.lives() {
+		t.Error("it lives")
+	}
+	for name, change := range map[string]func(*Life){
+		"another boot":      func(l *Life) { l.Boot = "b" },
+		"another process":   func(l *Life) { l.Started++ },
+		"another namespace": func(l *Life) { l.Path = other.NetNS },
+	} {
+		i.Life = life
+		if change(&i.Life); i.lives() {
+			t.Errorf("%s: it is taken for the same", name)
+		}
+	}
+}
+
+func TestAContainerThatWasStartedWhileItWasPluggedHasItsEndpoint(t *testing.T) {
+	c := box(t, runtimes.NameContainerd, "aa")
+	idle := c
+	idle.State, idle.PID, idle.NetNS = runtimes.Created, 0, ""
+	s := newStage(t, idle, idle, c)
+	out, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"})
+	if err != nil || len(links(t, c, "eth0")) != 1 || s.added != 1 {
+		t.Errorf("got %+v, %v, calls %q, hooks %+v", out, err, s.calls(), s.hooks)
+	}
+	if all := s.intents(); len(all) != 1 || all[0].Life.PID != c.PID {
+		t.Errorf("got %+v", all)
+	}
+	s = newStage(t, idle)
+	if _, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"}); err != nil || s.calls()[0] != "" {
+		t.Errorf("one that was not: %v, calls %q", err, s.calls())
+	}
+}
+
+func TestAContainerIsPluggedAsItIsUnderItsLock(t *testing.T) {
+	old, now := box(t, runtimes.NameDocker, "aa"), box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, old, now)
+	if _, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(links(t, old, "eth0")) != 0 || len(links(t, now, "eth0")) != 1 {
+		t.Errorf("calls %q", s.calls())
+	}
+}
+
+func TestTheHostsOwnNamespaceIsRefusedByAnyRoadAndAnyList(t *testing.T) {
+	self := runtimes.Container{Runtime: runtimes.NamePID, ID: "1", CNI: "pid-1", State: runtimes.Running, PID: os.Getpid(), NetNS: "/proc/self/ns/net"}
+	s := newStage(t, self)
+	i := intent(runtimes.NamePID, "pid-1", "", "weave", "dummy99")
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	_, plugged := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "pid:1"})
+	_, kept := s.Keep(t.Context(), i)
+	for name, err := range map[string]error{"plug": plugged, "keep": kept, "hook": s.Started(t.Context(), i.ID, os.Getpid())} {
+		if err == nil || !strings.Contains(err.Error(), "host's own network namespace") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if s.calls()[0] != "" {
+		t.Errorf("calls %q", s.calls())
+	}
+}
+
+// gonePodman is a host from which podman was removed.
+type gonePodman struct{ podman }
+
+func (gonePodman) Disconnect(context.Context, runtimes.Container, string) error {
+	return fmt.Errorf("podman: %w", runtimes.ErrAbsent)
+}
+
+func TestARuntimeThatIsGoneOrHangsIsNotInTheWayOfUnplug(t *testing.T) {
+	s := newStage(t, runtimes.Container{})
+	s.Podman = gonePodman{}
+	connected, hooked := intent(runtimes.NamePodman, "aa", "", "weave", "eth1"), intent(runtimes.NameContainerd, "bb", "", "weave", "eth0")
+	connected.Road, hooked.Road = ByRuntime, ByHook
+	s.err = errors.New("containerd did not answer in time")
+	for _, i := range []Intent{connected, hooked} {
+		if err := s.Intents.Put(i); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Unplug(t.Context(), ctl.DetachRequest{EndpointID: i.ID}); err != nil {
+			t.Errorf("%s: %v", i.Road, err)
+		}
+	}
+	if got := s.calls(); len(got) != 1 || got[0] != "DEL eth0" && got[0] != "DEL eth0 " {
+		t.Errorf("calls %q", got)
+	}
+}
+
+func TestTheAnswerAndTheIntentNameTheNetworkThatItIsOn(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, c)
+	s.Router = cluster{}
+	out, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web", Endpoint: "backend", Labels: map[string]string{"of": "us"}})
+	if err != nil || out.Network != "backend" || !strings.HasPrefix(out.NetworkID, "abab") || out.Labels["of"] != "us" {
+		t.Errorf("got %+v, %v", out, err)
+	}
+	if err := s.Unplug(t.Context(), ctl.DetachRequest{ContainerID: "web", Network: "backend"}); err != nil || len(s.intents()) != 0 {
+		t.Errorf("got %v, intents %v", err, s.intents())
+	}
+}
