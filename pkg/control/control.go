@@ -28,6 +28,7 @@ const (
 	readHeaderTimeout = 2 * time.Second
 	readTimeout       = 5 * time.Second
 	writeTimeout      = 30 * time.Second
+	callTimeout       = 27 * time.Second // what a call's context has: it ends while its answer still arrives
 	idleTimeout       = 30 * time.Second
 	maxHeader         = 8 << 10
 	maxInFlight       = 1024 // calls; a bridge takes 1023 ports
@@ -104,7 +105,9 @@ func HandleGet[Out any](s *Server, path string, fn func(context.Context) (Out, e
 var errPanicked = ctl.Errorf(ctl.CodeInternal, "it panicked")
 
 func watched[Out any](s *Server, r *http.Request, c Call, fn func(context.Context) (Out, error)) (out Out, err error) {
-	ctx, ended := s.watch(r.Context(), c)
+	bounded, cancel := context.WithTimeout(r.Context(), callTimeout)
+	defer cancel()
+	ctx, ended := s.watch(bounded, c)
 	err = errPanicked
 	defer func() { ended(out, err) }()
 	out, err = fn(ctx)

@@ -195,3 +195,29 @@ func TestEveryCallIsSeenToBeginAndToEnd(t *testing.T) {
 		t.Errorf("saw %q, want %q", got, want)
 	}
 }
+
+func TestACallsContextEndsWhileItsAnswerStillArrives(t *testing.T) {
+	left := make(chan time.Duration, 2)
+	c := serveWith(t, func(s *Server) {
+		note := func(ctx context.Context) {
+			end, ok := ctx.Deadline()
+			if !ok {
+				t.Error("it is not bounded")
+			}
+			left <- time.Until(end)
+		}
+		Handle(s, "/v1/bound", func(ctx context.Context, _ ctl.NetworkRequest) (ctl.Network, error) {
+			note(ctx)
+			return ctl.Network{}, nil
+		})
+		HandleGet(s, "/v1/bounded", func(ctx context.Context) (ctl.Ready, error) { note(ctx); return ctl.Ready{}, nil })
+	})
+	if err := errors.Join(c.Call(t.Context(), "/v1/bound", ctl.NetworkRequest{}, nil), c.Call(t.Context(), "/v1/bounded", nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if d := <-left; d > callTimeout || callTimeout >= writeTimeout {
+			t.Errorf("%v, and its answer is written for %v", d, writeTimeout)
+		}
+	}
+}
