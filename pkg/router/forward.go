@@ -8,27 +8,48 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
+// maxForwards is how many calls are with attachd at once: they take long, and are to
+// leave the plugins, which attachd runs for them, their share of all calls.
+const maxForwards = 64
+
 // serveForwards passes the calls on that enter containers' namespaces: to attachd,
 // whose socket is in the same directory. The router has no right to do them.
 func (r *Router) serveForwards(s *control.Server) {
+	f := forward{filepath.Join(filepath.Dir(r.config.socket()), filepath.Base(ctl.AttachSocket)), make(chan struct{}, maxForwards)}
 	control.Handle(s, ctl.PathNetAttach, func(ctx context.Context, in ctl.AttachRequest) (out ctl.Attached, err error) {
-		err = r.passOn(ctx, ctl.PathNetAttach, in, &out)
+		err = f.passOn(ctx, ctl.PathNetAttach, in, &out)
 		return out, err
 	})
 	control.Handle(s, ctl.PathNetDetach, func(ctx context.Context, in ctl.DetachRequest) (out nothing, err error) {
-		err = r.passOn(ctx, ctl.PathNetDetach, in, &out)
+		err = f.passOn(ctx, ctl.PathNetDetach, in, &out)
 		return out, err
 	})
 }
 
+// forward leads to attachd.
+type forward struct {
+	socket string
+	slots  chan struct{}
+}
+
 // passOn makes one call of attachd's.
-func (r *Router) passOn(ctx context.Context, path string, in, out any) error {
-	socket := filepath.Join(r.config.RunDir, filepath.Base(ctl.AttachSocket))
-	err := ctl.New(socket, 0).Call(ctx, path, in, out)
-	if !ctl.IsUnavailable(err) {
-		return err
+func (f forward) passOn(ctx context.Context, path string, in, out any) error {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	default:
+		return ctl.Errorf(ctl.CodeTryAgain, "weave attachd has %d calls in hand", cap(f.slots))
 	}
-	e := ctl.Errorf(ctl.CodeNotAvailable, "weave attachd does not answer at %s, and the router itself enters no container", socket)
-	e.Details = "start it with: weave attachd (or: systemctl start weave-attachd)"
-	return e
+	err := ctl.New(f.socket, 0).Call(ctx, path, in, out)
+	switch {
+	case ctl.NotSent(err):
+		e := ctl.Errorf(ctl.CodeNotAvailable, "weave attachd does not answer at %s, and the router itself enters no container", f.socket)
+		e.Details = "start it with: weave attachd (or: systemctl start weave-attachd)"
+		return e
+	case ctl.IsUnavailable(err) || ctx.Err() != nil:
+		e := ctl.Errorf(ctl.CodeTryAgain, "weave attachd took the call and did not answer")
+		e.Details = "it may have been done: see weave ps before you try again"
+		return e
+	}
+	return err
 }
