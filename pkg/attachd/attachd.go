@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/attach"
@@ -36,6 +37,7 @@ const (
 	failMost  = time.Minute      // of one that could not be made
 	keepIn    = 40 * time.Second // bounds one endpoint's return
 	atOnce    = 8                // endpoints that return together
+	callsMost = 16               // calls that are worked on together; more wait
 )
 
 // Daemon is attachd.
@@ -53,9 +55,13 @@ func New(a Attacher, intents Intents, log *slog.Logger) *Daemon {
 // Run serves the listener and keeps endpoints until ctx ends, then finishes what is in hand.
 func (d *Daemon) Run(ctx context.Context, l net.Listener) error {
 	s := control.New(d.log)
-	control.Handle(s, ctl.PathNetAttach, d.attacher.Plug)
+	slots := make(chan struct{}, callsMost)
+	control.Handle(s, ctl.PathNetAttach, func(ctx context.Context, req ctl.AttachRequest) (out ctl.Attached, err error) {
+		err = inTurn(ctx, slots, func() error { out, err = d.attacher.Plug(ctx, req); return err })
+		return out, err
+	})
 	control.Handle(s, ctl.PathNetDetach, func(ctx context.Context, req ctl.DetachRequest) (struct{}, error) {
-		return struct{}{}, d.attacher.Unplug(ctx, req)
+		return struct{}{}, inTurn(ctx, slots, func() error { return d.attacher.Unplug(ctx, req) })
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,8 +73,21 @@ func (d *Daemon) Run(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// watched is what the keeper remembers of one endpoint.
+// inTurn does a call when it has a slot: each runs plugins, which call the router, and the
+// machine's runtime waits for both.
+func inTurn(ctx context.Context, slots chan struct{}, do func() error) error {
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+		return do()
+	case <-ctx.Done():
+		return ctl.Errorf(ctl.CodeTryAgain, "weave attachd has %d other calls in hand", cap(slots))
+	}
+}
+
+// watched is what the keeper remembers of one endpoint. While it is busy the look has it.
 type watched struct {
+	busy atomic.Bool
 	next time.Time     // when it is looked at again
 	wait time.Duration // before that
 	said string        // the last failure, so that it is logged once
@@ -80,13 +99,28 @@ func (d *Daemon) keep(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	said := ""
+	slots := make(chan struct{}, atOnce)
+	var looks sync.WaitGroup
+	defer looks.Wait()
 	for {
 		all, err := d.intents.All()
 		if err != nil && err.Error() != said {
 			said = err.Error()
 			d.log.Error("some intents cannot be read", "error", err)
 		}
-		d.round(ctx, all, known)
+		for _, i := range due(all, known) {
+			w := known[i.ID]
+			w.busy.Store(true)
+			looks.Go(func() {
+				defer w.busy.Store(false)
+				select {
+				case slots <- struct{}{}:
+					defer func() { <-slots }()
+					d.look(ctx, i, w)
+				case <-ctx.Done():
+				}
+			})
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -95,10 +129,9 @@ func (d *Daemon) keep(ctx context.Context) {
 	}
 }
 
-// round looks at the endpoints whose time has come, a few at once, and waits for them.
-func (d *Daemon) round(ctx context.Context, all []attach.Intent, known map[string]*watched) {
-	slots := make(chan struct{}, atOnce)
-	var looks sync.WaitGroup
+// due are the endpoints whose time has come and which nobody looks at; it forgets what
+// is known of those that are not wanted any more. One that takes long holds up no other.
+func due(all []attach.Intent, known map[string]*watched) (now []attach.Intent) {
 	wanted := map[string]bool{}
 	for _, i := range all {
 		wanted[i.ID] = true
@@ -107,21 +140,16 @@ func (d *Daemon) round(ctx context.Context, all []attach.Intent, known map[strin
 			w = &watched{}
 			known[i.ID] = w
 		}
-		if time.Now().Before(w.next) || ctx.Err() != nil {
-			continue
+		if !w.busy.Load() && !time.Now().Before(w.next) {
+			now = append(now, i)
 		}
-		slots <- struct{}{}
-		looks.Go(func() {
-			defer func() { <-slots }()
-			d.look(ctx, i, w)
-		})
 	}
-	looks.Wait()
-	for id := range known {
-		if !wanted[id] {
+	for id, w := range known {
+		if !wanted[id] && !w.busy.Load() {
 			delete(known, id)
 		}
 	}
+	return now
 }
 
 // look sees to one endpoint and says when it is looked at next.
@@ -149,7 +177,7 @@ func (d *Daemon) look(ctx context.Context, i attach.Intent, w *watched) {
 		w.said = ""
 	}
 	if err == nil && fate != attach.Rests && fate != attach.Unknown {
-		*w = watched{}
+		w.next, w.wait = time.Time{}, 0
 		return
 	}
 	w.wait = min(max(2*w.wait, lookEvery), most)

@@ -23,6 +23,7 @@ type host struct {
 	now   int // looks at once
 	most  int
 	takes time.Duration
+	hangs string // the one whose look does not end
 }
 
 func (h *host) Plug(context.Context, ctl.AttachRequest) (ctl.Attached, error) {
@@ -46,6 +47,9 @@ func (h *host) Keep(ctx context.Context, i attach.Intent) (attach.Fate, error) {
 	h.most = max(h.most, h.now)
 	h.looks[i.ID] = append(h.looks[i.ID], time.Since(h.start))
 	h.mu.Unlock()
+	if i.ID == h.hangs {
+		<-ctx.Done()
+	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(h.takes):
@@ -110,6 +114,62 @@ func TestOnlyAFewComeBackAtOnceAndNoneIsForgotten(t *testing.T) {
 		}
 		if h.now != 0 {
 			t.Errorf("%d looks were not waited for", h.now)
+		}
+	})
+}
+
+func TestALookThatTakesLongHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(0)
+		h.fates["lives"], h.fates["hangs"] = attach.Lives, attach.Lives
+		h.hangs = "hangs"
+		h.watch(t, 30*time.Second)
+		if n := len(h.looks["lives"]); n < 28 {
+			t.Errorf("the other was looked at %d times in 30 s", n)
+		}
+		if n := len(h.looks["hangs"]); n != 1 {
+			t.Errorf("one was looked at %d times at once", n)
+		}
+	})
+}
+
+func TestOnlyAFewCallsAreWorkedOnTogetherAndTheOthersWaitTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots := make(chan struct{}, callsMost)
+		var mu sync.Mutex
+		now, most, done := 0, 0, 0
+		work := func() error {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			now--
+			done++
+			mu.Unlock()
+			return nil
+		}
+		var calls sync.WaitGroup
+		for range 3 * callsMost {
+			calls.Go(func() {
+				if err := inTurn(t.Context(), slots, work); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		if most != callsMost || done != 3*callsMost {
+			t.Errorf("%d at once, %d done", most, done)
+		}
+		for range callsMost {
+			slots <- struct{}{}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var coded *ctl.Error
+		if err := inTurn(ctx, slots, work); !errors.As(err, &coded) || coded.Code != ctl.CodeTryAgain {
+			t.Errorf("without a turn: %v", err)
 		}
 	})
 }
