@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +77,9 @@ func (a *app) attacher(h *here, log *slog.Logger) (*attach.Attacher, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.absolute(h); err != nil {
+		return nil, err
+	}
 	hook := []string{self, "net", "hook", "--socket", a.socket, "--conflist-dir", h.conflists, "--state-dir", h.state}
 	for _, d := range h.plugins {
 		hook = append(hook, "--plugin-dir", d)
@@ -90,6 +95,21 @@ func (a *app) attacher(h *here, log *slog.Logger) (*attach.Attacher, error) {
 		Hook:    hook,
 		Log:     log,
 	}, nil
+}
+
+// absolute makes all paths so: a hook is run in another directory.
+func (a *app) absolute(h *here) (err error) {
+	paths := []*string{&a.socket, &h.conflists, &h.state, &h.containerd, &h.docker}
+	h.plugins = slices.Clone(h.plugins)
+	for i := range h.plugins {
+		paths = append(paths, &h.plugins[i])
+	}
+	for _, p := range paths {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attachSocket is attachd's, beside the router's.
@@ -178,29 +198,53 @@ func (a *app) asRoot(err error) error {
 func (a *app) unplug() *cobra.Command {
 	var h here
 	c := &cobra.Command{
-		Use:   "unplug [flags] CONTAINER ENDPOINT",
+		Use:   "unplug [flags] CONTAINER ENDPOINT|NETWORK",
 		Short: "Take an endpoint away that plug gave a container",
 		Long: `unplug takes the interface away that plug gave, and its address and names.
-ENDPOINT is the id that plug printed, or its beginning. What a container has from
-its runtime is the runtime's to take.`,
-		Example: "  weave net unplug web 5a624939c64c",
+ENDPOINT is the id that plug printed and weave ps shows, or its beginning; NETWORK
+does where the container has one endpoint there. What a container has from its
+runtime is the runtime's to take.`,
+		Example: "  weave net unplug web 5a624939c64c\n  weave net unplug web backend",
 		Args:    cobra.ExactArgs(2),
 	}
 	h.register(c.Flags(), true)
 	c.RunE = does(func(ctx context.Context, args []string) error {
-		req := ctl.DetachRequest{ContainerID: args[0], EndpointID: args[1]}
 		ctx, cancel := context.WithTimeout(ctx, plugIn)
 		defer cancel()
-		if !h.given(c.Flags()) && a.attachdAnswers(ctx) {
-			return ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetDetach, req, nil)
+		byID, byNetwork := detachRequests(args[0], args[1])
+		if byID == nil {
+			return a.asRoot(a.doUnplug(ctx, &h, h.given(c.Flags()), byNetwork))
 		}
-		at, err := a.attacher(&h, slog.New(slog.DiscardHandler))
-		if err != nil {
-			return err
+		err := a.doUnplug(ctx, &h, h.given(c.Flags()), *byID)
+		var coded *ctl.Error
+		if errors.As(err, &coded) && coded.Code == ctl.CodeUnknownContainer { // a network may be called like an id
+			if a.doUnplug(ctx, &h, h.given(c.Flags()), byNetwork) == nil {
+				return nil
+			}
 		}
-		return a.asRoot(at.Unplug(ctx, req))
+		return a.asRoot(err)
 	})
 	return c
+}
+
+// detachRequests is what an unplug may mean: an endpoint's id (nil when it can be none),
+// or a network.
+func detachRequests(container, what string) (byID *ctl.DetachRequest, byNetwork ctl.DetachRequest) {
+	if len(what) >= 4 && strings.Trim(strings.ToLower(what), "0123456789abcdef") == "" {
+		byID = &ctl.DetachRequest{ContainerID: container, EndpointID: what}
+	}
+	return byID, ctl.DetachRequest{ContainerID: container, Network: what}
+}
+
+func (a *app) doUnplug(ctx context.Context, h *here, itself bool, req ctl.DetachRequest) error {
+	if !itself && a.attachdAnswers(ctx) {
+		return ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetDetach, req, nil)
+	}
+	at, err := a.attacher(h, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return at.Unplug(ctx, req)
 }
 
 // hook is what runtimes run when they start a container that was plugged.

@@ -10,29 +10,80 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weave-cni/weave-cni/pkg/attach"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 func (a *app) ps() *cobra.Command {
+	var h here
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "ps",
 		Short: "Show the container interfaces of this host",
-		Args:  cobra.NoArgs,
+		Long: `ps shows the container interfaces of this host, and the endpoints that were plugged and
+are not there yet: "planned" until their container starts. ENDPOINT is what unplug takes.`,
+		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
 			var s ctl.Status
 			if err := a.ask(ctx, ctl.PathStatus, &s); err != nil {
 				return err
 			}
 			if asJSON {
-				return a.printJSON(containers(s))
+				return a.printJSON(a.entries(s, &h))
 			}
-			a.showAttachments(s.Name, containers(s))
+			a.showAttachments(s.Name, a.entries(s, &h))
 			return nil
 		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	c.Flags().StringVar(&h.state, "state-dir", "/var/lib/weave", "the directory whose plugs has what is plugged")
+	c.Flags().Lookup("state-dir").Hidden = true
 	return c
+}
+
+// entry is one endpoint: as the router has it, or, where it has none, as it was plugged.
+type entry struct {
+	ctl.Attachment
+	EndpointID string            `json:"endpointID,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"` // given when it was plugged
+}
+
+// entries are those of the router, then those that are only plugged.
+func (a *app) entries(s ctl.Status, h *here) []entry {
+	plugged, err := h.intents().All()
+	if err != nil {
+		fmt.Fprintf(a.err, "weave: what is plugged is not shown whole: %v\n", err)
+	}
+	return withPlugged(containers(s), plugged)
+}
+
+func withPlugged(known []ctl.Attachment, plugged []attach.Intent) []entry {
+	intents := map[string]attach.Intent{}
+	for _, i := range plugged {
+		intents[i.ID] = i
+	}
+	all := []entry{}
+	for _, t := range known {
+		e := entry{Attachment: t}
+		if t.Key.ContainerID != "" {
+			e.EndpointID = t.Key.EndpointID()
+		}
+		e.Labels = intents[e.EndpointID].Wish.Labels
+		delete(intents, e.EndpointID)
+		all = append(all, e)
+	}
+	for _, i := range plugged { // in their order
+		if _, only := intents[i.ID]; !only {
+			continue
+		}
+		e := entry{ctl.Attachment{Key: i.Key, MAC: i.Wish.MAC, Names: i.Wish.Names, State: "planned"}, i.ID, i.Wish.Labels}
+		if i.Life != (attach.Life{}) {
+			e.State = "plugged" // by plugins that are not of the router's
+		}
+		e.Key.Network = i.Network()
+		all = append(all, e)
+	}
+	return all
 }
 
 // containers are the attachments of containers: not the host's own addresses on
@@ -46,12 +97,12 @@ func containers(s ctl.Status) []ctl.Attachment {
 	return all
 }
 
-func (a *app) showAttachments(host string, all []ctl.Attachment) {
-	rows := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "NAMES", "HOST END", "STATE"}}
+func (a *app) showAttachments(host string, all []entry) {
+	rows := [][]string{{"CONTAINER", "ENDPOINT", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "NAMES", "HOST END", "STATE"}}
 	for _, t := range all {
 		rows = append(rows, []string{
-			orDash(short(t.Key.ContainerID)), orDash(t.Key.Network), orDash(t.Key.IfName),
-			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), orDash(t.Veth), t.State + notOursAlone(host, t),
+			orDash(short(t.Key.ContainerID)), orDash(short(t.EndpointID)), orDash(t.Key.Network), orDash(t.Key.IfName),
+			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), orDash(t.Veth), t.State + notOursAlone(host, t.Attachment),
 		})
 	}
 	table(a.out, rows)
@@ -79,7 +130,7 @@ func notOursAlone(host string, t ctl.Attachment) string {
 }
 
 // sayLost explains the attachments whose claim files were lost.
-func (a *app) sayLost(all []ctl.Attachment) {
+func (a *app) sayLost(all []entry) {
 	var kernelOnly, nameless int
 	for _, t := range all {
 		if t.Key.ContainerID == "" {
