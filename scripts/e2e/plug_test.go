@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netlab"
@@ -131,13 +133,13 @@ func TestANamespaceIsPluggedWhereverItIsFoundAndNothingStaysWhenItIsUnplugged(t 
 		return err
 	})
 	ps := h.MustRun(t, "/opt/cni/bin/weave", "ps")
-	for _, want := range []string{"eth0", "eth1", "two,deux", "10.32.9.9"} {
+	for _, want := range []string{"eth0", "eth1", "two,deux", "10.32.9.9", one.EndpointID[:12], three.EndpointID[:12]} {
 		if !strings.Contains(ps, want) {
 			t.Errorf("weave ps does not show %q:\n%s", want, ps)
 		}
 	}
 	c.unplug(h, box.Path(), two.EndpointID[:10])
-	c.unplug(h, "/var/run/netns/box", three.EndpointID)
+	c.unplug(h, "/var/run/netns/box", "simplebridge")
 	if _, err := box.Run("ip", "link", "show", "dev", "eth1"); err == nil {
 		t.Error("eth1 is still there")
 	}
@@ -176,6 +178,7 @@ func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.mustPlug(h, "--ip", "10.32.0.77", box.Path(), "weave")
+	taken := c.add(0, "taken", named("taken")) // by its runtime
 	for _, r := range []struct {
 		args []string
 		want string
@@ -190,6 +193,7 @@ func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 		{[]string{"--mac", "01:00:00:00:00:01", box.Path(), "weave"}, `hardware address "01:`},
 		{[]string{"--name", "a b", box.Path(), "weave"}, `name "a b"`},
 		{[]string{"--ifname", "eth0", box.Path(), "weave"}, "has an endpoint by eth0 already"},
+		{[]string{"--ifname", "eth0", taken.Path(), "weave"}, "has an interface eth0 already"},
 		{[]string{"--ifname", "lo", box.Path(), "weave"}, "lo"},
 		{[]string{"/proc/self/ns/net", "weave"}, "own"},
 	} {
@@ -201,6 +205,7 @@ func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 	if all := intents(h); len(all) != 1 {
 		t.Errorf("intents: %q", all)
 	}
+	taken.MustRun(t, "ip", "link", "show", "dev", "eth0")
 	links := box.MustRun(t, "ip", "-o", "link")
 	if strings.Count(strings.TrimSpace(links), "\n") != 1 {
 		t.Errorf("interfaces: %s", links)
@@ -437,7 +442,19 @@ func TestAttachdIsStartedByItsFirstCaller(t *testing.T) {
 	}
 	defer f.Close()
 	l.Close()
-	// The service manager: it starts attachd with the socket, and has it after it again.
+	// The service manager: it starts attachd with the socket when somebody calls, and has it after it again.
+	called := func() {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n != 1 || err != nil {
+				t.Fatalf("nobody called: %v", err)
+			}
+			return
+		}
+	}
 	serve := func() func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		cmd := h.Command(ctx, "/bin/sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec "+filepath.Join(bin, "weave")+" attachd")
@@ -448,9 +465,15 @@ func TestAttachdIsStartedByItsFirstCaller(t *testing.T) {
 		return func() { cancel(); cmd.Wait() }
 	}
 	for _, ifname := range []string{"eth0", "eth1"} {
+		var out ctl.Attached
+		var err error
+		var plug sync.WaitGroup
+		plug.Go(func() { out, err = c.plug(h, box.Path(), "weave") })
+		called()
 		stop := serve()
-		if out := c.mustPlug(h, box.Path(), "weave"); out.IfName != ifname {
-			t.Errorf("got %+v", out)
+		plug.Wait()
+		if err != nil || out.IfName != ifname {
+			t.Errorf("got %+v, %v", out, err)
 		}
 		stop()
 		h.MustRun(t, "test", "-S", ctl.AttachSocket)
