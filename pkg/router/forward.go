@@ -46,7 +46,7 @@ func (f forward) passOn(ctx context.Context, path string, in, out any) error {
 		e := ctl.Errorf(ctl.CodeNotAvailable, "weave attachd does not answer at %s, and the router itself enters no container", f.socket)
 		e.Details = "start it with: weave attachd (or: systemctl start weave-attachd)"
 		return e
-	case ctl.IsUnavailable(err) || ctx.Err() != nil:
+	case err != nil && (ctl.IsUnavailable(err) || ctx.Err() != nil):
 		e := ctl.Errorf(ctl.CodeTryAgain, "weave attachd took the call and did not answer")
 		e.Details = "it may have been done: see weave ps before you try again"
 		return e
