@@ -19,6 +19,12 @@ func (a *Allocator) Dwellers(network string) []Claim {
 	return core.Dwellers(n)
 }
 
+// Forsake ends the claims on this host's own addresses on networks that are gone; see allot.
+func (a *Allocator) Forsake() error {
+	defer a.mu.Unlock()
+	return a.locked().Forsake()
+}
+
 // Vacate gives back all that this host has of a network that is being removed. Its
 // bridge is down: nothing here has an address of it. It returns when that is on file,
 // and the ledger hears of it soon; held are containers that were found meanwhile: then

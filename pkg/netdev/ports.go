@@ -35,3 +35,20 @@ func Ports() ([]Port, error) {
 	}
 	return ports, nil
 }
+
+// Devices lists the bridges and tunnels (VXLAN) of this namespace by name; the list is
+// whole, as that of Ports.
+func Devices() (names []string, err error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	links, err := c.links()
+	for _, l := range links {
+		if l.kind == "bridge" || l.kind == "vxlan" {
+			names = append(names, l.name)
+		}
+	}
+	return names, err
+}

@@ -40,7 +40,7 @@ func (r *Router) publishAll(ports []port) error {
 				unheard = append(unheard, err)
 			}
 		}
-		if c.Hash == ipam.HostKey(c.Network).Hash() {
+		if c.Host() && !r.withholds(c) {
 			errs = append(errs, r.publishBridge(c.Network, c.Addrs))
 		}
 	}
@@ -56,7 +56,7 @@ func (r *Router) publishAll(ports []port) error {
 // bridge nor has a name is nothing to the other hosts: a host may have more of
 // those than records.
 func (r *Router) publish(c ipam.Claim) error {
-	if !c.Live() || c.Network == "" {
+	if !c.Live() || r.withholds(c) || c.Network == "" {
 		return nil
 	}
 	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names, Addrs: hosts(c.Addrs)}
@@ -84,6 +84,15 @@ func (r *Router) announce(hash string, e overlay.Endpoint) error {
 func (r *Router) withdraw(hash string) {
 	r.table.Drop(hash)
 	r.exchange.Delete(overlay.EndpointPrefix + hash)
+}
+
+// withdrawBridge takes back what this host has told of its address on a network, unless
+// that is already on another network of this name.
+func (r *Router) withdrawBridge(n ledger.Network) {
+	key := ipam.HostKey(n.Name).Hash()
+	if c, ok := r.ipam.Claim(key); !ok || strings.HasPrefix(n.ID, c.NetID) {
+		r.withdraw(key)
+	}
 }
 
 // former gives back what the other hosts remember of attachments that were read
@@ -152,7 +161,8 @@ func (r *Router) ports() ([]port, error) {
 		if err != nil || reaper.Marked(p.Group) {
 			continue
 		}
-		out = append(out, port{ipam.Kernel{Alias: a, Veth: p.Name, Network: r.networkOfBridge(p.Master)}, p.Master})
+		out = append(out, port{ipam.Kernel{Alias: a, Veth: p.Name, Network: r.networkOfBridge(p.Master),
+			NetID: ctl.DeviceID(p.Master, ctl.BridgePrefix, ctl.LocalPrefix)}, p.Master})
 	}
 	return out, nil
 }
@@ -253,7 +263,7 @@ func (r *Router) reconcile() {
 func (r *Router) putBack(p port) {
 	c, ok := r.ipam.Claim(p.Alias.Hash)
 	home := c.Network
-	if !c.OnBridge { // or that is not known: it was read from the kernel when it was out already
+	if !c.OnBridge && c.NetID == "" { // or that is not known: it was read from the kernel when it was out already
 		home = homeOf(r.replica.State().Networks(), p.Alias)
 	}
 	if !ok || home == "" {

@@ -147,7 +147,7 @@ func (r *Router) writeForwarding(n *network) error {
 	want.Flood = slices.DeleteFunc(want.Flood, func(a netip.Addr) bool { return a.Is4() != r.vtep.Is4() || a == r.vtep })
 	changed, err := netdev.SyncForwarding(bridgeName(n.Network), deviceName(n.Network), want)
 	if err == nil {
-		r.metrics.forwarded(n.Name, want, changed)
+		r.metrics.forwarded(n.ID, want, changed)
 	}
 	return err
 }

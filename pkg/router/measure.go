@@ -101,7 +101,7 @@ func plus(a, b uint64) uint64 {
 func (s sink) attachments(claims []ipam.Claim) {
 	count := map[[2]string]int{}
 	for _, c := range claims {
-		if c.Hash == ipam.HostKey(c.Network).Hash() {
+		if c.Host() {
 			continue
 		}
 		for _, state := range []book.State{book.Reserved, book.Attached} {

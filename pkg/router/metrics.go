@@ -124,7 +124,7 @@ type metrics struct {
 
 	mu      sync.Mutex
 	seed    maphash.Seed
-	written map[string]written // by network
+	written map[string]written // by the network's id
 }
 
 // written is what was written into the kernel for a network last.
@@ -257,7 +257,7 @@ func (m *metrics) settledWith(released, adopted int) {
 
 // forwarded notes what was written for a network, and that the kernel had changed entries
 // of it. Where the same had been written before, somebody else changed it meanwhile.
-func (m *metrics) forwarded(network string, want netdev.Forwarding, changed int) {
+func (m *metrics) forwarded(id string, want netdev.Forwarding, changed int) {
 	if m == nil {
 		return
 	}
@@ -272,29 +272,29 @@ func (m *metrics) forwarded(network string, want netdev.Forwarding, changed int)
 	w.sum = h.Sum64()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if was, ok := m.written[network]; ok && was.sum == w.sum {
+	if was, ok := m.written[id]; ok && was.sum == w.sum {
 		m.entryRepair.Add(float64(changed))
 	}
-	m.written[network] = w
+	m.written[id] = w
 }
 
 // dropped forgets what was written for a network that stands here no more.
-func (m *metrics) dropped(network string) {
+func (m *metrics) dropped(id string) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.written, network)
+	delete(m.written, id)
 }
 
-// forwarding is what was written last for the networks that stand.
+// forwarding is what was written last for the networks that stand, by name.
 func (m *metrics) forwarding(standing []*network) map[string]written {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := map[string]written{}
 	for _, n := range standing {
-		if w, ok := m.written[n.Name]; ok {
+		if w, ok := m.written[n.ID]; ok {
 			out[n.Name] = w
 		}
 	}

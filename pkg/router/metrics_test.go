@@ -215,24 +215,24 @@ func TestTheSameWrittenAgainIsARepair(t *testing.T) {
 		Remotes: []netdev.Remote{{MAC: attachment.MACFor(netip.MustParseAddr("10.32.0.9")), VTEP: netip.MustParseAddr("192.0.2.2"), Addrs: []netip.Addr{netip.MustParseAddr("10.32.0.9")}}},
 		Flood:   []netip.Addr{netip.MustParseAddr("192.0.2.2")},
 	}
-	m.forwarded("weave", want, 4) // new
-	m.forwarded("weave", want, 0) // as it was
-	m.forwarded("blue", want, 4)  // another network
+	m.forwarded("id1", want, 4) // new
+	m.forwarded("id1", want, 0) // as it was
+	m.forwarded("id2", want, 4) // another network
 	if n := testutil.ToFloat64(m.entryRepair); n != 0 {
 		t.Errorf("%v repairs before anybody changed anything", n)
 	}
-	m.forwarded("weave", want, 2)
+	m.forwarded("id1", want, 2)
 	want.Remotes = nil
-	m.forwarded("weave", want, 3) // other endpoints
+	m.forwarded("id1", want, 3) // other endpoints
 	if n := testutil.ToFloat64(m.entryRepair); n != 2 {
 		t.Errorf("%v repairs, want 2", n)
 	}
 	blue := &network{}
-	blue.Name = "blue"
+	blue.ID, blue.Name = "id2", "blue"
 	if got := m.forwarding([]*network{blue}); len(got) != 1 || got["blue"].fdb != 1 || got["blue"].neighbours != 1 || got["blue"].flood != 1 {
 		t.Errorf("%+v", got)
 	}
-	m.dropped("weave")
+	m.dropped("id1")
 	if len(m.written) != 1 {
 		t.Error("networks that went are kept")
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
-	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ipam/book"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
@@ -151,35 +150,11 @@ func (r *Router) tearDown(n ledger.Network) error {
 		return err
 	}
 	r.mu.Lock()
-	if has := r.networks[n.Name]; has != nil && has.ID == n.ID {
-		delete(r.networks, n.Name)
-		r.metrics.dropped(n.Name)
-	}
+	delete(r.networks, n.ID)
+	r.metrics.dropped(n.ID)
 	r.mu.Unlock()
 	r.torn[n.ID] = true
-	r.withdraw(ipam.HostKey(n.Name).Hash())
+	r.withdrawBridge(n)
 	poke(r.kick) // resolver and firewall follow
 	return nil
-}
-
-// dropGone takes down what stands of networks that are in the ledger no more: this host
-// was away when they went, and owned nothing of them.
-func (r *Router) dropGone(all []ledger.Network) {
-	there := func(id string) bool {
-		return slices.ContainsFunc(all, func(n ledger.Network) bool { return n.ID == id })
-	}
-	for _, n := range r.standing() {
-		if !there(n.ID) {
-			if err := r.tearDown(n.Network); err != nil {
-				r.log.Error("a network that is gone stays on this host", "network", n.Name, "error", err)
-			}
-		}
-	}
-	r.bridges.Lock()
-	defer r.bridges.Unlock()
-	for id := range r.torn {
-		if !there(id) {
-			delete(r.torn, id)
-		}
-	}
 }

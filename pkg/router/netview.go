@@ -82,8 +82,7 @@ func (r *Router) serves(n ledger.Network) bool {
 func (r *Router) stands(n ledger.Network) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	has := r.networks[n.Name]
-	return has != nil && has.ID == n.ID
+	return r.networks[n.ID] != nil
 }
 
 // removalWaits says what keeps a network that is being removed.

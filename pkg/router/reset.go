@@ -83,8 +83,8 @@ func (r *Router) bare() error {
 	var errs []error
 	for _, n := range r.here() {
 		r.mu.Lock()
-		delete(r.networks, n.Name)
-		r.metrics.dropped(n.Name)
+		delete(r.networks, n.ID)
+		r.metrics.dropped(n.ID)
 		r.mu.Unlock()
 		r.withdraw(ipam.HostKey(n.Name).Hash())
 		has, err := netdev.BridgeAddrs(bridgeName(n))

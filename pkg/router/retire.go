@@ -11,7 +11,6 @@ import (
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
-	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/replica"
 )
@@ -78,7 +77,7 @@ type container struct {
 func (r *Router) containers(host string, here bool) (out []container) {
 	if here {
 		for _, c := range r.ipam.Claims() {
-			if c.Hash != ipam.HostKey(c.Network).Hash() {
+			if !c.Host() {
 				out = append(out, container{cmp.Or(c.Key.ContainerID, c.Veth()), c.Network, hosts(c.Addrs)})
 			}
 		}

@@ -109,7 +109,8 @@ type Router struct {
 
 	torn      map[string]bool   // networks that are being removed and of which nothing stands here any more, by id; with bridges
 	seeks     *seeks            // of this host's own addresses
-	inherited map[string]bool   // by network; settle's alone
+	gone      leftovers         // with bridges
+	inherited map[string]bool   // by the network's id; settle's alone
 	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
 	targets   targets           // whom it was told to dial
@@ -120,7 +121,8 @@ type Router struct {
 	namesMu sync.Mutex // view, absent and table change together
 
 	mu       sync.Mutex
-	networks map[string]*network  // by name, those whose bridge exists
+	networks map[string]*network  // by id, those whose bridge exists
+	withheld map[string]bool      // claims, by hash, of which the others do not hear
 	stood    chan struct{}        // closed, and made anew, when another one does
 	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
 	settled  bool                 // a whole pass has ended with a network standing
@@ -196,7 +198,8 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		lists:      netlists.New(c.ConflistDir, log.With("part", "lists")),
 		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
 		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),
-		networks: map[string]*network{}, inherited: map[string]bool{},
+		networks: map[string]*network{}, inherited: map[string]bool{}, withheld: map[string]bool{},
+		gone:    leftovers{since: map[string]time.Time{}},
 		metrics: newMetrics(), calls: calllog.New(traceCalls, traceBytes, time.Now),
 	}
 	for _, step := range []func(context.Context) error{

@@ -29,16 +29,16 @@ func bridgeName(n ledger.Network) string {
 		return DefaultBridge
 	}
 	if n.Driver == ctl.DriverSimpleBridge {
-		return "sb-" + n.ID[:12]
+		return ctl.DeviceName(ctl.LocalPrefix, n.ID)
 	}
-	return "wv-" + n.ID[:12]
+	return ctl.DeviceName(ctl.BridgePrefix, n.ID)
 }
 
 func deviceName(n ledger.Network) string {
 	if n.Name == DefaultNetwork {
 		return DefaultDevice
 	}
-	return "wx-" + n.ID[:12]
+	return ctl.DeviceName(ctl.TunnelPrefix, n.ID)
 }
 
 func (n *network) bridge() netdev.Bridge {
@@ -151,6 +151,7 @@ func (r *Router) converge(ctx context.Context) error {
 	r.bridges.Lock()
 	defer r.bridges.Unlock()
 	state := r.replica.State()
+	r.rehear()
 	if state.Cluster() == "" {
 		return nil // nothing is known yet: what the kernel holds is better than nothing
 	}
@@ -235,10 +236,8 @@ func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
 func (r *Router) enter(n *network) (known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if had := r.networks[n.Name]; had != nil && had.ID == n.ID {
-		known = true
-	}
-	r.networks[n.Name] = n
+	known = r.networks[n.ID] != nil
+	r.networks[n.ID] = n
 	if !known {
 		close(r.stood)
 		r.stood = make(chan struct{})
@@ -265,9 +264,9 @@ func (r *Router) forwardPackets(n *network) error {
 // hostAddrs is the bridge's own address of each family: what it has, if that is ours, else a new one.
 func (r *Router) hostAddrs(ctx context.Context, def ledger.Network) ([]netip.Prefix, error) {
 	r.mu.Lock()
-	n := r.networks[def.Name]
+	n := r.networks[def.ID]
 	r.mu.Unlock()
-	if n != nil && n.ID == def.ID {
+	if n != nil {
 		return n.addrs, nil
 	}
 	has, err := netdev.BridgeAddrs(bridgeName(def))
@@ -341,11 +340,11 @@ func (r *Router) standing() []*network {
 }
 
 func (r *Router) network(name string) (*network, error) {
-	r.mu.Lock()
-	n := r.networks[name]
-	r.mu.Unlock()
 	state := r.replica.State()
 	def, known := state.Network(name)
+	r.mu.Lock()
+	n := r.networks[def.ID]
+	r.mu.Unlock()
 	switch {
 	case known && !r.serves(def):
 		return nil, &ctl.Error{Code: ctl.CodeWrongHost, Msg: fmt.Sprintf("network %q is of host %s alone (driver %s)", name, def.Host, def.Driver),
@@ -387,10 +386,10 @@ func (r *Router) openKernel(context.Context) error {
 
 // inherit notes, once, what the kernel forwards already, so that it stays until its hosts have spoken.
 func (r *Router) inherit(def ledger.Network) error {
-	if r.inherited[def.Name] || !overlaid(def) {
+	if r.inherited[def.ID] || !overlaid(def) {
 		return nil
 	}
-	r.inherited[def.Name] = true
+	r.inherited[def.ID] = true
 	f, err := netdev.ReadForwarding(bridgeName(def), deviceName(def))
 	if errors.Is(err, netdev.ErrNotFound) {
 		return nil

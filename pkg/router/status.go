@@ -177,7 +177,7 @@ func (r *Router) statusAttachments(claims []ipam.Claim, contested map[string][]c
 	for _, c := range claims {
 		// One read from the kernel before the ledger was known may have turned out to be nobody's here.
 		stray := c.Key.ContainerID == "" && c.Network == "" && r.replica.State().Cluster() != ""
-		if !stray && c.Hash != ipam.HostKey(c.Network).Hash() {
+		if !stray && !c.Host() {
 			a := describe(c)
 			a.Contested, a.NamesLost = contested[c.Hash], r.namesLost(c)
 			out = append(out, a)

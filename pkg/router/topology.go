@@ -12,7 +12,6 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
-	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/overlay"
 	"github.com/weave-cni/weave-cni/pkg/record"
 	"github.com/weave-cni/weave-cni/pkg/topology"
@@ -162,7 +161,7 @@ func unspoken(p meshlink.PeerStatus) ctl.TopologyHost {
 func (r *Router) topologyNetworks() []ctl.TopologyNetwork {
 	members, self := r.view.Members(), r.id.Name()
 	for _, c := range r.ipam.Claims() {
-		if !c.Live() || c.Network == "" || c.Hash == ipam.HostKey(c.Network).Hash() {
+		if !c.Live() || c.Network == "" {
 			continue
 		}
 		if members[c.Network] == nil {

@@ -140,7 +140,7 @@ func (r *Router) apiTrace(_ context.Context, in ctl.TraceRequest) (ctl.Trace, er
 	claims := r.ipam.Claims()
 	var known []string
 	for _, c := range claims {
-		if c.Hash != ipam.HostKey(c.Network).Hash() {
+		if !c.Host() {
 			known = append(known, c.Key.ContainerID)
 		}
 	}

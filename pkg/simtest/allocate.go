@@ -264,6 +264,9 @@ func (r *router) fill(o *order, addrs []netip.Prefix) {
 	c := &container{n: o.n, key: o.key, byFile: o.byFile}
 	c.kernel = allot.Kernel{Veth: o.key.Veth(), Network: o.key.Network,
 		Alias: attachment.Alias{Hash: o.key.Hash(), Network: o.key.Network, Addrs: addrs}}
+	if n, _ := r.shown.Network(o.key.Network); o.key.Network != r.w.network.Name {
+		c.kernel.NetID = n.ID // by the bridge
+	}
 	r.m.unpend(c.kernel.Alias.Hash)
 	r.m.runs(c)
 	if o.done == nil && r.w.chance(r.w.rate.plugin) {

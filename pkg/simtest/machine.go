@@ -214,11 +214,29 @@ func (m *machine) destroy() {
 // kernelShows lists the veths of the containers that have one of ours.
 func (m *machine) kernelShows() (out []allot.Kernel) {
 	for _, c := range m.containers {
-		if !c.byFile {
-			out = append(out, c.kernel)
+		if c.byFile {
+			continue
 		}
+		k := c.kernel
+		if k.NetID != "" {
+			k.Network = m.bridgeNetwork(k.NetID)
+		}
+		out = append(out, k)
 	}
 	return out
+}
+
+// bridgeNetwork is the name that the ledger has for the network behind a bridge.
+func (m *machine) bridgeNetwork(id string) string {
+	if m.proc == nil || m.proc.state == nil {
+		return ""
+	}
+	for _, n := range m.proc.state.Networks() {
+		if n.ID == id {
+			return n.Name
+		}
+	}
+	return ""
 }
 
 // run adds a container; its address must be nobody else's here.

@@ -117,6 +117,9 @@ func (r *router) tend() {
 	r.m.bridges = slices.DeleteFunc(r.m.bridges, func(b *bridge) bool {
 		return !slices.ContainsFunc(all, func(n ledger.Network) bool { return n.ID == b.id })
 	})
+	if err := r.alloc.Forsake(); err != nil {
+		r.w.fail("%v: %v", r.m, err)
+	}
 }
 
 // raise asks for the host's own address on a network, as settleBridge does.
@@ -159,7 +162,7 @@ func (m *machine) bridgeOf(id string) *bridge {
 func (r *router) lower(n ledger.Network) {
 	if n.Forced {
 		for _, c := range slices.Clone(r.m.containers) {
-			if c.key.Network == n.Name {
+			if c.key.Network == n.Name && (c.kernel.NetID == "" || c.kernel.NetID == n.ID) {
 				r.detach(c)
 			}
 		}
@@ -268,7 +271,7 @@ func (w *World) endRegistry() {
 	}
 	for _, m := range w.up() {
 		for _, c := range slices.Clone(m.containers) {
-			if ends(c.key.Network) {
+			if ends(c.key.Network) && w.isOn(c, c.key.Network) {
 				m.del(c)
 			}
 		}
@@ -288,8 +291,30 @@ func (w *World) endRegistry() {
 			}
 		}
 		for _, c := range m.proc.alloc.Claims() {
-			if _, there := w.latest.Network(c.Network); !there {
+			if _, there := w.latest.Network(c.Network); !there && (c.Host() || !c.Stale()) {
 				w.fail("%v has a claim on network %q, which is gone", m, c.Network)
+			}
+		}
+		w.noGhosts(m)
+	}
+}
+
+// isOn reports whether a container is on the network that has the name now: not on one
+// that had it before.
+func (w *World) isOn(c *container, name string) bool {
+	n, ok := w.latest.Network(name)
+	return ok && (c.kernel.NetID == "" || n.ID == c.kernel.NetID)
+}
+
+// noGhosts asserts that a container of a network that is gone counts for none of today,
+// and any other for its own.
+func (w *World) noGhosts(m *machine) {
+	for _, c := range m.containers {
+		claim, _ := m.proc.alloc.Claim(c.kernel.Alias.Hash)
+		for _, n := range w.latest.Networks() {
+			counts := slices.ContainsFunc(m.proc.alloc.Dwellers(n), func(d allot.Claim) bool { return d.Hash == claim.Hash })
+			if is := n.Name == c.key.Network && w.isOn(c, n.Name); counts != is || (claim.Network == n.Name) != is {
+				w.fail("%v: container %d of a network %s (%.6s) counts as one of %s (%.6s): %v, its claim says %q", m, c.n, c.key.Network, c.kernel.NetID, n.Name, n.ID, counts, claim.Network)
 			}
 		}
 	}

@@ -122,6 +122,15 @@ func Scenarios() []*Scenario {
 			}),
 		},
 		{
+			Name: "revenant", About: "hosts that live are said to be destroyed, their networks removed and made anew under the same names; they come back with bridges and containers",
+			machines: [2]int{3, 4}, ticks: [2]int{8, 14}, network: true, slander: true, crash: 0.002,
+			registry: &registryRates{create: 0.5, end: 0.4, force: 0.8, add: 0.7, del: 0.02},
+			rates: with(func(r *rates) {
+				r.add, r.byFile = 0.1, 0
+				r.kill, r.start, r.heal, r.isolate = 0.03, 0.1, 0.1, 0.03
+			}),
+		},
+		{
 			Name: "everything", About: "all of it at once, clocks that jump, both address families",
 			machines: [2]int{3, 4}, ticks: [2]int{5, 11}, network: true, crash: 0.004, mayDestroy: 1, mayGrow: 7,
 			rates: with(func(r *rates) {

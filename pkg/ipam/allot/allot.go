@@ -139,8 +139,8 @@ func merge(c Claim, k Kernel, there bool) Claim {
 		c.Addrs = k.Alias.Addrs
 	}
 	c.MAC = k.Alias.MAC
-	if k.Network != "" {
-		c.Network, c.OnBridge = k.Network, true
+	if k.Network != "" || k.NetID != "" {
+		c.Network, c.NetID, c.OnBridge = k.Network, k.NetID, true
 	}
 	return c
 }
@@ -205,6 +205,9 @@ func (a *Core) Commit(in Commit) (Claim, error) {
 	if n, there := a.synced.Network(in.Network); !ok && there && a.closed(n) != nil {
 		return Claim{}, a.closed(n)
 	}
+	if c.Stale() {
+		return Claim{}, ctl.Errorf(ctl.CodeInvalidConfig, "the network %s on which this attachment was begun is gone", c.Key.Network)
+	}
 	if !ok {
 		c = Claim{Hash: in.Key.Hash(), Borrowed: true, Addrs: in.Addrs, Decider: ctl.DecidedByVeth, Since: a.config.Now()}
 	}
@@ -219,7 +222,7 @@ func (a *Core) Commit(in Commit) (Claim, error) {
 	}
 	c.Addrs = distinct(c.Addrs)
 	if in.Network != "" {
-		c.Network = in.Network
+		c.Join(in.Network, a.netID(in.Network))
 	}
 	c.Key, c.MAC, c.OnBridge, c.NetNS, c.BootID = in.Key, in.MAC, in.Network != "", in.NetNS, a.config.BootID
 	c.State, c.Deadline = book.Attached, 0
@@ -263,7 +266,8 @@ func (a *Core) Joined(hash, network string) (Claim, error) {
 	if c.OnBridge && c.Network == network {
 		return c, nil
 	}
-	c.Network, c.OnBridge, a.inUse[network] = network, true, true
+	c.Join(network, a.netID(network))
+	c.OnBridge, a.inUse[network] = true, true
 	return c, a.save(c)
 }
 

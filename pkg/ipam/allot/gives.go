@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/ipam/book"
@@ -33,6 +34,27 @@ func (a *Core) Sync(s *ledger.State, ready bool) {
 		}
 	}
 	a.own()
+	if s.Cluster() != "" {
+		a.book.Resolve(a.nameOf)
+	}
+}
+
+// nameOf is the name of the network whose id begins so, "" when there is none.
+func (a *Core) nameOf(id string) string {
+	for _, n := range a.synced.Networks() {
+		if strings.HasPrefix(n.ID, id) {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// netID is the id of a network as a claim on it has it.
+func (a *Core) netID(name string) string {
+	if n, ok := a.synced.Network(name); ok && name != ledger.DefaultNetwork {
+		return n.ID
+	}
+	return ""
 }
 
 // own tells the book what this host may give.
@@ -207,7 +229,7 @@ func (a *Core) Leave() (held []string) {
 // inhabitants are the ids of those that hold addresses, but for the host's own.
 func (a *Core) inhabitants() (ids []string) {
 	for _, c := range a.book.Claims() {
-		if c.Hash != HostKey(c.Network).Hash() {
+		if !c.Host() {
 			ids = append(ids, cmp.Or(c.Key.ContainerID, c.Veth()))
 		}
 	}

@@ -109,6 +109,13 @@ func parseAddr(text string) (netip.Addr, error) {
 // A filled one is on file. Errors are *ctl.Error.
 func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 	old, known := a.book.Claim(o.claim.Hash)
+	switch {
+	case !known || !old.Stale():
+	case o.host:
+		old, known = Claim{}, false
+	default:
+		return nil, nil, ctl.Errorf(ctl.CodeInvalidConfig, "container %s, interface %s is attached to a network %s that is gone: detach it first", old.Key.ContainerID, old.Key.IfName, old.Key.Network)
+	}
 	if n, ok := a.synced.Network(o.claim.Network); ok && a.closed(n) != nil {
 		if o.host && known { // containers are on it still
 			return old.Addrs, nil, nil
@@ -155,6 +162,7 @@ func (a *Core) Try(o Order) ([]netip.Prefix, *Lack, error) {
 func (a *Core) enter(o Order, addrs []netip.Prefix) ([]netip.Prefix, *Lack, error) {
 	c := o.claim
 	addrs = o.sized(addrs)
+	c.Join(c.Network, a.netID(c.Network))
 	c.Addrs, c.BootID, c.Since = addrs, a.config.BootID, a.config.Now()
 	if c.State == book.Reserved {
 		c.Deadline = c.Since + book.ReserveFor
@@ -172,14 +180,15 @@ func (a *Core) again(o Order, c Claim) ([]netip.Prefix, error) {
 			return nil, ctl.Errorf(ctl.CodeInvalidConfig, "container %s, interface %s holds %v on network %s already, so it cannot get %s: detach it first", c.Key.ContainerID, c.Key.IfName, c.Addrs, c.Key.Network, addr)
 		}
 	}
-	if len(c.Addrs) == 0 || c.Hash == HostKey(c.Network).Hash() {
+	if len(c.Addrs) == 0 || c.Host() {
 		return c.Addrs, nil
 	}
 	if err := o.elsewhere(c); err != nil {
 		return nil, err
 	}
 	c.Addrs = o.sized(c.Addrs)
-	c.Key, c.Network, c.NetNS, c.Decider, c.BootID = o.claim.Key, o.claim.Network, o.claim.NetNS, o.claim.Decider, a.config.BootID
+	c.Join(o.claim.Network, a.netID(o.claim.Network))
+	c.Key, c.NetNS, c.Decider, c.BootID = o.claim.Key, o.claim.NetNS, o.claim.Decider, a.config.BootID
 	c.Deadline = a.config.Now() + book.ReserveFor // an ADD is under way again
 	return c.Addrs, a.save(c)
 }
@@ -244,7 +253,7 @@ func (a *Core) taken(addr netip.Addr, holder string) error {
 	c, _ := a.book.Claim(holder)
 	who := fmt.Sprintf("container %s, interface %s, network %s", c.Key.ContainerID, c.Key.IfName, c.Key.Network)
 	switch {
-	case c.Hash == HostKey(c.Network).Hash():
+	case c.Host():
 		who = "this host's bridge"
 	case c.Key.ContainerID == "":
 		who = "an attachment of this host, interface " + c.Veth()
@@ -291,7 +300,7 @@ func (a *Core) say(x netip.Addr, msg string, n ledger.Network, owner ledger.Memb
 
 // inhabited reports whether a container here is attached to the network.
 func (a *Core) inhabited(network string) bool {
-	return slices.ContainsFunc(a.book.Claims(), func(c Claim) bool { return c.Network == network && c.Hash != HostKey(network).Hash() })
+	return slices.ContainsFunc(a.book.Claims(), func(c Claim) bool { return c.Network == network && !c.Host() })
 }
 
 // oneOfEach adds an address of each family that the network has and kept has not.

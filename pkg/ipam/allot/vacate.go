@@ -2,6 +2,7 @@ package allot
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -45,19 +46,20 @@ func (a *Core) Vacant() (names []string) {
 
 // hasOf reports whether this host has anything of a network that it has not offered.
 func (a *Core) hasOf(n ledger.Network) bool {
-	if _, claimed := a.book.Claim(HostKey(n.Name).Hash()); claimed {
+	if c, claimed := a.book.Claim(HostKey(n.Name).Hash()); claimed && !c.Stale() {
 		return true
 	}
 	return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return len(a.unoffered(n.Name, p)) > 0 })
 }
 
-// Dwellers are the claims of containers on a network, or on addresses of it.
+// Dwellers are the claims of containers on a network, or on addresses of it. One on a
+// network that is gone, and had this one's name or its subnets, is none.
 func (a *Core) Dwellers(n ledger.Network) (out []Claim) {
 	inside := func(x netip.Prefix) bool {
 		return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(x.Addr()) })
 	}
 	for _, c := range a.book.Claims() {
-		if c.Hash != HostKey(n.Name).Hash() && (c.Network == n.Name || slices.ContainsFunc(c.Addrs, inside)) {
+		if !c.Host() && !c.Stale() && (c.Network == n.Name || slices.ContainsFunc(c.Addrs, inside)) {
 			out = append(out, c)
 		}
 	}
@@ -86,6 +88,21 @@ func (a *Core) Vacate(name string) (unsaved []Offer, held []string, err error) {
 	a.setOffers(a.withOffers(slices.Clone(a.offers), n))
 	a.unsaved = true
 	return a.offers, nil, nil
+}
+
+// Forsake ends the claims on the host's own addresses on networks that are gone. Their
+// bridges are down.
+func (a *Core) Forsake() error {
+	if a.unready() != nil {
+		return nil
+	}
+	var errs []error
+	for _, c := range a.book.Claims() {
+		if c.Host() && c.Stale() {
+			errs = append(errs, a.Release(c.Hash))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // withOffers adds offers of everything own of a network.

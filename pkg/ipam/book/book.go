@@ -118,12 +118,22 @@ func (b *Book) recount() {
 
 // place finds out on which network a claim is that does not say.
 func (b *Book) place(c *Claim) {
-	if c.Network != "" || c.Borrowed {
+	if c.Network != "" || c.NetID != "" || c.Borrowed {
 		return
 	}
 	for _, p := range c.Addrs {
 		if s := b.spaceOf(p.Addr()); s != nil {
 			c.Network = s.network
+		}
+	}
+}
+
+// Resolve sets the network of each claim that has a NetID: what name gives for that, ""
+// for a network that is gone.
+func (b *Book) Resolve(name func(id string) string) {
+	for _, c := range b.claims {
+		if c.NetID != "" {
+			c.Network = name(c.NetID)
 		}
 	}
 }

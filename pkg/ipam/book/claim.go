@@ -29,6 +29,12 @@ type Claim struct {
 	Network string         `json:"network"`
 	Addrs   []netip.Prefix `json:"addrs"`
 
+	// NetID is the id of the network that the claim is on, or how it begins, where the
+	// kernel alone tells; "" when that is not known, and of the default network. A name
+	// is another network's as soon as the first is removed: where NetID is known, Network
+	// follows from it (Resolve).
+	NetID string `json:"netID,omitempty"`
+
 	// Borrowed: the addresses come from another IPAM plugin and are not ours to free.
 	Borrowed bool `json:"borrowed,omitempty"`
 
@@ -47,7 +53,22 @@ type Claim struct {
 // Live reports whether the attachment is to be known to others: its ADD has
 // finished, or is another main plugin's, which never says so.
 func (c Claim) Live() bool {
-	return c.Hash != HostKey(c.Network).Hash() && (c.State == Attached || c.Decider == ctl.DecidedByClaim)
+	return !c.Host() && (c.State == Attached || c.Decider == ctl.DecidedByClaim)
+}
+
+// Host reports whether the claim is on a host's own address on a bridge.
+func (c Claim) Host() bool { return c.Key.ContainerID == hostID }
+
+// Stale reports whether the claim is on a network that is gone, though another may have
+// its name and its subnets. It is nobody's in today's network.
+func (c Claim) Stale() bool { return c.NetID != "" && c.Network == "" }
+
+// Join puts the claim on a network, by its id where that is known.
+func (c *Claim) Join(network, id string) {
+	if id != "" || network != c.Network {
+		c.NetID = id
+	}
+	c.Network = network
 }
 
 // Veth is the name of the host's end of the attachment's veth.
@@ -58,8 +79,11 @@ func (c Claim) Holds(a netip.Addr) bool {
 	return slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
+// hostID stands for a container's id in a host's own claims. No container has it: ids do
+// not begin with a dot.
+const hostID = ".host"
+
 // HostKey is under which key a host holds its own address on a network's bridge.
-// No container can have it: ids do not begin with a dot.
 func HostKey(network string) attachment.Key {
-	return attachment.Key{Network: network, ContainerID: ".host", IfName: "bridge"}
+	return attachment.Key{Network: network, ContainerID: hostID, IfName: "bridge"}
 }

@@ -15,13 +15,14 @@ type Kernel struct {
 	Alias   attachment.Alias
 	Veth    string
 	Network string // the ledger's name of the network whose bridge the veth is on, "" for none
+	NetID   string // how that network's id begins, by the bridge; "" when that does not tell
 }
 
 // Claim is what can be known of an attachment from the kernel alone.
 func (k Kernel) Claim(bootID string, now time.Duration) Claim {
 	return Claim{
-		Hash: k.Alias.Hash, Key: attachment.Key{Network: k.Alias.Network}, Network: k.Network,
-		Addrs: k.Alias.Addrs, MAC: k.Alias.MAC, OnBridge: k.Network != "", BootID: bootID,
+		Hash: k.Alias.Hash, Key: attachment.Key{Network: k.Alias.Network}, Network: k.Network, NetID: k.NetID,
+		Addrs: k.Alias.Addrs, MAC: k.Alias.MAC, OnBridge: k.Network != "" || k.NetID != "", BootID: bootID,
 		Decider: ctl.DecidedByVeth, State: Attached, Since: now,
 	}
 }
@@ -80,7 +81,7 @@ func seenTwice(since map[string]time.Duration, hash string, now time.Duration) b
 func (b *Book) Stale(network string, valid map[string]bool, alive func(attachment.NSID) bool, now time.Duration) (out []Claim) {
 	for _, c := range b.Claims() {
 		switch {
-		case c.Key.Network != network || c.Hash == HostKey(c.Network).Hash() || valid[c.Hash]:
+		case c.Key.Network != network || c.Host() || valid[c.Hash]:
 		case now-c.Since < CollectOver || now < c.Deadline:
 		case !c.NetNS.Known() || alive(c.NetNS):
 		default:
