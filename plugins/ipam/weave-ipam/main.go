@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -125,7 +124,7 @@ func (conf *config) reachesGateway() bool {
 // router makes, for networks of that driver; "" for any other.
 func (conf *config) routersBridge() string {
 	var name string
-	if conf.Type != "simplebridge" || json.Unmarshal(conf.Bridge, &name) != nil || !strings.HasPrefix(name, "sb-") {
+	if conf.Type != "simplebridge" || json.Unmarshal(conf.Bridge, &name) != nil || ctl.DeviceID(name, ctl.LocalPrefix) == "" {
 		return ""
 	}
 	return name

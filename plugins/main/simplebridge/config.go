@@ -2,10 +2,10 @@ package main
 
 import (
 	"net"
-	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 const (
@@ -62,10 +62,12 @@ func decodeAdd(c *cniconf.Call) (*config, error) {
 
 // ofANetwork reports whether a bridge is, by its name, one that the router makes for a
 // network of driver simplebridge: with the gateway's address on it.
-func ofANetwork(bridge string) bool { return strings.HasPrefix(bridge, "sb-") }
+func ofANetwork(bridge string) bool { return ctl.DeviceID(bridge, ctl.LocalPrefix) != "" }
 
 // routers reports whether a bridge is, by its name, one of a network of many hosts.
-func routers(bridge string) bool { return bridge == "weave" || strings.HasPrefix(bridge, "wv-") }
+func routers(bridge string) bool {
+	return bridge == "weave" || ctl.DeviceID(bridge, ctl.BridgePrefix) != ""
+}
 
 func (conf *config) setDefaults() {
 	yes, own := true, conf.IPAM.Type != cniconf.WeaveIPAM
