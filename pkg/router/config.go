@@ -169,7 +169,7 @@ func (c Config) Validate() error {
 		}
 	}
 	if ap, err := netip.ParseAddrPort(c.MetricsAddr); c.MetricsAddr != "" && (err != nil || ap.Port() == 0) {
-		bad("--metrics-addr: %q is no address with a port: want one such as 127.0.0.1:6782 or [::1]:6782", c.MetricsAddr)
+		bad("metrics-addr", "%q is no address with a port: want one such as 127.0.0.1:6782 or [::1]:6782", c.MetricsAddr)
 	}
 	errs = append(errs, c.validateInit(), c.validateBootstrap(), c.validateRanges())
 	return errors.Join(errs...)

@@ -157,11 +157,11 @@ func TestNothingIsServedUnlessItIsAskedFor(t *testing.T) {
 
 func TestTheAddressForMetricsIsChecked(t *testing.T) {
 	for addr, ok := range map[string]bool{
-		"": true, "127.0.0.1:6782": true, "[::1]:6782": true, "0.0.0.0:6782": true, "6782": false, "127.0.0.1": false, "127.0.0.1:0": false, "localhost:6782": false,
+		"": true, "127.0.0.1:6782": true, "[::1]:6782": true, "0.0.0.0:6782": true, "6782": false, "127.0.0.1": false, "127.0.0.1:0": false, "100%d": false, "localhost:6782": false,
 	} {
 		c := Defaults()
 		c.MetricsAddr = addr
-		if err := c.Validate(); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "want one such as 127.0.0.1:6782") {
+		if err := c.Validate(); (err == nil) != ok || err != nil && !strings.HasPrefix(err.Error(), fmt.Sprintf("--metrics-addr: %q is no address with a port: want one such as 127.0.0.1:6782", addr)) {
 			t.Errorf("%q: %v", addr, err)
 		}
 	}
