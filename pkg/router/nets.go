@@ -96,7 +96,15 @@ func labelsOf(m map[string]string) (out []ledger.Label) {
 // smallestHost is how many bits of an address are the host's at least.
 const smallestHost = 3
 
-// checkSubnets refuses subnets that are none, that a network has, or that this host
+// special are what no host or container is called by: this network, loopback, link-local,
+// multicast, reserved.
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("240.0.0.0/4"),
+	netip.MustParsePrefix("::/64"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
+// checkSubnets refuses subnets that are none, that nobody can use, that a network has, or that this host
 // routes elsewhere.
 func (r *Router) checkSubnets(state *ledger.State, subnets []netip.Prefix) error {
 	for _, p := range subnets {
@@ -107,6 +115,9 @@ func (r *Router) checkSubnets(state *ledger.State, subnets []netip.Prefix) error
 			return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s: has host bits set, did you mean %s?", p, p.Masked())
 		case p.Addr().BitLen()-p.Bits() < smallestHost:
 			return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s: too small, want at least %d addresses", p, 1<<smallestHost)
+		}
+		if i := slices.IndexFunc(special, p.Overlaps); i >= 0 {
+			return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s overlaps %s, of which no container can have an address: choose another --subnet, such as 10.2.45.0/24", p, special[i])
 		}
 		for _, n := range state.Networks() {
 			if i := slices.IndexFunc(n.Subnets, p.Overlaps); i >= 0 {

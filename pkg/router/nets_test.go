@@ -250,6 +250,7 @@ func TestADefinitionThatCannotBeIsRefusedBeforeTheLedgerIsAsked(t *testing.T) {
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.49.4.0/24")}}, ctl.CodeInvalidConfig, "device eth0"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.4.1/24")}}, ctl.CodeInvalidConfig, "10.99.4.0/24"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.4.0/30")}}, ctl.CodeInvalidConfig, "too small"},
+		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/24")}}, ctl.CodeInvalidConfig, "overlaps 224.0.0.0/4"},
 		{ctl.NetCreateRequest{Name: "n", Labels: map[string]string{"a\n": ""}}, ctl.CodeInvalidConfig, "label"},
 	} {
 		_, err := call[ctl.Net](r, ctl.PathNetCreate, c.in)
