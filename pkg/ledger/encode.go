@@ -120,6 +120,10 @@ func (c Command) Append(b []byte) []byte {
 	return p
 }
 
+// Plain reports whether the first release can read the command. One that says nothing
+// is plain: nobody has to read it.
+func (c Command) Plain() bool { return c.format() == commandFormat && c.kind() < kindSetLabels }
+
 func (c Command) format() byte {
 	if c.Found != nil && !c.Found.Network.plain() || c.AddNetwork != nil && !c.AddNetwork.Network.plain() {
 		return commandFormatMore

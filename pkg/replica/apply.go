@@ -59,6 +59,7 @@ func (c *Core) applyCommand(e Entry) {
 	if c.mutate.has(RetireWithoutProof) && cmd.Join != nil {
 		c.forgeProof(cmd.Join)
 	}
+	c.newerApplied = c.newerApplied || !cmd.Plain()
 	res := c.state.Apply(e.Index, cmd)
 	if cmd.From == c.self.ID {
 		c.proposalApplied(cmd, res)

@@ -127,6 +127,7 @@ type Core struct {
 	snap         snapshots
 	compactAfter uint64
 	compactedTo  uint64 // index of the snapshot in the store
+	newerApplied bool   // since then an entry was applied that the first release cannot read
 	confAt       uint64 // entry of the last change that we proposed
 	uneven       uint64
 

@@ -170,7 +170,7 @@ func (c *Core) install(s *raftpb.Snapshot) error {
 	}
 	c.state, c.forks, c.changed = l.state, l.forks, true
 	c.conf = toConf(meta.GetConfState())
-	c.compactedTo = meta.GetIndex()
+	c.compactedTo, c.newerApplied = meta.GetIndex(), false
 	if p := c.prop.current; p != nil {
 		if res, before := c.state.Answer(p.cmd); before {
 			c.proposalApplied(p.cmd, res)
@@ -180,13 +180,19 @@ func (c *Core) install(s *raftpb.Snapshot) error {
 	return nil
 }
 
-func (c *Core) mustCompact() bool { return c.state.Index() >= c.compactedTo+c.compactAfter }
+// mustCompact reports whether a snapshot is due. After an entry that the first release
+// cannot read it is at once: a router of that release which replayed the log would stop in
+// front of the entry, without knowing that its own blocks may be another's since. It finds
+// a snapshot that it can read, or one that it refuses to start with. They are rare.
+func (c *Core) mustCompact() bool {
+	return c.newerApplied || c.state.Index() >= c.compactedTo+c.compactAfter
+}
 
 // compact adds a snapshot of now to the batch, and cuts the log behind it. The
 // copy in memory is cut at once: what is not on disk yet is in the batch.
 func (c *Core) compact(b *Batch) {
 	index := c.state.Index()
-	c.compactedTo = index // also when it fails: not again at once
+	c.compactedTo, c.newerApplied = index, false // also when it fails: not again at once
 	term, err := c.mem.Term(index)
 	if err != nil {
 		return
