@@ -172,18 +172,30 @@ func (r *Router) watchReset(ctx context.Context) error {
 // forget removes what the host knew of its cluster, also from the kernel. No
 // container is attached.
 func (r *Router) forget() error {
-	var errs []error
-	for _, n := range r.here() {
-		if overlaid(n) {
-			errs = append(errs, netdev.DeleteLink(deviceName(n)))
+	errs := []error{r.forgetDevices()}
+	for _, c := range r.ipam.Claims() {
+		if c.Host() {
+			errs = append(errs, removeFile(filepath.Join(r.config.RunDir, ctl.ClaimsDir, c.Hash)))
 		}
-		errs = append(errs, netdev.DeleteLink(bridgeName(n)),
-			removeFile(filepath.Join(r.config.RunDir, ctl.ClaimsDir, ipam.HostKey(n.Name).Hash())))
 	}
+	errs = append(errs, removeFile(filepath.Join(r.config.RunDir, ctl.ClaimsDir, ipam.HostKey(DefaultNetwork).Hash())))
 	for _, name := range []string{identityFile, ledgerFile, knownHostsFile, targetsFile} {
 		errs = append(errs, removeFile(filepath.Join(r.config.StateDir, name)))
 	}
 	errs = append(errs, r.lists.Clear())
+	return errors.Join(errs...)
+}
+
+// forgetDevices deletes the bridges and tunnels of all networks. It goes by the kernel: a
+// network that was removed while this host left is in the ledger no more.
+func (r *Router) forgetDevices() error {
+	devices, err := networkDevices()
+	errs := []error{err, netdev.DeleteLink(DefaultDevice), netdev.DeleteLink(DefaultBridge)}
+	for _, names := range devices {
+		for _, name := range names {
+			errs = append(errs, netdev.DeleteLink(name))
+		}
+	}
 	return errors.Join(errs...)
 }
 
