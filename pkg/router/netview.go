@@ -90,14 +90,12 @@ func (r *Router) removalWaits(n ledger.Network) string {
 	if here := dwellers(r.ipam.Dwellers(n.Name)); len(here) > 0 {
 		return fmt.Sprintf("containers on this host (%s): `weave net unplug` or remove them, or `weave net rm --force %s`", strings.Join(firstOf(here), ", "), n.Name)
 	}
-	var away []string
-	for _, host := range r.holders(n.Name) {
-		if host != string(r.id.Name()) {
-			away = append(away, host)
-		}
-	}
-	if len(away) == 0 {
+	away, former := othersOf(r.replica.State(), n.Name, ledger.MemberID(r.id.MemberID()))
+	switch {
+	case len(away) == 0:
 		return ""
+	case former != "":
+		return fmt.Sprintf("a former life of host %s owns addresses of it: `weave rmpeer --destroyed %s` gives them to the pool", former, former)
 	}
 	return fmt.Sprintf("%s: it gives its addresses back when it is there and has no container on the network; if it is destroyed: `weave rmpeer --destroyed %s`", strings.Join(away, ", "), away[0])
 }
@@ -111,6 +109,23 @@ func (r *Router) holders(network string) (out []string) {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// othersOf are the names of the members that own blocks of a network, but for this one,
+// sorted. former is the name of one that a live member has taken over: it never comes
+// back, and so never gives them back.
+func othersOf(state *ledger.State, network string, self ledger.MemberID) (away []string, former string) {
+	for _, id := range state.Holders(network) {
+		if id == self {
+			continue
+		}
+		m, _ := state.Member(id)
+		if away = append(away, m.Name); !m.Live() {
+			former = m.Name
+		}
+	}
+	slices.Sort(away)
+	return slices.Compact(away), former
 }
 
 // dwellers name containers.
