@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -158,6 +159,7 @@ func (r *Router) converge(ctx context.Context) error {
 	var errs []error
 	all := r.here()
 	r.seeks.keep(all)
+	maps.DeleteFunc(r.inherited, func(id string, _ bool) bool { return !isThere(all, id) })
 	for _, n := range all {
 		if r.resetting.Load() || r.torn[n.ID] || n.Closing && len(r.ipam.Dwellers(n.Name)) == 0 {
 			continue

@@ -34,6 +34,13 @@ func (a *Core) Sync(s *ledger.State, ready bool) {
 		}
 	}
 	a.own()
+	for x := range a.said {
+		if !slices.ContainsFunc(s.Networks(), func(n ledger.Network) bool {
+			return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(x) })
+		}) {
+			delete(a.said, x)
+		}
+	}
 	if s.Cluster() != "" {
 		a.book.Resolve(a.nameOf)
 	}
