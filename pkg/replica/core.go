@@ -99,6 +99,7 @@ type Core struct {
 	life      Life
 	vouched   bool   // see CoreConfig
 	announced bool   // the ledger has heard of this life: see announce
+	took      Life   // the last one that spoke otherwise than on trial, as the disk knows: never behind what others have heard
 	void      string // why this identity is over: takes part in nothing
 	trial     *trial // not over yet; nil: none
 	mutate    Mutation
@@ -111,6 +112,7 @@ type Core struct {
 	term     uint64
 	peers    []gossip.Peer
 	pulses   map[ledger.MemberID]*pulse
+	lives    map[ledger.MemberID]Heard // what the disk has of them, or gets with the next batch
 	answers  map[ledger.MemberID]heardAnswer
 	names    map[ledger.MemberID]gossip.Peer // of those that the ledger does not know yet
 	counters Counters
@@ -118,11 +120,13 @@ type Core struct {
 	ready   *raft.Ready // between Begin and Finish: &rd
 	rd      raft.Ready
 	stirred bool // raft may have something to do
-	in      parcel
-	sent    parcel
-	out     []Out
-	done    []Done
-	changed bool
+
+	livesUnsaved bool // see keepLife
+	in           parcel
+	sent         parcel
+	out          []Out
+	done         []Done
+	changed      bool
 
 	snap         snapshots
 	compactAfter uint64
@@ -200,10 +204,14 @@ func NewCore(cfg CoreConfig) (*Core, Batch, error) {
 	}
 	c := &Core{
 		self: cfg.Self, codec: wire.New(), compactAfter: compactAfter, changed: true, mutate: cfg.Mutate, times: cfg.Times.orUsual(), log: cfg.Log,
-		life: lifeOf(saved.Generation, cfg.Nonce), pulses: make(map[ledger.MemberID]*pulse), names: make(map[ledger.MemberID]gossip.Peer),
+		life: lifeOf(saved.Generation, cfg.Nonce), took: saved.Took,
+		pulses: make(map[ledger.MemberID]*pulse), lives: make(map[ledger.MemberID]Heard), names: make(map[ledger.MemberID]gossip.Peer),
 	}
 	if cfg.CompactAfter > 0 {
 		c.compactAfter = cfg.CompactAfter
+	}
+	for _, h := range saved.Lives {
+		c.lives[h.ID] = h
 	}
 	c.prop.init(saved.Generation)
 	c.prop.ownLeave = saved.Leave
@@ -283,7 +291,7 @@ func (c *Core) unsettled() bool {
 
 // Pending reports whether Begin has something.
 func (c *Core) Pending() bool {
-	return c.ready != nil || c.changed || len(c.out) > 0 || len(c.done) > 0 || c.prop.unsaved || c.unsettled() || c.mustCompact()
+	return c.ready != nil || c.changed || len(c.out) > 0 || len(c.done) > 0 || c.prop.unsaved || c.livesUnsaved || c.tookPart() || c.unsettled() || c.mustCompact()
 }
 
 // Begin gives what must be saved before Finish is called.
@@ -313,13 +321,22 @@ func (c *Core) Begin() Batch {
 	if c.prop.unsaved {
 		b.Leave = c.prop.ownLeave
 	}
+	if c.livesUnsaved {
+		b.Lives = c.livesToSave()
+	}
+	if c.tookPart() {
+		b.Took = c.life
+	}
 	return b
 }
 
 // Finish goes on after the batch was saved.
 func (c *Core) Finish() Effects {
 	rd, leave := c.ready, c.prop.unsaved // which is saved now
-	c.ready, c.prop.unsaved = nil, false
+	c.ready, c.prop.unsaved, c.livesUnsaved = nil, false, false
+	if c.tookPart() {
+		c.took = c.life
+	}
 	must := func(err error) {
 		if err != nil {
 			panic(fmt.Sprintf("replica: log in memory: %v", err)) // it would differ from the one on disk

@@ -1,9 +1,6 @@
 package replica
 
-import (
-	"github.com/weave-cni/weave-cni/pkg/gossip"
-	"github.com/weave-cni/weave-cni/pkg/ledger"
-)
+import "github.com/weave-cni/weave-cni/pkg/ledger"
 
 // Life is one start of a member's router: its generation, which the store counts
 // up, and a number drawn at random. Every frame bears its sender's. Of two lives
@@ -18,61 +15,6 @@ func (l Life) generation() uint64 { return uint64(l) >> 32 }
 // rivals reports whether two lives have one number: two routers began them, from
 // copies of one state.
 func (l Life) rivals(o Life) bool { return l != o && o != 0 && l.generation() == o.generation() }
-
-// pulse is what is known of a member by its frames.
-type pulse struct {
-	life  Life   // the highest
-	tried Life   // the highest on trial: others on trial are measured by it, who is confirmed is not
-	spoke uint64 // tick of its last frame; 0: none
-	heard uint64 // the same, but that a new leader counts everybody as heard
-}
-
-func (c *Core) pulse(id ledger.MemberID) *pulse {
-	p, ok := c.pulses[id]
-	if !ok {
-		if len(c.pulses) > 2*maxConf {
-			clear(c.pulses)
-		}
-		p = new(pulse)
-		c.pulses[id] = p
-	}
-	return p
-}
-
-// current notes that a member was heard, and drops what comes from a life that is
-// over: frames that were long on their way, or a copy of that member's state
-// directory, which is told so. What the answer is about stands in it, so that it
-// ends nobody else.
-func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
-	if !known {
-		if f.Kind == kindRaft {
-			p := c.pulse(f.From)
-			p.heard, p.spoke = c.ticks, c.ticks
-		}
-		return true
-	}
-	p := c.pulse(f.From)
-	newest := p.life.generation()
-	if seq, _ := c.state.Last(f.From); seq>>32 > newest {
-		newest = seq >> 32
-	}
-	gen := f.Life.generation()
-	if (gen < newest || f.Life.rivals(p.life) || f.Trial && (gen < p.tried.generation() || f.Life.rivals(p.tried))) && !c.mutate.has(TrustOldState) {
-		c.counters.WrongLife++
-		why := twoCopies
-		if f.Kind == kindJoin { // of a member
-			why = ledgerGone
-		}
-		c.tellGone(from, f, why.words())
-		return false
-	}
-	if f.Trial {
-		p.tried = max(p.tried, f.Life)
-		return f.Life != p.life // else it is an old frame: that trial is over
-	}
-	p.life, p.heard, p.spoke = f.Life, c.ticks, c.ticks
-	return true
-}
 
 // evidence is what proves that a state directory is not what its member saved last.
 type evidence int
@@ -94,6 +36,12 @@ func (e evidence) words() string {
 		return "another copy of this host's state directory is in use, or was since this one was made"
 	}
 	return "the state directory was copied from another machine"
+}
+
+// older reports whether a state directory that took part last in life was cannot be the
+// one that took part in life l. Of 0 nothing is known.
+func (was Life) older(l Life) bool {
+	return was != 0 && (l.generation() > was.generation() || l.rivals(was))
 }
 
 // end finishes this core: it goes on living, but takes part in nothing.

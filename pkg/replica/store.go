@@ -44,6 +44,8 @@ type Saved struct {
 	Owner      ledger.MemberID // whose memory it is, 0 when it is empty
 	Generation uint64          // how often it was loaded, this time included
 	Leave      uint64          // the Seq of the owner's last Leave that it may have sent, 0: none
+	Took       Life            // the last life of the owner's that took part: that spoke, and not on trial; 0: none
+	Lives      []Heard         // of others, whose words the owner counted on, in order of their ids
 	Hard       Hard
 	Snapshot   Snapshot
 	Entries    []Entry // in order, without holes
@@ -54,6 +56,8 @@ type Saved struct {
 type Batch struct {
 	Owner     ledger.MemberID // 0: unchanged
 	Leave     uint64          // 0: unchanged
+	Took      Life            // 0: unchanged
+	Lives     []Heard         // nil: unchanged; else all of them
 	Reset     bool            // drop every entry of the log
 	Snapshot  *Snapshot       // nil: unchanged
 	Entries   []Entry         // in order; what the log has from the first one's index on is dropped
@@ -63,7 +67,7 @@ type Batch struct {
 
 // Empty reports whether the batch changes nothing.
 func (b *Batch) Empty() bool {
-	return b.Owner == 0 && b.Leave == 0 && !b.Reset && b.Snapshot == nil && len(b.Entries) == 0 && b.Hard == nil && b.CompactTo == 0
+	return b.Owner == 0 && b.Leave == 0 && b.Took == 0 && b.Lives == nil && !b.Reset && b.Snapshot == nil && len(b.Entries) == 0 && b.Hard == nil && b.CompactTo == 0
 }
 
 // Store keeps one replica's memory through crashes. replica/store is the one on
@@ -133,6 +137,12 @@ func (s *Saved) Change(b Batch) error {
 	}
 	if b.Leave != 0 {
 		s.Leave = b.Leave
+	}
+	if b.Took != 0 {
+		s.Took = b.Took
+	}
+	if b.Lives != nil {
+		s.Lives = b.Lives
 	}
 	if b.Reset {
 		s.Entries = nil

@@ -35,6 +35,7 @@ type check struct {
 	Member ledger.Member `cbor:"1,keyasint"`
 	Last   uint64        `cbor:"2,keyasint,omitempty"` // last entry of its log
 	Seq    uint64        `cbor:"3,keyasint,omitempty"` // number of its last command
+	Took   Life          `cbor:"4,keyasint,omitempty"` // its last life that took part, as its disk knows
 }
 
 // answer is how far the one who was asked is.
@@ -100,7 +101,7 @@ func (c *Core) others() (ids []uint64) {
 
 func (c *Core) sendCheck(to gossip.Peer, id ledger.MemberID) {
 	last, _ := c.mem.LastIndex()
-	c.send(to, &frame{To: id, Kind: kindCheck, Check: &check{c.self, last, c.prop.seq}})
+	c.send(to, &frame{To: id, Kind: kindCheck, Check: &check{c.self, last, c.prop.seq, c.took}})
 }
 
 // receiveCheck says what is known against the sender, or how far we are.
@@ -138,6 +139,8 @@ func (c *Core) objection(f *frame) string {
 		return ""
 	case where != "" && m.Place.Machine != "" && where != m.Place.Machine:
 		return moved.words()
+	case f.Trial && f.Check.Took.older(c.pulse(f.From).life):
+		return oldCopy.words()
 	case seq > f.Check.Seq, c.leading && c.match(f.From) > f.Check.Last:
 		return oldCopy.words()
 	}

@@ -250,7 +250,7 @@ func (m *machine) restore() {
 	seen := m.run.witness.Boot == m.bootID() && m.run.witness.Member == uint64(m.backup.id)
 	how := m.w.intn(3)
 	if (!seen || how > 0) && !m.w.othersKnowBetter(m) {
-		if m.proc != nil && m.backup.ledger.Generation+1 >= m.state.ledger.Generation {
+		if m.proc != nil && m.backup.ledger.Generation >= m.state.ledger.Generation {
 			m.kill() // they will, when they have heard one more life
 			m.startAt = m.w.tick + 1
 		}
@@ -302,7 +302,7 @@ func (w *World) frozen() bool {
 }
 
 // othersKnowBetter: all others run and have heard a life of that member that is later
-// than the first two that the copy can begin, or know that the member is no more.
+// than the copy's own, or know that the member is no more.
 func (w *World) othersKnowBetter(m *machine) bool {
 	n := 0
 	for _, o := range w.machines {
@@ -313,7 +313,7 @@ func (w *World) othersKnowBetter(m *machine) bool {
 			return false
 		}
 		who, known := o.proc.state.Member(m.backup.id)
-		if !(known && !who.Live()) && o.proc.heard[m.backup.id] <= m.backup.ledger.Generation+1 {
+		if !(known && !who.Live()) && o.proc.heard[m.backup.id] <= m.backup.ledger.Generation {
 			return false
 		}
 		n++

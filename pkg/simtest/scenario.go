@@ -62,7 +62,7 @@ func (w *World) cluster() {
 	for _, m := range w.machines {
 		m.state.saves = 1
 		m.state.ledger = replica.Saved{
-			Owner: m.state.id, Generation: 1, Hard: replica.Hard{Term: 1, Commit: s.Index()},
+			Owner: m.state.id, Generation: 1, Took: 1 << 32, Hard: replica.Hard{Term: 1, Commit: s.Index()},
 			Snapshot: replica.Snapshot{Index: s.Index(), Term: 1, Conf: conf, Data: data},
 		}
 		m.run.witness.Member, m.run.witness.Generation, m.run.witness.Boot = uint64(m.state.id), 1, m.bootID()

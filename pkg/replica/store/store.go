@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,8 @@ var (
 	keyFormat     = []byte("format") // in every format first a number of 8 bytes
 	keyOwner      = []byte("owner")
 	keyLeave      = []byte("leave")
+	keyTook       = []byte("took")
+	keyLives      = []byte("lives")
 	keyGeneration = []byte("generation")
 	keySaves      = []byte("saves")
 	keyHard       = []byte("hard")
@@ -66,6 +69,7 @@ const (
 	lockPoll  = 50 * time.Millisecond
 	entryHead = 9
 	hardSize  = 24
+	lifeSize  = 24
 )
 
 // ErrBusy says that another process has the file open.
@@ -370,6 +374,14 @@ func (f *File) load(tx *bbolt.Tx, saved *replica.Saved) error {
 	if saved.Leave, err = getNumber(tx, keyLeave); err != nil {
 		return err
 	}
+	took, err := getNumber(tx, keyTook)
+	if err != nil {
+		return err
+	}
+	saved.Took = replica.Life(took)
+	if saved.Lives, err = loadLives(tx); err != nil {
+		return err
+	}
 	hard, err := get(tx, bucketMeta, keyHard)
 	if err != nil {
 		return err
@@ -391,6 +403,32 @@ func (f *File) load(tx *bbolt.Tx, saved *replica.Saved) error {
 		}
 	}
 	return loadLog(tx.Bucket(bucketLog), saved)
+}
+
+// loadLives reads what saveLives wrote: three numbers of 8 bytes for each member.
+func loadLives(tx *bbolt.Tx) (lives []replica.Heard, err error) {
+	v, err := get(tx, bucketMeta, keyLives)
+	if err != nil {
+		return nil, err
+	}
+	if len(v)%lifeSize != 0 {
+		return nil, fmt.Errorf("lives of %d bytes", len(v))
+	}
+	be := binary.BigEndian
+	for h := range slices.Chunk(v, lifeSize) {
+		lives = append(lives, replica.Heard{ID: ledger.MemberID(be.Uint64(h)), Life: replica.Life(be.Uint64(h[8:])), Tried: replica.Life(be.Uint64(h[16:]))})
+	}
+	return lives, nil
+}
+
+func (c *changing) saveLives(lives []replica.Heard) error {
+	v := make([]byte, 0, len(lives)*lifeSize)
+	for _, h := range lives {
+		for _, n := range []uint64{uint64(h.ID), uint64(h.Life), uint64(h.Tried)} {
+			v = binary.BigEndian.AppendUint64(v, n)
+		}
+	}
+	return c.put(bucketMeta, keyLives, v)
 }
 
 func loadLog(log *bbolt.Bucket, saved *replica.Saved) error {
@@ -428,6 +466,16 @@ func (f *File) save(c *changing, b replica.Batch) error {
 	}
 	if b.Leave != 0 {
 		if err := c.putNumber(keyLeave, b.Leave); err != nil {
+			return err
+		}
+	}
+	if b.Took != 0 {
+		if err := c.putNumber(keyTook, uint64(b.Took)); err != nil {
+			return err
+		}
+	}
+	if b.Lives != nil {
+		if err := c.saveLives(b.Lives); err != nil {
 			return err
 		}
 	}

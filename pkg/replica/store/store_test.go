@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/replica"
 )
 
@@ -81,6 +82,12 @@ func batch(rng *rand.Rand, last, compacted *uint64) (b replica.Batch) {
 	for i := range rng.Uint64N(5) + 1 {
 		b.Entries = append(b.Entries, replica.Entry{Index: first + i, Term: rng.Uint64N(9) + 1, Kind: uint8(rng.IntN(3)), Data: make([]byte, rng.IntN(100))})
 		*last = first + i
+	}
+	if rng.IntN(4) == 0 {
+		b.Took, b.Lives = replica.Life(rng.Uint64()), make([]replica.Heard, rng.IntN(3))
+		for i := range b.Lives {
+			b.Lives[i] = replica.Heard{ID: ledger.MemberID(i + 1), Life: replica.Life(rng.Uint64()), Tried: replica.Life(rng.Uint64())}
+		}
 	}
 	if rng.IntN(2) == 0 {
 		b.Hard = &replica.Hard{Term: rng.Uint64N(9), Vote: rng.Uint64N(9), Commit: *compacted}
