@@ -63,21 +63,14 @@ func (r *Router) apiNetwork(ctx context.Context, in ctl.NetworkRequest) (ctl.Net
 
 // awaited is a network once it stands here. One of the ledger that only has to be made is
 // waited for: an ADD that waited for the router to start is not to find it a moment too early.
-func (r *Router) awaited(ctx context.Context, name string) (*network, error) {
+func (r *Router) awaited(ctx context.Context, name string) (n *network, err error) {
 	ctx, cancel := context.WithTimeout(ctx, standWithin)
 	defer cancel()
-	for {
-		stood := r.stoodNow()
-		n, err := r.network(name)
-		if err == nil || !r.starts(name) {
-			return n, err
-		}
-		select {
-		case <-stood:
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
+	r.untilStood(ctx, func() bool {
+		n, err = r.network(name)
+		return err == nil || !r.starts(name)
+	})
+	return n, err
 }
 
 // starts reports whether a network is of the ledger and about to stand on this host: that

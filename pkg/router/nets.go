@@ -212,26 +212,25 @@ func randomName(state *ledger.State) string {
 
 // created answers once the network's bridge stands here and runtimes can see it, or
 // standWithin has passed.
-func (r *Router) created(ctx context.Context, name string) (ctl.Net, error) {
+func (r *Router) created(ctx context.Context, name string) (out ctl.Net, err error) {
 	ctx, cancel := context.WithTimeout(ctx, standWithin)
 	defer cancel()
-	for {
-		stood := r.stoodNow()
+	r.untilStood(ctx, func() bool {
 		n, ok := r.replica.State().Network(name)
 		if !ok {
-			return ctl.Net{}, ctl.Errorf(ctl.CodeInvalidConfig, "network %s was removed while it was being created", name)
+			err = ctl.Errorf(ctl.CodeInvalidConfig, "network %s was removed while it was being created", name)
+			return true
 		}
-		out := r.describeNet(n, r.netEndpoints()[name])
-		if out.State != netStarting {
-			r.awaitList(ctx, &out)
-			return out, nil
-		}
-		select {
-		case <-stood:
-		case <-ctx.Done():
-			return out, nil
-		}
+		out = r.describeNet(n, r.netEndpoints()[name])
+		return out.State != netStarting
+	})
+	if err != nil {
+		return ctl.Net{}, err
 	}
+	if out.State != netStarting {
+		r.awaitList(ctx, &out)
+	}
+	return out, nil
 }
 
 func (r *Router) apiNetLabel(ctx context.Context, in ctl.NetLabelRequest) (ctl.Net, error) {

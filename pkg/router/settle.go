@@ -247,6 +247,22 @@ func (r *Router) enter(n *network) (known bool) {
 	return known
 }
 
+// untilStood asks, at once and whenever another network stands, until the answer is yes or
+// ctx ends.
+func (r *Router) untilStood(ctx context.Context, enough func() bool) {
+	for {
+		stood := r.stoodNow()
+		if enough() {
+			return
+		}
+		select {
+		case <-stood:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // stoodNow is closed when another network stands than do now.
 func (r *Router) stoodNow() <-chan struct{} {
 	r.mu.Lock()

@@ -1,0 +1,71 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/ledger"
+)
+
+// That another network stands says nothing of the one that is waited for.
+func TestANetworkIsWaitedForUntilItStandsItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Router{networks: map[string]*network{}, stood: make(chan struct{})}
+		a, b := ledger.Network{ID: "a", Name: "a"}, ledger.Network{ID: "b", Name: "b"}
+		wait := func(n ledger.Network) <-chan bool {
+			done := make(chan bool, 1)
+			ctx, cancel := context.WithTimeout(t.Context(), standWithin)
+			go func() {
+				defer cancel()
+				r.untilStood(ctx, func() bool { return r.stands(n) })
+				done <- r.stands(n)
+			}()
+			synctest.Wait()
+			return done
+		}
+		late, never := wait(b), wait(ledger.Network{ID: "c"})
+		r.enter(&network{Network: a})
+		synctest.Wait()
+		if len(late) > 0 || !<-wait(a) {
+			t.Error("it is waited for the first network that stands")
+		}
+		r.enter(&network{Network: b})
+		synctest.Wait()
+		if len(late) == 0 || !<-late {
+			t.Error("that the network stands is not heard")
+		}
+		if <-never {
+			t.Error("what never stood stands")
+		}
+	})
+}
+
+func TestAHostThatHasOnlyToMakeANetworkLetsACallWait(t *testing.T) {
+	_, all := cluster3(t)
+	for _, name := range []string{"n0", "n1", "n2", "n3", "n4"} { // more than one: each may stand before it is asked for
+		made := make(chan error, 1)
+		go func() {
+			_, err := call[ctl.Net](all[0], ctl.PathNetCreate, ctl.NetCreateRequest{Name: name})
+			made <- err
+		}()
+		for start := time.Now(); ; {
+			asked := time.Now()
+			_, err := call[ctl.Network](all[1], ctl.PathNetwork, ctl.NetworkRequest{Name: name})
+			if err == nil {
+				break
+			}
+			var coded *ctl.Error
+			switch tooEarly := errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain; {
+			case tooEarly && time.Since(asked) < standWithin:
+				t.Fatalf("after %v: %v", time.Since(asked), err)
+			case time.Since(start) > patience:
+				t.Fatal(err)
+			}
+		}
+		must(t, <-made)
+	}
+}
