@@ -4,7 +4,8 @@
 // attached before its first process starts.
 //
 // A runtime that is not on this host has no containers, which is no error. Each
-// question to a runtime is bounded by Patience. Nothing is kept between two calls.
+// question to a runtime about a container is bounded by Patience. Nothing is kept
+// between two calls.
 package runtimes
 
 import (
@@ -16,7 +17,7 @@ import (
 	"time"
 )
 
-// Patience bounds one question to one runtime.
+// Patience bounds one question to one runtime about a container.
 const Patience = 2 * time.Second
 
 // State is what a container is at.
