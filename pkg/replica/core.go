@@ -197,7 +197,7 @@ func NewCore(cfg CoreConfig) (*Core, Batch, error) {
 	saved, first := cfg.Saved, Batch{}
 	if saved.Owner != 0 && saved.Owner != cfg.Self.ID {
 		saved = Saved{Generation: saved.Generation}
-		first = Batch{Reset: true, Snapshot: &Snapshot{}, Hard: &Hard{}}
+		first = Batch{Lives: []Heard{}, Reset: true, Snapshot: &Snapshot{}, Hard: &Hard{}}
 	}
 	if saved.Owner == 0 {
 		first.Owner = cfg.Self.ID

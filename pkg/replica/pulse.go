@@ -11,18 +11,35 @@ import (
 // pulse is what is known of a member by its frames.
 type pulse struct {
 	life  Life   // the highest
-	tried Life   // the highest on trial: others on trial are measured by it, who is confirmed is not
+	tried tried  // others on trial are measured by it, who is confirmed is not
 	spoke uint64 // tick of its last frame; 0: none
 	heard uint64 // the same, but that a new leader counts everybody as heard
+}
+
+// tried is the life of a member that was answered on trial.
+type tried struct {
+	Life Life
+	Took Life // the last one that took part before it, as it said itself; 0: it did not say
+}
+
+// excludes reports whether another on trial, of the same member, can no longer be
+// confirmed: of two copies of one state the first that was answered may be by now. A
+// state that took part later than the one that was answered is none of its copies.
+func (t tried) excludes(o tried) bool {
+	if t.Took != 0 && o.Took.generation() > t.Took.generation() {
+		return false
+	}
+	return o.Life.generation() < t.Life.generation() || o.Life.rivals(t.Life)
 }
 
 // Heard is what a host keeps of the lives of another: a vote or an acknowledgement of
 // the other that it counts on, and an answer that it gives, must not be forgotten
 // before the one whose life it was is.
 type Heard struct {
-	ID    ledger.MemberID
-	Life  Life // the highest
-	Tried Life // the highest on trial
+	ID        ledger.MemberID
+	Life      Life // the highest
+	Tried     Life // the one that was answered on trial, 0: none
+	TriedTook Life // the last life before Tried that took part, 0: unknown
 }
 
 func (c *Core) pulse(id ledger.MemberID) *pulse {
@@ -32,7 +49,7 @@ func (c *Core) pulse(id ledger.MemberID) *pulse {
 			clear(c.pulses)
 		}
 		kept := c.lives[id]
-		p = &pulse{life: kept.Life, tried: kept.Tried}
+		p = &pulse{life: kept.Life, tried: tried{kept.Tried, kept.TriedTook}}
 		c.pulses[id] = p
 	}
 	return p
@@ -55,8 +72,7 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 	if seq, _ := c.state.Last(f.From); seq>>32 > newest {
 		newest = seq >> 32
 	}
-	gen := f.Life.generation()
-	if (gen < newest || f.Life.rivals(p.life) || f.Trial && (gen < p.tried.generation() || f.Life.rivals(p.tried))) && !c.mutate.has(TrustOldState) {
+	if (f.Life.generation() < newest || f.Life.rivals(p.life)) && !c.mutate.has(TrustOldState) {
 		c.counters.WrongLife++
 		why := twoCopies
 		if f.Kind == kindJoin { // of a member
@@ -66,8 +82,10 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 		return false
 	}
 	if f.Trial {
-		p.tried = max(p.tried, f.Life)
-		c.keepLife(f.From, p)
+		if f.Check == nil && p.tried.excludes(tried{Life: f.Life}) && !c.mutate.has(TrustOldState) {
+			c.counters.WrongLife++ // what it has to say of others counts once its own check was answered
+			return false
+		}
 		return f.Life != p.life // else it is an old frame: that trial is over
 	}
 	p.life, p.heard, p.spoke = f.Life, c.ticks, c.ticks
@@ -78,7 +96,7 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 // keepLife sees that what was heard of a member of raft is on disk before anything
 // follows from it: it goes with what is saved next.
 func (c *Core) keepLife(id ledger.MemberID, p *pulse) {
-	h := Heard{id, p.life, p.tried}
+	h := Heard{id, p.life, p.tried.Life, p.tried.Took}
 	if c.lives[id] == h || !c.conf.has(uint64(id)) {
 		return
 	}
@@ -88,14 +106,16 @@ func (c *Core) keepLife(id ledger.MemberID, p *pulse) {
 // livesToSave is what is kept of those who take part in raft, in order of their ids.
 func (c *Core) livesToSave() []Heard {
 	all := make([]Heard, 0, len(c.lives))
-	for id, h := range c.lives {
-		if !c.conf.has(uint64(id)) {
-			delete(c.lives, id) // its word counts no more
-			continue
+	for _, id := range slices.Concat(c.conf.Voters, c.conf.Learners) {
+		if h, ok := c.lives[ledger.MemberID(id)]; ok {
+			all = append(all, h)
 		}
-		all = append(all, h)
 	}
 	slices.SortFunc(all, func(a, b Heard) int { return cmp.Compare(a.ID, b.ID) })
+	clear(c.lives) // of those whose word counts no more
+	for _, h := range all {
+		c.lives[h.ID] = h
+	}
 	return all
 }
 

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -19,7 +20,8 @@ func TestALifeThatWasCountedOnIsKnownAfterARestartOfThoseWhoDid(t *testing.T) {
 }
 
 // An older copy that was started many times, and heard by nobody, has counted further than
-// the member itself; but it does not know of the life in which that took part last.
+// the member itself; but it does not know of the life in which that took part last. Nor is
+// it in that one's way.
 func TestACopyThatStartedOftenIsFoundOutByTheLifeItDoesNotKnow(t *testing.T) {
 	w := three(t, 42)
 	h := w.follower()
@@ -27,11 +29,50 @@ func TestACopyThatStartedOftenIsFoundOutByTheLifeItDoesNotKnow(t *testing.T) {
 	h.kill()
 	h.start()
 	w.run(30)
+	mine := h.store
 	for range 5 {
 		_, _ = backup.Load()
 	}
 	h.putBack(backup)
 	w.until("it is spent", 100, func() bool { return h.core.Spent() != "" })
+	h.putBack(mine)
+	w.until("the original is ready", 200, h.core.Ready)
+}
+
+// A clone that another board betrays was answered by nobody: it is not in the original's way.
+func TestACloneThatIsRefutedAtOnceDoesNotEndTheOriginal(t *testing.T) {
+	w := three(t, 45)
+	h := w.follower()
+	mine, home := h.store, h.place
+	h.place.Machine = "another"
+	h.putBack(mine.Copy())
+	w.until("the clone is spent", 100, func() bool { return h.core.Spent() != "" })
+	h.place = home
+	h.putBack(mine)
+	w.until("the original is ready", 200, h.core.Ready)
+}
+
+// Two equal copies: the one that was answered first may be confirmed by now, so the other
+// is not, also after a restart of who answered.
+func TestOfTwoEqualCopiesTheOneThatWasAnsweredFirstGoesOn(t *testing.T) {
+	w := three(t, 46)
+	h, a := w.hosts[2], w.hosts[0]
+	h.kill()
+	w.run(twinTicks + 1)
+	second := copyOf(t, h, h.store.Copy(), 2)
+	for _, o := range asks(copyOf(t, h, h.store.Copy(), 1), a) {
+		a.deliver(second, o)
+	}
+	a.kill()
+	a.start()
+	w.run(30)
+	var got []uint8
+	for _, o := range asks(second, a) {
+		got = append(got, a.deliver(second, o)...)
+	}
+	if !slices.Contains(got, kindGone) || slices.Contains(got, kindAnswer) {
+		t.Errorf("the second was answered %v", got)
+	}
 }
 
 // Starts that end on trial are none in which anybody took part: the next one is confirmed.

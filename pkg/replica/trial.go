@@ -117,10 +117,21 @@ func (c *Core) receiveCheck(from gossip.Peer, f *frame) {
 		c.send(from, &frame{To: f.From, Kind: kindObjection, About: f.Life, Words: clip(why)})
 		return
 	}
-	if p := c.pulse(f.From); f.Trial && p.spoke > 0 && c.ticks-p.spoke <= c.times.Twin {
+	p := c.pulse(f.From)
+	one := tried{f.Life, f.Check.Took}
+	if f.Trial && p.tried.excludes(one) && !c.mutate.has(TrustOldState) {
+		c.counters.WrongLife++
+		c.tellGone(from, f, twoCopies.words())
+		return
+	}
+	if f.Trial && p.spoke > 0 && c.ticks-p.spoke <= c.times.Twin {
 		// Another life of it may be alive; if so it will be heard again.
 		c.send(from, &frame{To: f.From, Kind: kindRefused, Words: twinWords})
 		return
+	}
+	if f.Trial {
+		p.tried = one
+		c.keepLife(f.From, p)
 	}
 	// A new leader does not know yet who is alive.
 	leads := c.leading && c.ticks-c.since >= settleTicks

@@ -55,6 +55,7 @@ var (
 	keyOwner      = []byte("owner")
 	keyLeave      = []byte("leave")
 	keyTook       = []byte("took")
+	keyTookIn     = []byte("took-in") // the last generation in which took was kept: older versions do not
 	keyLives      = []byte("lives")
 	keyGeneration = []byte("generation")
 	keySaves      = []byte("saves")
@@ -69,7 +70,7 @@ const (
 	lockPoll  = 50 * time.Millisecond
 	entryHead = 9
 	hardSize  = 24
-	lifeSize  = 24
+	lifeSize  = 32
 )
 
 // ErrBusy says that another process has the file open.
@@ -357,6 +358,9 @@ func (f *File) Load() (saved replica.Saved, err error) {
 			return damaged(err)
 		}
 		saved.Generation++
+		if err := c.putNumber(keyTookIn, saved.Generation); err != nil {
+			return err
+		}
 		return c.putNumber(keyGeneration, saved.Generation)
 	})
 	if err != nil {
@@ -374,11 +378,9 @@ func (f *File) load(tx *bbolt.Tx, saved *replica.Saved) error {
 	if saved.Leave, err = getNumber(tx, keyLeave); err != nil {
 		return err
 	}
-	took, err := getNumber(tx, keyTook)
-	if err != nil {
+	if saved.Took, err = loadTook(tx, mark.Generation); err != nil {
 		return err
 	}
-	saved.Took = replica.Life(took)
 	if saved.Lives, err = loadLives(tx); err != nil {
 		return err
 	}
@@ -405,7 +407,18 @@ func (f *File) load(tx *bbolt.Tx, saved *replica.Saved) error {
 	return loadLog(tx.Bucket(bucketLog), saved)
 }
 
-// loadLives reads what saveLives wrote: three numbers of 8 bytes for each member.
+// loadTook reads which life took part last, 0 when that is not known: an older version
+// ran since, and did not keep it.
+func loadTook(tx *bbolt.Tx, generation uint64) (replica.Life, error) {
+	in, err := getNumber(tx, keyTookIn)
+	if err != nil || in != generation {
+		return 0, err
+	}
+	took, err := getNumber(tx, keyTook)
+	return replica.Life(took), err
+}
+
+// loadLives reads what saveLives wrote: four numbers of 8 bytes for each member.
 func loadLives(tx *bbolt.Tx) (lives []replica.Heard, err error) {
 	v, err := get(tx, bucketMeta, keyLives)
 	if err != nil {
@@ -416,7 +429,7 @@ func loadLives(tx *bbolt.Tx) (lives []replica.Heard, err error) {
 	}
 	be := binary.BigEndian
 	for h := range slices.Chunk(v, lifeSize) {
-		lives = append(lives, replica.Heard{ID: ledger.MemberID(be.Uint64(h)), Life: replica.Life(be.Uint64(h[8:])), Tried: replica.Life(be.Uint64(h[16:]))})
+		lives = append(lives, replica.Heard{ID: ledger.MemberID(be.Uint64(h)), Life: replica.Life(be.Uint64(h[8:])), Tried: replica.Life(be.Uint64(h[16:])), TriedTook: replica.Life(be.Uint64(h[24:]))})
 	}
 	return lives, nil
 }
@@ -424,7 +437,7 @@ func loadLives(tx *bbolt.Tx) (lives []replica.Heard, err error) {
 func (c *changing) saveLives(lives []replica.Heard) error {
 	v := make([]byte, 0, len(lives)*lifeSize)
 	for _, h := range lives {
-		for _, n := range []uint64{uint64(h.ID), uint64(h.Life), uint64(h.Tried)} {
+		for _, n := range []uint64{uint64(h.ID), uint64(h.Life), uint64(h.Tried), uint64(h.TriedTook)} {
 			v = binary.BigEndian.AppendUint64(v, n)
 		}
 	}

@@ -86,7 +86,7 @@ func batch(rng *rand.Rand, last, compacted *uint64) (b replica.Batch) {
 	if rng.IntN(4) == 0 {
 		b.Took, b.Lives = replica.Life(rng.Uint64()), make([]replica.Heard, rng.IntN(3))
 		for i := range b.Lives {
-			b.Lives[i] = replica.Heard{ID: ledger.MemberID(i + 1), Life: replica.Life(rng.Uint64()), Tried: replica.Life(rng.Uint64())}
+			b.Lives[i] = replica.Heard{ID: ledger.MemberID(i + 1), Life: replica.Life(rng.Uint64()), Tried: replica.Life(rng.Uint64()), TriedTook: replica.Life(rng.Uint64())}
 		}
 	}
 	if rng.IntN(2) == 0 {
@@ -177,5 +177,40 @@ func TestEveryChangeCountsAndIsToldOnceItIsOnDisk(t *testing.T) {
 	}
 	if err := f.Put("n", nil); !errors.Is(err, refused) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An older version keeps the log and the votes, but not which life took part.
+func TestWhatAnOlderVersionDidNotKeepIsNotKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	f := reopen(t, path)
+	defer func() { _ = f.Close() }()
+	load := func() replica.Saved {
+		t.Helper()
+		s, err := f.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	load()
+	if err := f.Save(replica.Batch{Took: 1<<32 | 7}); err != nil {
+		t.Fatal(err)
+	}
+	if got := load().Took; got != 1<<32|7 {
+		t.Fatalf("took part in %x", got)
+	}
+	err := f.update(func(c *changing) error { return c.putNumber(keyGeneration, 3) }) // all that its Load does
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load().Took; got != 0 {
+		t.Errorf("an older version ran since, and %x is said to have been the last", got)
+	}
+	if err := f.Save(replica.Batch{Took: 4<<32 | 9}); err != nil {
+		t.Fatal(err)
+	}
+	if got := load().Took; got != 4<<32|9 {
+		t.Errorf("took part in %x", got)
 	}
 }
