@@ -16,13 +16,15 @@ import (
 // abandoned is the age at which the temporary file of a list is nobody's any more.
 const abandoned = time.Minute
 
-// look reads the pattern and all files that could be the router's. What is wrong with a
+// look reads the pattern, and all other files that runtimes read. What is wrong with a
 // directory that cannot be read is seen when something is to be written.
 func look(dir string) sight {
 	s := sight{pattern: read(filepath.Join(dir, Pattern)), files: map[string]file{}}
-	for _, name := range matching(dir, conflist.FileName("*")) {
-		if f := read(filepath.Join(dir, name)); !f.missing {
-			s.files[name] = f
+	for _, ending := range []string{".conflist", ".conf", ".json"} {
+		for _, name := range matching(dir, "*"+ending) {
+			if f := read(filepath.Join(dir, name)); name != Pattern && !f.missing {
+				s.files[name] = f
+			}
 		}
 	}
 	return s

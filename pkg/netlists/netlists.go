@@ -19,6 +19,9 @@ import (
 // Pattern is the default network's list, from which the others are made.
 const Pattern = "10-weave.conflist"
 
+// defaultName is what the default network is called.
+const defaultName = "weave"
+
 // lookEvery is how often it is looked whether somebody changed the files or the pattern.
 const lookEvery = 5 * time.Second
 

@@ -246,6 +246,121 @@ func TestFilesOfOthersAreNeverTouched(t *testing.T) {
 	}
 }
 
+// runtimesTake is what libcni, and so most runtimes, take for a network: its first plugin.
+func (p place) runtimesTake(network string) string {
+	p.Helper()
+	l, err := libcni.LoadNetworkConf(p.dir, network)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return l.Plugins[0].Network.Type
+}
+
+func TestNoListIsWrittenWhereAnotherFileHasTheNetworksName(t *testing.T) {
+	const list, single = `{"cniVersion":"1.0.0","name":"blue","plugins":[{"type":"bridge"}]}`, `{"cniVersion":"1.0.0","name":"blue","type":"bridge"}`
+	for other, text := range map[string]string{
+		"nerdctl-blue.conflist": list, // sorts before ours
+		"zz-blue.conflist":      list, // and after it
+		"blue.conf":             single,
+		"blue.json":             single,
+		".blue.conflist":        list,
+		"weave-green.conflist":  list,
+		"00-blue.conflist":      strings.Replace(list, `"plugins"`, `"weave.managed":"`+id1+`","plugins"`, 1), // a copy of one of ours
+	} {
+		t.Run(other, func(t *testing.T) {
+			p := newPlace(t)
+			p.write(other, text)
+			for range 2 {
+				p.to(net("blue", id1), net("red", id2))
+				p.complains(filepath.Join(p.dir, other), `the name of network "blue"`, "writes no weave-blue.conflist", "another name, or remove it")
+			}
+			if got := p.runtimesTake("blue"); got != "bridge" || p.read("weave-blue.conflist") != "" || p.File("blue") != "" || p.File("red") == "" {
+				t.Errorf("runtimes take %q; the files are %s; blue's is %q, red's %q", got, p.names(), p.File("blue"), p.File("red"))
+			}
+			if got := p.read(other); got != text {
+				t.Errorf("it is now %q", got)
+			}
+			if err := os.Remove(filepath.Join(p.dir, other)); err != nil {
+				t.Fatal(err)
+			}
+			p.sync()
+			p.content()
+			if got := p.runtimesTake("blue"); got != "weave-net" || p.File("blue") != filepath.Join(p.dir, "weave-blue.conflist") {
+				t.Errorf("runtimes take %q; blue's file is %q", got, p.File("blue"))
+			}
+		})
+	}
+}
+
+func TestAListThatIsThereStaysWhenAnotherTakesItsName(t *testing.T) {
+	p := newPlace(t)
+	p.to(net("blue", id1))
+	before := p.read("weave-blue.conflist")
+	p.write("zz-blue.conflist", `{"name":"blue","plugins":[{"type":"bridge"}]}`)
+	p.sync()
+	p.complains("zz-blue.conflist", `the name of network "blue"`, "runtimes differ", "weave-blue.conflist", "remove it")
+	if p.read("weave-blue.conflist") != before || p.File("blue") == "" {
+		t.Errorf("blue's containers have lost their list: %s, %q", p.names(), p.File("blue"))
+	}
+	p.to() // the network goes
+	p.content()
+	p.to(net("blue", id2)) // and comes again, after the other
+	p.complains("writes no weave-blue.conflist")
+	if got := p.names(); got != "zz-blue.conflist" {
+		t.Errorf("files: %s", got)
+	}
+}
+
+func TestAPatternThatHasANetworksNameKeepsIt(t *testing.T) {
+	p := newPlace(t)
+	p.write(Pattern, strings.Replace(p.shipped(), `"name": "weave"`, `"name": "blue"`, 1))
+	p.to(net("blue", id1), net("red", id2))
+	path := filepath.Join(p.dir, Pattern)
+	p.complains(path, `the name of network "blue"`, "writes no weave-blue.conflist", "run: weave conflist --name weave --out "+p.dir+" "+path)
+	if got := p.names(); got != "weave-red.conflist" || p.File("blue") != "" {
+		t.Errorf("files: %s, and blue's is %q", got, p.File("blue"))
+	}
+	p.write(Pattern, p.shipped())
+	p.sync()
+	p.content()
+	if got := p.names(); got != "weave-blue.conflist weave-red.conflist" {
+		t.Errorf("files: %s", got)
+	}
+}
+
+func TestAFileThatRuntimesDoNotReadOrThatNamesNothingIsInNobodysWay(t *testing.T) {
+	p := newPlace(t)
+	for name, text := range map[string]string{
+		"blue.conflist.off": `{"name":"blue"}`, "a.conflist": `{"name":["blue"]}`, "b.conf": `blue`, "c.json": ``, "d.conflist": `{"plugins":[]}`, "e.json": `"blue"`, "f.conflist": `{"Name":"blue"}`,
+	} {
+		p.write(name, text)
+	}
+	if err := os.Mkdir(filepath.Join(p.dir, "dir.conflist"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.to(net("blue", id1))
+	p.content()
+	if p.File("blue") == "" {
+		t.Error("blue has no list")
+	}
+}
+
+func FuzzAFileHasTheNameThatLibcniFindsInIt(f *testing.F) {
+	for _, text := range []string{`{"name":"blue","plugins":[{"type":"x"}]}`, `{"Name":"blue","type":"x"}`, `{"name":"a","NAME":"b","type":"x","plugins":[{"type":"x"}]}`, `{`, `null`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		in := file{text: text}
+		list, single := in.network("a.conflist"), in.network("a.conf")
+		if l, err := libcni.NetworkConfFromBytes([]byte(text)); err == nil && l.Name != list {
+			t.Errorf("as a list it is %q, not %q", l.Name, list)
+		}
+		if l, err := libcni.NetworkPluginConfFromBytes([]byte(text)); err == nil && l.Network.Name != single {
+			t.Errorf("as a plugin's it is %q, not %q", l.Network.Name, single)
+		}
+	})
+}
+
 func TestALinkOrADirectoryIsSomebodyElses(t *testing.T) {
 	p := newPlace(t)
 	p.to(net("blue", id1))

@@ -1,6 +1,7 @@
 package netlists
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +13,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/conflist"
 )
 
-// file is one that stands where a network's list would.
+// file is one that runtimes read.
 type file struct {
 	text    string
 	regular bool
@@ -23,7 +24,7 @@ type file struct {
 // sight is what is in the directory.
 type sight struct {
 	pattern file
-	files   map[string]file // by name, those of which FileName could be
+	files   map[string]file // the others, by name
 }
 
 func (s sight) equal(t sight) bool { return s.pattern == t.pattern && maps.Equal(s.files, t.files) }
@@ -37,6 +38,7 @@ type plan struct {
 	without    []string // networks that have no list for want of a pattern
 	badPattern error    // what is wrong with it
 	foreign    []string // what is wrong with somebody's file, a sentence each
+	namesakes  []namesake
 }
 
 // decide compares the directory with the networks that are wanted.
@@ -47,7 +49,7 @@ func decide(s sight, want []Network) plan {
 	if err == nil {
 		p.have[pattern.Name()] = Pattern
 	}
-	keep := map[string]bool{}
+	keep, called := map[string]bool{}, s.called()
 	for _, n := range want {
 		name := conflist.FileName(n.Name)
 		keep[name] = true
@@ -58,6 +60,9 @@ func decide(s sight, want []Network) plan {
 				continue
 			}
 			p.have[n.Name] = name // also where it stays as it was: the network's containers need it
+		}
+		if p.shared(n.Name, called[n.Name], there) && !there {
+			continue
 		}
 		if err == nil {
 			p.derive(pattern, n, f.text)
@@ -104,6 +109,69 @@ func (p *plan) others(name, network string, l *conflist.List) {
 	}
 }
 
+// called are the names of the files by the network that each calls its own, sorted.
+func (s sight) called() map[string][]string {
+	out := map[string][]string{}
+	for name, f := range s.files {
+		out[f.network(name)] = append(out[f.network(name)], name)
+	}
+	out[s.pattern.network(Pattern)] = append(out[s.pattern.network(Pattern)], Pattern)
+	for _, names := range out {
+		slices.Sort(names)
+	}
+	return out
+}
+
+// namesake is somebody's file that calls its network as one of the cluster's is called.
+type namesake struct {
+	network, file string
+	ours          bool // the router's list of the network is there all the same, from before
+}
+
+// shared notes the files that call their network like one of the cluster's, but for the
+// one in which the router's list stands, or would. One more by that name might come before
+// theirs, and their network would turn into ours unasked. A list that is there stays: the
+// network's containers need it.
+func (p *plan) shared(network string, files []string, ours bool) (some bool) {
+	for _, name := range files {
+		if name != conflist.FileName(network) {
+			p.namesakes = append(p.namesakes, namesake{network, name, ours})
+			some = true
+		}
+	}
+	if some && !ours {
+		delete(p.have, network) // where the pattern has that name
+	}
+	return some
+}
+
+func (n namesake) problem(dir string) string {
+	path, list := filepath.Join(dir, n.file), conflist.FileName(n.network)
+	what := "the router writes no " + list + ", and runtimes take that file for it"
+	if n.ours {
+		what = "runtimes differ in which they take, that or the router's " + list
+	}
+	cure := "give the network in it another name, or remove it"
+	if n.file == Pattern {
+		cure = fmt.Sprintf("run: weave conflist --name %s --out %s %s", defaultName, dir, path)
+	}
+	return fmt.Sprintf("%s is not the router's, and has the name of network %q: %s; %s", path, n.network, what, cure)
+}
+
+// network is the name by which runtimes know what is in the file, whatever else is wrong
+// with it; "" for none. Those of single plugins have their keys in any case of letters.
+func (f file) network(name string) string {
+	if filepath.Ext(name) == ".conflist" {
+		var list map[string]any
+		_ = json.Unmarshal([]byte(f.text), &list)
+		called, _ := list["name"].(string)
+		return called
+	}
+	var single struct{ Name string }
+	_ = json.Unmarshal([]byte(f.text), &single)
+	return single.Name
+}
+
 // owner reports whether the router wrote the file, and gives the list that is in it, if any.
 func (f file) owner(name string) (mine bool, l *conflist.List) {
 	if !f.regular {
@@ -140,6 +208,9 @@ func (p *plan) problems(dir string) []string {
 	}
 	for _, f := range p.foreign {
 		out = append(out, filepath.Join(dir, f))
+	}
+	for _, n := range p.namesakes {
+		out = append(out, n.problem(dir))
 	}
 	return out
 }

@@ -60,3 +60,24 @@ func TestNetworkListsFollowTheNetworksOnEveryHostThatHasThem(t *testing.T) {
 	h0.MustRun(t, weaveCmd, "net", "rm", "blue", "local")
 	c.lists(0, "")
 }
+
+func TestANetworkWhoseNameAnotherListHasGetsItsOwnOnceThatIsGone(t *testing.T) {
+	c := newCluster(t, 1, netlab.Options{})
+	h := c.lab.Host(0)
+	const other = "/etc/cni/net.d/nerdctl-blue.conflist"
+	if err := h.WriteFile(other, `{"cniVersion":"1.0.0","name":"blue","plugins":[{"type":"bridge"}]}`, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const words = other + ` is not the router's, and has the name of network "blue"`
+	for _, command := range []string{"net create blue", "status", "doctor"} {
+		if out := h.MustRun(t, "sh", "-c", weaveCmd+" "+command+" 2>&1 || true"); !strings.Contains(out, words) {
+			t.Errorf("weave %s:\n%s", command, out)
+		}
+	}
+	c.lists(0, "nerdctl-blue.conflist")
+	h.MustRun(t, "rm", other)
+	c.lists(0, "weave-blue.conflist")
+	if out := h.MustRun(t, weaveCmd, "status"); strings.Contains(out, words) {
+		t.Errorf("it still complains:\n%s", out)
+	}
+}
