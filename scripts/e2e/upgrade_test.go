@@ -5,24 +5,31 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
 
-// oldCommit is the version that a cluster is upgraded from, and back to: the one that
-// landed last. It is to be moved with each version.
-const oldCommit = "b35987391d8c666961b879152dafd86ec4046b42"
+// oldCommit is the version that a cluster is upgraded from, and back to: of those that
+// landed, the last that knows one network only. It is to be moved with each release.
+const oldCommit = "42d97b632eb02318e4e1fcb544c6849eb80597b9"
 
-// The environment of the isolated child: where the old version is, or why it is not.
+// oldVersion is what the old version calls itself here.
+const oldVersion = "v0.0.0-old"
+
+// The environment of the isolated child: where the old version is and which, or why it is not.
 const (
 	oldVariable   = "WEAVE_E2E_OLD"
+	oldIsVariable = "WEAVE_E2E_OLD_IS"
 	noOldVariable = "WEAVE_E2E_NO_OLD"
 )
 
@@ -35,27 +42,41 @@ func buildOld() error {
 			return nil // the testing package complains of the expression
 		}
 	}
-	commit := oldCommit
-	if !isHere(commit) { // a shallow clone: at least the change of programs is tested
-		fmt.Fprintf(os.Stderr, "commit %s is not here: the upgrade is tested from HEAD to HEAD; git fetch --unshallow\n", commit[:7])
-		commit = "HEAD"
+	is, why := findOld()
+	if why != "" {
+		fmt.Fprintln(os.Stderr, "NO UPGRADE IS TESTED:", why)
+		return os.Setenv(noOldVariable, why)
 	}
-	if !isHere(commit) {
-		return os.Setenv(noOldVariable, "this tree is in no git repository: there is no old version to upgrade from")
-	}
+	fmt.Fprintln(os.Stderr, "the upgrade is tested from", is)
 	dir, err := os.MkdirTemp("", tempName+"old-")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chmod(dir, 0o755), buildCommit(commit, dir)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), buildCommit(oldCommit, dir)); err != nil {
 		os.RemoveAll(dir)
 		return err
 	}
-	return os.Setenv(oldVariable, dir)
+	return errors.Join(os.Setenv(oldVariable, dir), os.Setenv(oldIsVariable, is))
 }
 
-func isHere(commit string) bool {
-	return exec.Command("git", "-C", "../..", "cat-file", "-e", commit+"^{commit}").Run() == nil
+// findOld describes the old version, or says why it cannot be had. No other takes its
+// place: from a version that reads all that this one writes there is no way back to test.
+func findOld() (is, why string) {
+	git := func(args ...string) (string, error) {
+		out, err := exec.Command("git", append([]string{"-C", "../.."}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	if _, err := git("rev-parse", "HEAD"); err != nil {
+		return "", "this tree is in no git repository: there is no old version to upgrade from"
+	}
+	is, err := git("log", "-1", "--format=%h of %cs, %s", oldCommit)
+	if err != nil {
+		return "", fmt.Sprintf("commit %s is not here, in a clone that may be shallow: git fetch --unshallow", oldCommit)
+	}
+	if _, err := git("merge-base", "--is-ancestor", oldCommit, "HEAD"); err != nil {
+		return "", fmt.Sprintf("%s is not among the commits that this tree comes after", is)
+	}
+	return is, ""
 }
 
 // buildCommit checks a commit out below a directory, without a trace in the repository,
@@ -77,7 +98,7 @@ func buildCommit(commit, dir string) error {
 		return fmt.Errorf("check out %s: %w\n%s", commit, err, out)
 	}
 	build := exec.Command("./build.sh")
-	build.Dir, build.Env = dir, append(os.Environ(), "BIN="+filepath.Join(dir, "bin"), "VERSION=v0.0.0-old")
+	build.Dir, build.Env = dir, append(os.Environ(), "BIN="+filepath.Join(dir, "bin"), "VERSION="+oldVersion)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", commit, err, out)
 	}
@@ -90,6 +111,13 @@ type upgrade struct {
 	old     string
 	routers map[int]*netlab.Daemon
 	have    []*container
+	given   []given
+}
+
+// given is an address that was another host's before a container got it.
+type given struct {
+	netip.Addr
+	by int
 }
 
 func TestAnUpgradeAndTheWayBackCostNoContainerItsAddressOrAPacket(t *testing.T) {
@@ -97,29 +125,32 @@ func TestAnUpgradeAndTheWayBackCostNoContainerItsAddressOrAPacket(t *testing.T) 
 	if old == "" {
 		t.Skip(os.Getenv(noOldVariable))
 	}
+	t.Log("from", os.Getenv(oldIsVariable))
 	const hosts = 3
-	u := upgrade{old: old, routers: map[int]*netlab.Daemon{}}
-	u.cluster = newCluster(t, hosts, netlab.Options{Bin: filepath.Join(old, "bin"), PluginDirs: []string{bin}})
-	u.waitVoters(hosts)
-	for i := range hosts {
-		u.oldConflist(i)
-		u.routers[i] = u.lab.Host(i).Router()
-		u.have = append(u.have, u.add(i, fmt.Sprint("c", i), named(fmt.Sprint("c", i))))
-	}
-	u.allReachAll()
+	u := startOld(t, old, hosts)
 	before, err := u.status(0)
-	if err != nil || before.Version != "v0.0.0-old" {
+	if err != nil || before.Version != oldVersion {
 		t.Fatalf("version %q, %v", before.Version, err)
+	}
+	if out, err := u.lab.Host(0).Run(weaveCmd, "net", "list"); err == nil {
+		t.Fatalf("the old version is to know one network only, and lists %s", out)
 	}
 	flows := []*traffic{u.startTraffic(u.have[0], u.have[1]), u.startTraffic(u.have[2], u.have[0])}
 
-	for _, dir := range []string{bin, filepath.Join(old, "bin")} {
+	oldBin := filepath.Join(old, "bin")
+	for _, dir := range []string{bin, oldBin, bin} {
 		for i := range hosts {
 			u.switchTo(i, dir)
 		}
 		u.allReachAll()
+		if dir == bin {
+			u.aNetworkComesAndGoes()
+		}
+		u.addressesAreGiven()
+		u.whatWasGivenStaysGiven()
 		u.ledgerIsWrittenAndReadByAll()
 	}
+	u.refusesWhatItCannotRead(0, oldBin)
 	for i, f := range flows {
 		if sent, lost := f.stop(); lost != 0 || sent == 0 {
 			t.Errorf("flow %d: %d of %d packets lost", i, lost, sent)
@@ -128,10 +159,30 @@ func TestAnUpgradeAndTheWayBackCostNoContainerItsAddressOrAPacket(t *testing.T) 
 		}
 	}
 	u.isOneClusterAs(before)
+	u.leavesNothing()
+}
+
+// startOld starts a cluster of the old version with a container on each host.
+func startOld(t *testing.T, old string, hosts int) *upgrade {
+	u := &upgrade{old: old, routers: map[int]*netlab.Daemon{}}
+	u.cluster = newCluster(t, hosts, netlab.Options{Bin: filepath.Join(old, "bin"), PluginDirs: []string{bin}})
+	u.waitVoters(hosts)
+	for i := range hosts {
+		u.oldConflist(i)
+		u.routers[i] = u.lab.Host(i).Router()
+		u.have = append(u.have, u.add(i, fmt.Sprint("c", i), named(fmt.Sprint("c", i))))
+	}
+	u.allReachAll()
+	return u
+}
+
+// leavesNothing removes all containers.
+func (u *upgrade) leavesNothing() {
+	u.t.Helper()
 	for _, ct := range u.have {
 		u.del(ct)
 	}
-	for i := range hosts {
+	for i := range u.n {
 		u.wait("nothing is left of the containers", func() error {
 			s, err := u.status(i)
 			if n := len(s.Attachments); err == nil && n != 0 {
@@ -140,6 +191,122 @@ func TestAnUpgradeAndTheWayBackCostNoContainerItsAddressOrAPacket(t *testing.T) 
 			return err
 		})
 	}
+}
+
+// aNetworkComesAndGoes makes a network, uses it on another host and removes it: entries of
+// the ledger that the old version cannot read.
+func (u *upgrade) aNetworkComesAndGoes() {
+	u.t.Helper()
+	n := u.create(0, ctl.NetCreateRequest{Name: "between"}, 0, 1, 2)
+	ct := u.addOn(1, "between", n.Name)
+	if !n.Subnets[0].Contains(ct.result.addr()) {
+		u.t.Errorf("%s is not of %v", ct.result.addr(), n.Subnets)
+	}
+	if out, err := u.cni(ct.Host(), "del", n.Name, ct.Path(), named("between")); err != nil {
+		u.t.Errorf("DEL: %v %s", err, out)
+	}
+	if err := ct.Delete(); err != nil {
+		u.t.Error(err)
+	}
+	u.wait("host 2 has heard that it is not in use any more", func() error {
+		_, err := ask[ctl.NetRemoved](u.cluster, 2, ctl.PathNetRemove, ctl.NetRemoveRequest{Ref: n.Name})
+		return err
+	})
+	u.vanished(n)
+}
+
+// addressesAreGiven has each host ask for an address in the next one's block, which that
+// one gives away by an entry of the ledger.
+func (u *upgrade) addressesAreGiven() {
+	u.t.Helper()
+	for i := range u.n {
+		by := (i + 1) % u.n
+		g := given{u.spareOf(by), by}
+		name := fmt.Sprint("c", len(u.have))
+		u.have = append(u.have, u.add(i, name, u.asking(name, g.Addr)))
+		u.given = append(u.given, g)
+		u.wait(fmt.Sprintf("host %d knows that %s is host %d's now", by, g, i), func() error {
+			blocks, err := u.blocksOf(by, i)
+			if err == nil && !slices.ContainsFunc(blocks, func(r addr.Range) bool { return r.Contains(g.Addr) }) {
+				err = fmt.Errorf("it has %v", blocks)
+			}
+			return err
+		})
+	}
+}
+
+// whatWasGivenStaysGiven asks those who gave addresses away for them, and looks that no
+// two containers have one address.
+func (u *upgrade) whatWasGivenStaysGiven() {
+	u.t.Helper()
+	for i, g := range u.given {
+		ns := u.ns(g.by, fmt.Sprint("again", i))
+		if got, err := u.tryAdd(ns, "weave", u.asking("again", g.Addr)); err == nil || !strings.Contains(err.Error(), g.String()) {
+			u.t.Errorf("host %d, which gave %s away, answers %+v, %v", g.by, g, got, err)
+		}
+		if err := ns.Delete(); err != nil {
+			u.t.Error(err)
+		}
+	}
+	has := map[netip.Addr]string{}
+	for _, ct := range u.have {
+		if other := has[ct.result.addr()]; other != "" {
+			u.t.Errorf("%s and %s both have %s", other, ct.Name(), ct.result.addr())
+		}
+		has[ct.result.addr()] = ct.Name()
+	}
+}
+
+// asking is the environment of an ADD for one address.
+func (u *upgrade) asking(name string, a netip.Addr) string {
+	return fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=%s;IP=%s", name, a)
+}
+
+// blocksOf are the blocks of a host as another one knows them.
+func (u *upgrade) blocksOf(on, host int) (blocks []addr.Range, err error) {
+	s, err := u.status(on)
+	for _, subnet := range s.IPAM.Subnets {
+		for _, h := range subnet.Hosts {
+			if h.Host == u.lab.Host(host).Name() {
+				blocks = append(blocks, h.Blocks...)
+			}
+		}
+	}
+	return blocks, err
+}
+
+// spareOf is an address that a host owns and no container has: high in a block of its,
+// because it gives out the low ones first.
+func (u *upgrade) spareOf(host int) netip.Addr {
+	u.t.Helper()
+	blocks, err := u.blocksOf(host, host)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for _, b := range blocks {
+		if a := b.Last.Prev(); b.Contains(a) && !slices.ContainsFunc(u.have, func(ct *container) bool { return ct.result.addr() == a }) {
+			return a
+		}
+	}
+	u.t.Fatalf("host %d has nothing to spare in %v", host, blocks)
+	return netip.Addr{}
+}
+
+// refusesWhatItCannotRead looks that a router of the version in dir does not start where
+// the ledger has something that it has no word for, and that nothing is the worse for it.
+func (u *upgrade) refusesWhatItCannotRead(i int, dir string) {
+	u.t.Helper()
+	h := u.lab.Host(i)
+	h.MustRun(u.t, weaveCmd, "net", "label", "weave", "tier=web")
+	if err := u.routers[i].Stop(); err != nil {
+		u.t.Fatal(err)
+	}
+	if out, err := h.Run(filepath.Join(dir, "weaver"), u.routerArgs(i)...); err == nil || !strings.Contains(out+err.Error(), "this host runs an older version of weave") {
+		u.t.Errorf("the old router on a ledger with a label: %v\n%s", err, out)
+	}
+	u.start(i, bin)
+	h.MustRun(u.t, weaveCmd, "net", "label", "weave", "tier-")
+	u.addressesAreKept(i)
 }
 
 // oldConflist installs the old version's network list, which no upgrade replaces.
@@ -169,18 +336,22 @@ done`, dir)
 	if err := u.routers[i].Stop(); err != nil {
 		u.t.Fatal(err)
 	}
-	args := []string{"--name", h.Name(), "--secret-file", secretFile}
-	for j := range u.n {
-		if j != i {
-			args = append(args, u.lab.Host(j).Addr().String())
-		}
-	}
-	d, err := h.Start(filepath.Join(dir, "weaver"), args...)
+	u.start(i, dir)
+	last := u.have[n]
+	u.del(last) // what one version added, the other takes away
+	u.have[n] = u.add(i, fmt.Sprint("c", n, "b"), named(fmt.Sprint("c", n)))
+	u.addressesAreKept(i)
+}
+
+// start starts the router in dir on a host and waits until it is ready, and known to all.
+func (u *upgrade) start(i int, dir string) {
+	u.t.Helper()
+	d, err := u.lab.Host(i).Start(filepath.Join(dir, "weaver"), u.routerArgs(i)...)
 	if err != nil {
 		u.t.Fatal(err)
 	}
 	u.routers[i] = d
-	err = d.WaitFor(patience, h.Name()+" is ready", func() error {
+	err = d.WaitFor(patience, u.lab.Host(i).Name()+" is ready", func() error {
 		s, err := u.status(i)
 		if err == nil && s.Error != nil {
 			err = s.Error
@@ -191,10 +362,16 @@ done`, dir)
 		u.t.Fatal(err)
 	}
 	u.waitPeers()
-	last := u.have[n]
-	u.del(last) // what one version added, the other takes away
-	u.have[n] = u.add(i, fmt.Sprint("c", n, "b"), named(fmt.Sprint("c", n)))
-	u.addressesAreKept(i)
+}
+
+func (u *upgrade) routerArgs(i int) []string {
+	args := []string{"--name", u.lab.Host(i).Name(), "--secret-file", secretFile}
+	for j := range u.n {
+		if j != i {
+			args = append(args, u.lab.Host(j).Addr().String())
+		}
+	}
+	return args
 }
 
 // addressesAreKept looks that a host's router knows its containers by their addresses and names.
@@ -248,7 +425,7 @@ func (u *upgrade) ledgerIsWrittenAndReadByAll() {
 	u.t.Helper()
 	for i := range u.n {
 		n := len(u.have)
-		u.have = append(u.have, u.add(i, fmt.Sprint("c", n), fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=c%d;IP=10.4%d.%d.5", n, i, n)))
+		u.have = append(u.have, u.add(i, fmt.Sprint("c", n), u.asking(fmt.Sprint("c", n), netip.AddrFrom4([4]byte{10, byte(40 + i), byte(n), 5}))))
 	}
 	u.wait("all have one ledger", func() error {
 		var index []uint64
@@ -275,7 +452,7 @@ func (u *upgrade) isOneClusterAs(before ctl.Status) {
 	for i := range u.n {
 		u.wait(fmt.Sprintf("host %d is in the cluster of before", i), func() error {
 			s, err := u.status(i)
-			if err == nil && (s.Cluster != before.Cluster || s.Version != before.Version || s.IPAM.Index <= before.IPAM.Index || len(s.IPAM.Voters) != u.n || len(s.Problems) != 0) {
+			if err == nil && (s.Cluster != before.Cluster || s.Version == before.Version || s.IPAM.Index <= before.IPAM.Index || len(s.IPAM.Voters) != u.n || len(s.Problems) != 0) {
 				err = fmt.Errorf("cluster %s, version %s, entry %d, voters %v, problems %v; before %s, %s, entry %d",
 					s.Cluster, s.Version, s.IPAM.Index, s.IPAM.Voters, s.Problems, before.Cluster, before.Version, before.IPAM.Index)
 			}
