@@ -144,11 +144,11 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.Port == c.MeshPort && c.Port != 0 {
-		flag := "mesh-port"
+		flag, other := "mesh-port", "port"
 		if c.MeshPort == Defaults().MeshPort { // then it is the other that was given
-			flag = "port"
+			flag, other = other, flag
 		}
-		errs = append(errs, badFlag(flag, "--port and --mesh-port are both %d: gossip and mesh need two TCP ports", c.Port))
+		bad(flag, "--%s is %d too: gossip and mesh need two TCP ports", other, c.Port)
 	}
 	for _, p := range c.Peers {
 		if strings.Contains(p, ",") {
@@ -215,16 +215,16 @@ func (c Config) validateRanges() error {
 		host, flag := r.Addr().BitLen()-r.Bits(), rangeFlag(r)
 		switch {
 		case r != r.Masked():
-			errs = append(errs, badFlag(flag, "range %s: has host bits set, did you mean %s?", r, r.Masked()))
+			errs = append(errs, badFlag(flag, "--%s: %s has host bits set, did you mean %s?", flag, r, r.Masked()))
 		case host < 3:
-			errs = append(errs, badFlag(flag, "range %s: too small, want at least 8 addresses", r))
+			errs = append(errs, badFlag(flag, "--%s: %s is too small, want at least 8 addresses", flag, r))
 		case families[r.Addr().Is4()]:
-			errs = append(errs, badFlag(flag, "range %s: one range of each family is enough", r))
+			errs = append(errs, badFlag(flag, "--%s: %s is one more, and one range of each family is enough", flag, r))
 		}
 		families[r.Addr().Is4()] = true
 	}
 	if len(c.Ranges) == 0 {
-		errs = append(errs, badFlag("range", "no range: want at least one, --range or --range6"))
+		errs = append(errs, badFlag("range", "--range: there is none, and none of --range6: want at least one"))
 	}
 	return errors.Join(errs...)
 }
