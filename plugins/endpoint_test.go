@@ -73,19 +73,21 @@ func annotated(text string) map[string]any {
 	return map[string]any{"io.kubernetes.cri.pod-annotations": map[string]string{"weave.network/endpoint": text, "other": "7", "Weave.Network/Endpoint": "weave://no"}}
 }
 
+// endpointCase is where an endpoint is to lead a container.
+type endpointCase struct {
+	args, annotation string
+	bridge           string
+	address          string // "" for some one of the network
+	gateway          string // "" for none, and no way out
+	resolver         bool
+	names            []string
+}
+
 func TestAnEndpointSaysToWhichNetworkAndAtWhichAddress(t *testing.T) {
 	m := newMachine(t)
 	r := m.startRouter()
 	list := m.list("1.0.0", fmt.Sprintf(netWithAnnotations, m.socket()), fmt.Sprintf(dnsWithAnnotations, m.socket()))
-	key := attachment.Key{Network: "net1", ContainerID: "c", IfName: "eth0"}
-	for name, x := range map[string]struct {
-		args, annotation string
-		bridge           string
-		address          string // "" for some one of the network
-		gateway          string // "" for none, and no way out
-		resolver         bool
-		names            []string
-	}{
+	for name, x := range map[string]endpointCase{
 		"none":                     {"", "", routerBridge, "", "10.32.0.1", true, []string{"c"}},
 		"the usual one":            {"weave://?alias=Web", "", routerBridge, "", "10.32.0.1", true, []string{"web"}},
 		"a name":                   {"weave://blue", "", blueBridge, "", "10.2.0.1", true, []string{"c"}},
@@ -104,60 +106,80 @@ func TestAnEndpointSaysToWhichNetworkAndAtWhichAddress(t *testing.T) {
 			c := newNetNS(t)
 			before := c.world(t)
 			rt := &libcni.RuntimeConf{ContainerID: "c", NetNS: c.path, IfName: "eth0", Args: [][2]string{{"WEAVE_ENDPOINT", x.args}}, CapabilityArgs: annotated(x.annotation)}
-			var got *current.Result
-			err := m.through(func(ctx context.Context) error {
-				res, err := m.cni.AddNetworkList(ctx, list, rt)
-				if err == nil {
-					got, err = current.NewResultFromResult(res)
-				}
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ip := got.IPs[0]
-			if text := ip.Address.String(); len(got.IPs) != 1 || x.address != "" && text != x.address || got.Interfaces[0].Name != x.bridge {
-				t.Errorf("got %v on %s", got.IPs, got.Interfaces[0].Name)
-			}
-			if shown := output(t, c, "ip", "addr", "show", "dev", "eth0"); !strings.Contains(shown, " "+ip.Address.String()+" ") {
-				t.Errorf("the kernel has:\n%s", shown)
-			}
-			if out := output(t, m.netNS, "ip", "-o", "link", "show", "master", x.bridge); !strings.Contains(out, key.Veth()) {
-				t.Errorf("it is not on %s: %s", x.bridge, out)
-			}
-			if gw := ip.Gateway; (gw == nil) != (x.gateway == "") || gw != nil && gw.String() != x.gateway || (len(got.Routes) == 1) != (x.gateway != "") {
-				t.Errorf("gateway %v, routes %v", gw, got.Routes)
-			}
-			if x.gateway != "" {
-				ping(t, c, x.gateway)
-			}
-			if (len(got.DNS.Nameservers) > 0) != x.resolver {
-				t.Errorf("dns %+v", got.DNS)
-			}
-			if names := r.names[key.Hash()]; !slices.Equal(names, x.names) {
+			x.isWhere(t, m, c, m.addOf(list, rt))
+			if names := r.names[endpointKey.Hash()]; !slices.Equal(names, x.names) {
 				t.Errorf("names %q", names)
 			}
-			// By then the runtime may have forgotten what it said.
-			forgetful := &libcni.RuntimeConf{ContainerID: "c", NetNS: c.path, IfName: "eth0", Args: [][2]string{{"WEAVE_ENDPOINT", "weave://net2"}}}
-			err = m.through(func(ctx context.Context) error {
-				if err := m.cni.CheckNetworkList(ctx, list, rt); err != nil {
-					t.Errorf("CHECK: %v", err)
-				}
-				mainOnly := *list
-				mainOnly.Plugins = list.Plugins[:1]
-				if err := m.cni.CheckNetworkList(ctx, &mainOnly, forgetful); err != nil {
-					t.Errorf("CHECK without the endpoint: %v", err)
-				}
-				forgetful.Args[0][1] = "not at all://"
-				return m.cni.DelNetworkList(ctx, list, forgetful)
-			})
-			if err != nil {
-				t.Errorf("DEL: %v", err)
-			}
+			m.forgets(list, rt)
 			if a, n, names := r.held(); a+n+names != 0 || c.world(t) != before {
 				t.Errorf("left: %d addresses, %d attachments, %d names; %s", a, n, names, c.world(t))
 			}
 		})
+	}
+}
+
+// endpointKey is of the one attachment in the tests of endpoints.
+var endpointKey = attachment.Key{Network: "net1", ContainerID: "c", IfName: "eth0"}
+
+// addOf is the result of an ADD of a whole list.
+func (m *machine) addOf(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) *current.Result {
+	m.t.Helper()
+	var got *current.Result
+	err := m.through(func(ctx context.Context) error {
+		res, err := m.cni.AddNetworkList(ctx, list, rt)
+		if err == nil {
+			got, err = current.NewResultFromResult(res)
+		}
+		return err
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return got
+}
+
+// isWhere looks that a container is where its endpoint says, by the result and the kernel.
+func (x endpointCase) isWhere(t *testing.T, m *machine, c *netNS, got *current.Result) {
+	t.Helper()
+	ip := got.IPs[0]
+	if text := ip.Address.String(); len(got.IPs) != 1 || x.address != "" && text != x.address || got.Interfaces[0].Name != x.bridge {
+		t.Errorf("got %v on %s", got.IPs, got.Interfaces[0].Name)
+	}
+	if shown := output(t, c, "ip", "addr", "show", "dev", "eth0"); !strings.Contains(shown, " "+ip.Address.String()+" ") {
+		t.Errorf("the kernel has:\n%s", shown)
+	}
+	if out := output(t, m.netNS, "ip", "-o", "link", "show", "master", x.bridge); !strings.Contains(out, endpointKey.Veth()) {
+		t.Errorf("it is not on %s: %s", x.bridge, out)
+	}
+	if gw := ip.Gateway; (gw == nil) != (x.gateway == "") || gw != nil && gw.String() != x.gateway || (len(got.Routes) == 1) != (x.gateway != "") {
+		t.Errorf("gateway %v, routes %v", gw, got.Routes)
+	}
+	if x.gateway != "" {
+		ping(t, c, x.gateway)
+	}
+	if (len(got.DNS.Nameservers) > 0) != x.resolver {
+		t.Errorf("dns %+v", got.DNS)
+	}
+}
+
+// forgets detaches a container as a runtime does that has forgotten what it said at ADD.
+func (m *machine) forgets(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) {
+	m.t.Helper()
+	forgetful := &libcni.RuntimeConf{ContainerID: rt.ContainerID, NetNS: rt.NetNS, IfName: rt.IfName, Args: [][2]string{{"WEAVE_ENDPOINT", "weave://net2"}}}
+	err := m.through(func(ctx context.Context) error {
+		if err := m.cni.CheckNetworkList(ctx, list, rt); err != nil {
+			m.t.Errorf("CHECK: %v", err)
+		}
+		mainOnly := *list
+		mainOnly.Plugins = list.Plugins[:1]
+		if err := m.cni.CheckNetworkList(ctx, &mainOnly, forgetful); err != nil {
+			m.t.Errorf("CHECK without the endpoint: %v", err)
+		}
+		forgetful.Args[0][1] = "not at all://"
+		return m.cni.DelNetworkList(ctx, list, forgetful)
+	})
+	if err != nil {
+		m.t.Errorf("DEL: %v", err)
 	}
 }
 
