@@ -14,6 +14,28 @@ func endpointIs(name, text string) string {
 	return named(name) + ";WEAVE_ENDPOINT=" + strings.ReplaceAll(text, "=", "%3D")
 }
 
+func (c *cluster) reachEachOther(all []*container) {
+	c.t.Helper()
+	for _, from := range all {
+		for _, to := range all {
+			c.wait(from.Name()+" reaches "+to.Name(), func() error { return c.ping(from, to.result.addr()) })
+		}
+	}
+}
+
+// allAreOf24But looks that host 0's router shows the IPv4 addresses there with the length
+// that their endpoints ask for, but for that of one container.
+func (c *cluster) allAreOf24But(one *container, when string) {
+	c.t.Helper()
+	for id, a := range c.attachments(0) {
+		for _, p := range a.Addresses {
+			if p.Addr().Is4() && p.Bits() != 24 && p.Addr() != one.result.addr() {
+				c.t.Errorf("%s the router shows %s with %v", when, id, a.Addresses)
+			}
+		}
+	}
+}
+
 func TestContainersGoWhereTheirEndpointsSayOnAllHosts(t *testing.T) {
 	c := newCluster(t, 2, netlab.Options{RouterArgs: []string{"--range", "10.2.0.0/16", "--range6", range6}})
 	unchanged := c.watch()
@@ -40,11 +62,7 @@ func TestContainersGoWhereTheirEndpointsSayOnAllHosts(t *testing.T) {
 			t.Errorf("%s: CHECK: %v %s", x.endpoint, err, out)
 		}
 	}
-	for _, from := range all {
-		for _, to := range all {
-			c.wait(from.Name()+" reaches "+to.Name(), func() error { return c.ping(from, to.result.addr()) })
-		}
-	}
+	c.reachEachOther(all)
 	asks := c.add(0, "asks", endpointIs("asks", "weave://weave")) // it reaches its resolver
 	env["asks"] = endpointIs("asks", "weave://weave")
 	for name, want := range map[string]netip.Addr{"web": all[1].result.addr(), "db": all[1].result.addr(), "c0": all[0].result.addr(), "c3": {}} {
@@ -57,13 +75,7 @@ func TestContainersGoWhereTheirEndpointsSayOnAllHosts(t *testing.T) {
 		})
 	}
 	for _, when := range []string{"before", "after"} {
-		for id, a := range c.attachments(0) {
-			for _, p := range a.Addresses {
-				if p.Addr().Is4() && p.Bits() != 24 && p.Addr() != asks.result.addr() {
-					t.Errorf("%s its restart the router shows %s with %v", when, id, a.Addresses)
-				}
-			}
-		}
+		c.allAreOf24But(asks, when+" its restart")
 		c.restart(0)
 	}
 	if out, err := c.cni(all[0].Host(), "check", "weave", all[0].Path(), named("c0")); err != nil {

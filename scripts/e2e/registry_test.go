@@ -191,6 +191,18 @@ func (c *cluster) hostAddr(i int, n ctl.Net) string {
 	return addr
 }
 
+// refusesADD looks that no container of a host comes onto a network, and is told so.
+func (c *cluster) refusesADD(host int, network, words string) {
+	c.t.Helper()
+	ns := c.ns(host, "refused")
+	if _, err := c.tryAdd(ns, network); err == nil || !strings.Contains(err.Error(), words) {
+		c.t.Errorf("ADD to %s on host %d: %v, want %q", network, host, err, words)
+	}
+	if err := ns.Delete(); err != nil {
+		c.t.Error(err)
+	}
+}
+
 func TestANetworkOfDriverSimplebridgeWorksOnItsHostAlone(t *testing.T) {
 	c := newCluster(t, 2, netlab.Options{})
 	unchanged := c.watch()
@@ -214,13 +226,7 @@ func TestANetworkOfDriverSimplebridgeWorksOnItsHostAlone(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	plugin["bridge"] = "sb-000000000000"
-	wrong := c.ns(0, "wrong")
-	if _, err := c.tryAdd(wrong, c.conflist(n, plugin, 0)); err == nil || !strings.Contains(err.Error(), "is not that of network") {
-		t.Errorf("on a bridge of no network: %v", err)
-	}
-	if err := wrong.Delete(); err != nil {
-		t.Error(err)
-	}
+	c.refusesADD(0, c.conflist(n, plugin, 0), "is not that of network")
 	plugin["bridge"] = n.Bridge
 	c.conflist(n, plugin, 0)
 	c.restart(0)
@@ -231,13 +237,7 @@ func TestANetworkOfDriverSimplebridgeWorksOnItsHostAlone(t *testing.T) {
 		}
 		return errors.Join(err, c.ping(a, b.result.addr()))
 	})
-	ns := c.ns(1, "elsewhere")
-	if _, err := c.tryAdd(ns, conf); err == nil || !strings.Contains(err.Error(), "of host h0 alone") {
-		t.Errorf("on another host: %v", err)
-	}
-	if err := ns.Delete(); err != nil {
-		t.Error(err)
-	}
+	c.refusesADD(1, conf, "of host h0 alone")
 	for _, x := range []*container{a, b} {
 		if out, err := c.cni(x.Host(), "del", conf, x.Path(), named("a")); err != nil {
 			t.Errorf("DEL: %v %s", err, out)
