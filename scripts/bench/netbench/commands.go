@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+// What a command may take: with a router that answers, and with one that does not.
+const (
+	promisedAnswer = 100 * time.Millisecond
+	promisedReason = 2 * time.Second
+)
+
+// command is one of weave's, and how it ends without a router: with exit code 3 and the
+// reason, or as ever.
+type command struct {
+	line  string
+	alone bool // does its work without the router too
+	waits bool // a second, on purpose: no bar
+	finds bool // fails when it finds something wrong with this machine
+}
+
+// questions change nothing.
+func questions(network, container string) []command {
+	return []command{
+		{line: "status"}, {line: "status --json"}, {line: "status peers"}, {line: "status ipam"}, {line: "status dns"}, {line: "status overlay"},
+		{line: "status topology"}, {line: "status topology --dot"}, {line: "status topology --svg"},
+		{line: "ps"}, {line: "net list"}, {line: "net list --no-trunc"}, {line: "net inspect " + network}, {line: "trace"}, {line: "trace " + container},
+		{line: "report --json"}, {line: "report --out -", alone: true}, {line: "doctor --plugin-dir /opt/cni/bin", alone: true, finds: true}, {line: "version", alone: true},
+		{line: "conflist /etc/cni/net.d/10-weave.conflist", alone: true}, {line: "secret new", alone: true}, {line: "top --once", waits: true},
+	}
+}
+
+// orders each undo what the one before did.
+func orders(network, peer string) []command {
+	return []command{
+		{line: "net create bench-asked"}, {line: "net label bench-asked tier=db"}, {line: "net rm bench-asked"},
+		{line: "connect " + peer}, {line: "forget " + peer},
+	}
+}
+
+// measureCommands times weave's commands on host 0: with its router well, stopped, gone.
+func (c *cluster) measureCommands(list []dweller) error {
+	if c.asks == 0 {
+		return nil
+	}
+	network, container := "weave", "none"
+	if len(list) > 0 {
+		network, container = list[0].network.Name, list[0].Name()
+	}
+	title("The commands of weave on host 0, %d times each, with %d containers in the cluster", c.asks, len(list))
+	all := append(questions(network, container), orders("bench-asked", c.lab.Host(1).Addr().String())...)
+	well, slowest, err := c.whenWell(all)
+	if err != nil {
+		return err
+	}
+	r := c.lab.Host(0).Router()
+	if err := r.Pause(); err != nil {
+		return err
+	}
+	hung, hungMost, err := c.whenAway(all, "though it runs")
+	if err != nil {
+		return err
+	}
+	if err := r.Resume(); err != nil {
+		return err
+	}
+	if err := r.Stop(); err != nil {
+		return err
+	}
+	gone, goneMost, err := c.whenAway(all, "does not answer")
+	if err != nil {
+		return err
+	}
+	rows := []string{"ms\tmin\tp50\tmax\tstopped\tgone"}
+	for i, x := range all {
+		rows = append(rows, strings.Join([]string{x.line, ms(well[i].quantile(0)), ms(well[i].quantile(.5)), ms(well[i].quantile(1)), ms(hung[i]), ms(gone[i])}, "\t"))
+	}
+	table(rows...)
+	bar("the slowest median, router well", slowest, promisedAnswer)
+	bar("the slowest, router stopped", hungMost, promisedReason)
+	bar("the slowest, router gone", goneMost, promisedReason)
+	if err := r.Restart(); err != nil {
+		return err
+	}
+	return c.start0()
+}
+
+// start0 waits for the first router after its restart.
+func (c *cluster) start0() error {
+	if err := c.ready(0); err != nil {
+		return err
+	}
+	return netlab.Wait(patience, "host 0 has its peers again", func() error { return c.allPeers(0) })
+}
+
+// whenWell calls each command some times, in turns; slowest is the largest median of
+// those that have a bar.
+func (c *cluster) whenWell(all []command) (took []times, slowest time.Duration, err error) {
+	took = make([]times, len(all))
+	for range c.asks {
+		for i, x := range all {
+			t, text, err := c.weave(x)
+			if err != nil && !x.finds {
+				return nil, 0, fmt.Errorf("weave %s: %w\n%s", x.line, err, text)
+			}
+			took[i] = append(took[i], t)
+		}
+	}
+	for i, x := range all {
+		if !x.waits {
+			slowest = max(slowest, took[i].quantile(.5))
+		}
+	}
+	return took, slowest, nil
+}
+
+// whenAway calls each command once, while no router answers: each that needs one is to
+// end with 3 and the reason.
+func (c *cluster) whenAway(all []command, reason string) (took []time.Duration, slowest time.Duration, err error) {
+	for _, x := range all {
+		t, text, err := c.weave(x)
+		code := 0
+		if exit, ok := err.(*exec.ExitError); ok {
+			code = exit.ExitCode()
+		} else if err != nil {
+			return nil, 0, fmt.Errorf("weave %s: %w", x.line, err)
+		}
+		if !x.alone && (code != 3 || !strings.Contains(text, reason)) {
+			return nil, 0, fmt.Errorf("weave %s: ended with %d and without %q:\n%s", x.line, code, reason, text)
+		}
+		took, slowest = append(took, t), max(slowest, t)
+	}
+	return took, slowest, nil
+}
+
+// weave runs a command on host 0, and answers with what it printed.
+func (c *cluster) weave(x command) (took time.Duration, text string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := c.lab.Host(0).Command(ctx, weave, strings.Fields(x.line)...)
+	start := time.Now()
+	out, err := cmd.CombinedOutput()
+	return time.Since(start), string(out), err
+}
