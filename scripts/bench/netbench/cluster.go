@@ -85,8 +85,12 @@ func (c *cluster) start() error {
 
 func (c *cluster) allPeers(i int) error {
 	s, err := ask[ctl.Status](c, i, ctl.PathStatus, nil)
-	if err == nil && len(s.Overlay) != c.hosts-1 {
-		err = fmt.Errorf("%d others", len(s.Overlay))
+	others := map[string]bool{} // s.Overlay has each once for every network
+	for _, r := range s.Overlay {
+		others[r.Host] = true
+	}
+	if err == nil && len(others) != c.hosts-1 {
+		err = fmt.Errorf("%d others", len(others))
 	}
 	return err
 }
