@@ -38,6 +38,44 @@ func TestEnsureBridgeTwiceChangesNothing(t *testing.T) {
 	}
 }
 
+func TestOnlyTheAddressesOfTheDeviceThatIsAskedForAreListed(t *testing.T) {
+	h := newSpace(t)
+	for _, cmd := range []string{
+		"ip link add one type bridge", "ip link add two type bridge",
+		"ip addr add 10.1.0.1/24 dev one", "ip addr add 10.1.0.2 peer 10.1.0.3/32 dev one", "ip addr add fd01::1/64 dev one nodad",
+		"ip addr add 10.2.0.1/24 dev two", "ip addr add fd02::1/64 dev two nodad",
+	} {
+		h.must(cmd)
+	}
+	h.in(func() error {
+		got, err := BridgeAddrs("one")
+		slices.SortFunc(got, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+		if want := prefixes("10.1.0.1/24", "10.1.0.2/32", "fd01::1/64"); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		return err
+	})
+	h.in(func() error {
+		l, err := linkByName("two")
+		if err != nil {
+			return err
+		}
+		read := 0
+		c, err := dial()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		if err := c.dump(addressesOf(l), func() {}, func([]byte) { read++ }); err != nil {
+			return err
+		}
+		if read != 2 {
+			t.Errorf("the kernel was asked for %d addresses, want the device's 2", read)
+		}
+		return nil
+	})
+}
+
 func TestEnsureBridgeRepairs(t *testing.T) {
 	h := newSpace(t)
 	h.in(func() error { return EnsureBridge(testBridge) })

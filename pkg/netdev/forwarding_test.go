@@ -294,5 +294,6 @@ func FuzzKernelMessages(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		parseLink(b)
 		parseEntry(b)
+		parseAddress(b)
 	})
 }

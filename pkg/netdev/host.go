@@ -72,10 +72,10 @@ func UnderlayMTU(local netip.Addr) (int, error) {
 		return 0, fmt.Errorf("MTU under %s: %w", local, err)
 	}
 	for _, a := range addrs {
-		if toPrefix(a.IPNet).Addr() != local {
+		if a.prefix.Addr() != local {
 			continue
 		}
-		l, err := clean(func() (netlink.Link, error) { return netlink.LinkByIndex(a.LinkIndex) })
+		l, err := clean(func() (netlink.Link, error) { return netlink.LinkByIndex(a.index) })
 		if err != nil {
 			return 0, fmt.Errorf("MTU under %s: %w", local, err)
 		}

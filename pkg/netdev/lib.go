@@ -57,7 +57,7 @@ func addrsOf(l netlink.Link) (map[netip.Prefix]bool, error) {
 	list, err := addrList(l)
 	have := make(map[netip.Prefix]bool, len(list))
 	for _, a := range list {
-		have[toPrefix(a.IPNet)] = true
+		have[a.prefix] = true
 	}
 	return have, err
 }
@@ -67,14 +67,9 @@ func globalAddrs(l netlink.Link) ([]netip.Prefix, error) {
 	list, err := addrList(l)
 	var addrs []netip.Prefix
 	for _, a := range list {
-		if a.Scope == unix.RT_SCOPE_UNIVERSE {
-			addrs = append(addrs, toPrefix(a.IPNet))
+		if a.scope == unix.RT_SCOPE_UNIVERSE {
+			addrs = append(addrs, a.prefix)
 		}
 	}
 	return addrs, err
-}
-
-func addrList(l netlink.Link) ([]netlink.Addr, error) {
-	list, err := clean(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
-	return list, wrap("list addresses", err)
 }
