@@ -96,6 +96,7 @@ type View struct {
 	endpoints map[gossip.Peer]map[string]Endpoint // by record key
 	inherited map[string]Plan                     // by network, from the kernel at start
 	links     map[gossip.Peer]Links
+	changed   Changed // since TakeChanged was called
 }
 
 // NewView returns an empty view.
@@ -113,6 +114,7 @@ func (v *View) Inherit(network string, p Plan) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.inherited[network] = p
+	v.changed.touch(network)
 }
 
 // Disinherit drops what was inherited: every member has spoken, and what nobody
@@ -120,6 +122,9 @@ func (v *View) Inherit(network string, p Plan) {
 func (v *View) Disinherit() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	for network := range v.inherited {
+		v.changed.touch(network)
+	}
 	clear(v.inherited)
 }
 
@@ -127,6 +132,7 @@ func (v *View) Disinherit() {
 func (v *View) SetHost(origin gossip.Peer, h *Host) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.changed.all = true
 	if h == nil || !h.Valid() {
 		delete(v.hosts, origin)
 		return
@@ -138,10 +144,14 @@ func (v *View) SetHost(origin gossip.Peer, h *Host) {
 func (v *View) SetEndpoint(origin gossip.Peer, key string, e *Endpoint) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if was, there := v.endpoints[origin][key]; there {
+		v.changed.touch(was.Network)
+	}
 	if e == nil || !e.Valid() {
 		delete(v.endpoints[origin], key)
 		return
 	}
+	v.changed.touch(e.Network)
 	if v.endpoints[origin] == nil {
 		v.endpoints[origin] = map[string]Endpoint{}
 	}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -106,8 +107,11 @@ func nameRecords(origin gossip.Peer, e overlay.Endpoint) []names.Record {
 	return out
 }
 
-// follow writes the overlay's plan into the kernel whenever records have changed.
+// follow writes the overlay's plans into the kernel: of the networks whose records have
+// changed, and of those that have come to stand since. The settling has all of them
+// compared now and then.
 func (r *Router) follow(ctx context.Context) error {
+	written := map[string]bool{} // networks by id
 	for {
 		select {
 		case <-ctx.Done():
@@ -123,16 +127,26 @@ func (r *Router) follow(ctx context.Context) error {
 		if r.complete() {
 			r.view.Disinherit()
 		}
-		for _, n := range r.standing() {
-			if !overlaid(n.Network) {
-				continue
-			}
-			if err := r.writeForwarding(n); err != nil {
-				r.log.Error("write forwarding entries", "network", n.Name, "error", err)
-				poke(r.kick)
-			}
+		r.writeChanged(written)
+	}
+}
+
+// writeChanged writes what changed, and notes which networks of those that stand have
+// been written. What fails is tried again with the next change, and by the settling.
+func (r *Router) writeChanged(written map[string]bool) {
+	changed, standing := r.view.TakeChanged(), map[string]bool{}
+	for _, n := range r.standing() {
+		standing[n.ID] = true
+		if !overlaid(n.Network) || written[n.ID] && !changed.Has(n.Name) {
+			continue
+		}
+		err := r.writeForwarding(n)
+		if written[n.ID] = err == nil; err != nil {
+			r.log.Error("write forwarding entries", "network", n.Name, "error", err)
+			poke(r.kick)
 		}
 	}
+	maps.DeleteFunc(written, func(id string, _ bool) bool { return !standing[id] })
 }
 
 func (r *Router) writeForwarding(n *network) error {

@@ -74,7 +74,8 @@ func (r *Router) settle(ctx context.Context) error {
 		case <-tick.C:
 			r.reconcile()
 			r.sayContested(r.replica.State())
-			poke(r.forward) // what failed, or somebody removed, is written again
+			r.view.TouchAll() // what failed, or somebody removed, is written again
+			poke(r.forward)
 		}
 	}
 }
