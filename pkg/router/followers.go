@@ -143,6 +143,7 @@ func (r *Router) writeChanged(written map[string]bool) {
 		err := r.writeForwarding(n)
 		if written[n.ID] = err == nil; err != nil {
 			r.log.Error("write forwarding entries", "network", n.Name, "error", err)
+			r.whole.Store(true) // its devices may lack
 			poke(r.kick)
 		}
 	}

@@ -97,6 +97,7 @@ type Router struct {
 
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: the kernel is to be compared at once
+	whole   atomic.Bool   // with kick: also what stands as the ledger has it
 	ends    chan struct{} // cap 1: a container has ended: a network that is being removed may be unused now
 	resets  chan struct{} // cap 1: the operator had the host leave its cluster
 

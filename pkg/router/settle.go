@@ -54,6 +54,7 @@ func (r *Router) settle(ctx context.Context) error {
 	tick := time.NewTicker(settleEvery)
 	defer tick.Stop()
 	cluster := ""
+	r.whole.Store(true)
 	for {
 		changed := r.replica.Changed()
 		if id := r.replica.State().Cluster(); id != cluster {
@@ -63,7 +64,7 @@ func (r *Router) settle(ctx context.Context) error {
 		}
 		r.forgetRetired()
 		start := time.Now()
-		err := r.converge(ctx)
+		err := r.converge(ctx, r.whole.Swap(false))
 		r.metrics.converged(time.Since(start), err)
 		r.noteBroken(err)
 		select {
@@ -72,6 +73,7 @@ func (r *Router) settle(ctx context.Context) error {
 		case <-changed:
 		case <-r.kick:
 		case <-tick.C:
+			r.whole.Store(true)
 			r.reconcile()
 			r.sayContested(r.replica.State())
 			r.view.TouchAll() // what failed, or somebody removed, is written again
@@ -148,8 +150,9 @@ func (r *Router) here() []ledger.Network {
 func overlaid(n ledger.Network) bool { return n.Driver == ctl.DriverWeave }
 
 // converge brings everything once to where it should be. It does as much as it can. The
-// bridges of a host that leaves are left as they are.
-func (r *Router) converge(ctx context.Context) error {
+// bridges of a host that leaves are left as they are. Unless it is to look at the whole,
+// it takes the word of the networks that stand as the ledger has them.
+func (r *Router) converge(ctx context.Context, whole bool) error {
 	r.bridges.Lock()
 	defer r.bridges.Unlock()
 	state := r.replica.State()
@@ -163,6 +166,9 @@ func (r *Router) converge(ctx context.Context) error {
 	maps.DeleteFunc(r.inherited, func(id string, _ bool) bool { return !isThere(all, id) })
 	for _, n := range all {
 		if r.resetting.Load() || r.torn[n.ID] || n.Closing && len(r.ipam.Dwellers(n.Name)) == 0 {
+			continue
+		}
+		if !whole && r.standsSo(n) {
 			continue
 		}
 		if err := r.settleNetwork(ctx, n); n.Name == DefaultNetwork {
