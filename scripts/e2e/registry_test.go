@@ -315,9 +315,13 @@ func manyNetworks() int {
 	return 200
 }
 
+// fewFiles are what a router has open for a moment, when somebody asks it or it asks the kernel.
+const fewFiles = 10
+
 func TestManyNetworksComeAndGoAndLeaveNothing(t *testing.T) {
 	c := newCluster(t, 2, netlab.Options{})
 	unchanged := c.watch()
+	files := c.fds(0)
 	rounds, at := manyNetworks(), 50
 	for done := 0; done < rounds; done += at {
 		var all []ctl.Net
@@ -348,4 +352,10 @@ func TestManyNetworksComeAndGoAndLeaveNothing(t *testing.T) {
 		t.Logf("%d networks: %v to make, %v to remove; the router has %d KiB", len(all), stood.Sub(began), time.Since(stood), c.rss(0))
 	}
 	unchanged()
+	c.wait("the router has no more files and sockets open than before", func() error {
+		if now := c.fds(0); now > files+fewFiles {
+			return fmt.Errorf("%d, and had %d", now, files)
+		}
+		return nil
+	})
 }
