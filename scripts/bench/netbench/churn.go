@@ -189,5 +189,6 @@ func (c *cluster) quit() (int, error) {
 		return 0, err
 	}
 	<-r.Done()
-	return strings.Count(r.Log(), "\ngoroutine "), nil
+	log, err := os.ReadFile(r.LogFile()) // Log is its end alone
+	return strings.Count(string(log), "\ngoroutine "), err
 }
