@@ -128,5 +128,13 @@ func (containerd) end(h *netlab.Host, name string) error {
 }
 
 func (c containerd) destroy(h *netlab.Host, name string) error {
-	return steps(func() error { return c.end(h, name) }, func() error { _, err := ctr(h, "container", "rm", name); return err })
+	tasks, err := ctr(h, "task", "ls")
+	if err == nil && strings.Contains(tasks, name+" ") {
+		err = c.end(h, name)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = ctr(h, "container", "rm", name)
+	return err
 }

@@ -19,7 +19,8 @@ import (
 )
 
 // cuts has all hosts of a lab make, label and remove networks, while it cuts them from
-// each other. Then all hosts must have the same networks, and those whole.
+// each other: first as it is written, then by chance. Then all hosts must have the same
+// networks, and those whole.
 type cuts struct {
 	lab  *netlab.Lab
 	net  weave
@@ -37,6 +38,8 @@ type fate struct {
 	name    string
 	id      string // "": nobody knows whether it was made
 	touched bool   // somebody has tried to remove it
+	refused bool   // it was certainly not made
+	by      string // its label "by"
 	removed bool   // and it is
 }
 
@@ -56,6 +59,9 @@ func (c *cuts) all(lasting time.Duration) error {
 	}
 	same, err := watch(c.lab, nil)
 	if err != nil {
+		return err
+	}
+	if err := c.sides(); err != nil {
 		return err
 	}
 	err = step(fmt.Sprintf("networks are changed on all hosts under cuts, seed %d", c.seed), func() error { return c.storm(lasting) })
@@ -191,13 +197,22 @@ func (c *cuts) remove(h *netlab.Host, f *fate) {
 
 // agree waits until all hosts have the same, and looks whether that can be.
 func (c *cuts) agree() error {
-	var nets []ctl.Net
-	err := netlab.Wait(agreeIn, "all hosts have the same", func() error {
+	nets, err := sameOn(c.lab.Hosts(), c.net.program(), c.blocks)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unique(nets), c.expected(nets))
+}
+
+// sameOn waits until all hosts have the same networks, and those whole; also is looked at
+// besides.
+func sameOn(hosts []*netlab.Host, program string, also func(*netlab.Host, []ctl.Net) error) (nets []ctl.Net, err error) {
+	err = netlab.Wait(agreeIn, "all hosts have the same", func() error {
 		var first string
-		for i, h := range c.lab.Hosts() {
-			mine, err := netsOf(h, c.net.program())
+		for i, h := range hosts {
+			mine, err := netsOf(h, program)
 			if err == nil {
-				err = errors.Join(whole(h, mine), c.blocks(h, mine))
+				err = errors.Join(whole(h, mine), also(h, mine))
 			}
 			if err != nil {
 				return fmt.Errorf("on %s: %w", h.Name(), err)
@@ -207,15 +222,12 @@ func (c *cuts) agree() error {
 				first, nets = text, mine
 			}
 			if text != first {
-				return fmt.Errorf("%s has\n%s, and %s\n%s", c.lab.Host(0).Name(), first, h.Name(), text)
+				return fmt.Errorf("%s has\n%s, and %s\n%s", hosts[0].Name(), first, h.Name(), text)
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return errors.Join(unique(nets), c.expected(nets))
+	return nets, err
 }
 
 // blocks looks that the host's shares of addresses are those of the networks.
@@ -262,19 +274,21 @@ func unique(nets []ctl.Net) error {
 
 // expected compares what is there with what the hosts were told when they asked for it.
 func (c *cuts) expected(nets []ctl.Net) error {
-	ids := map[string]bool{}
+	ids, by := map[string]bool{}, map[string]string{}
 	for _, n := range nets {
-		ids[n.ID] = true
+		ids[n.ID], by[n.ID] = true, n.Labels["by"]
 	}
 	asked := map[string]bool{"weave": true}
 	var errs []error
 	for _, f := range c.nets {
-		asked[f.name] = true
+		asked[f.name] = asked[f.name] || !f.refused
 		switch {
 		case f.removed && ids[f.id]:
 			errs = append(errs, fmt.Errorf("%s %s is there, and was removed", f.name, f.id))
 		case f.id != "" && !f.touched && !ids[f.id]:
 			errs = append(errs, fmt.Errorf("%s %s was made, and is not there", f.name, f.id))
+		case by[f.id] != f.by && ids[f.id]:
+			errs = append(errs, fmt.Errorf("%s %s has the label by=%s, want by=%s", f.name, f.id, by[f.id], f.by))
 		}
 	}
 	for _, n := range nets {

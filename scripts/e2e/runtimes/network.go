@@ -49,12 +49,47 @@ func (w weave) up(hosts []*netlab.Host) error {
 			return err
 		}
 	}
-	return each(hosts, func(h *netlab.Host) error {
+	err := each(hosts, func(h *netlab.Host) error {
 		return h.Router().WaitFor(time.Minute, "weave status says that ADD can be served", func() error {
 			_, err := h.Run(w.program(), "status")
 			return err
 		})
 	})
+	if err != nil {
+		return err
+	}
+	return w.meshed(hosts)
+}
+
+// meshed waits until each host reaches each other one over the network, so that none
+// learns of another later.
+func (w weave) meshed(hosts []*netlab.Host) error {
+	return each(hosts, func(to *netlab.Host) error {
+		gateway, err := gatewayOf(to, w.program(), "weave")
+		if err != nil {
+			return err
+		}
+		return each(hosts, func(from *netlab.Host) error {
+			return from.Router().WaitFor(time.Minute, from.Name()+" reaches "+to.Name(), func() error {
+				_, err := from.Run("busybox", "ping", "-c", "1", "-W", "1", gateway)
+				return err
+			})
+		})
+	})
+}
+
+// gatewayOf is a host's own address in a network.
+func gatewayOf(h *netlab.Host, program, network string) (string, error) {
+	s, err := routerStatus(h, program)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range s.Networks {
+		if n.Name == network && len(n.Gateways) > 0 {
+			return n.Gateways[0].String(), nil
+		}
+	}
+	return "", fmt.Errorf("%s has no address on %s: %+v", h.Name(), network, s.Networks)
 }
 
 func (w weave) partner(hosts []*netlab.Host, i int) *netlab.Host { return hosts[(i+1)%len(hosts)] }
@@ -65,16 +100,12 @@ func (w weave) address(rt runtime, _ *netlab.Host, container string) (string, er
 
 // resolvConf names the bridge's address on this host, as the router says it.
 func (w weave) resolvConf(h *netlab.Host) (string, error) {
-	s, err := routerStatus(h, w.program())
+	gateway, err := gatewayOf(h, w.program(), "weave")
 	if err != nil {
 		return "", err
 	}
-	for _, n := range s.Networks {
-		if n.Name == "weave" && len(n.Gateways) > 0 {
-			return fmt.Sprintf("nameserver %s\nsearch %s\n", n.Gateways[0], s.DNS.Domain), nil
-		}
-	}
-	return "", fmt.Errorf("the router on %s has no network weave with a gateway: %+v", h.Name(), s.Networks)
+	s, err := routerStatus(h, w.program())
+	return fmt.Sprintf("nameserver %s\nsearch %s\n", gateway, s.DNS.Domain), err
 }
 
 func (w weave) empty(h *netlab.Host) error {

@@ -16,6 +16,7 @@ import (
 // pluggable is a runtime whose containers `weave net plug` is tried on.
 type pluggable interface {
 	runtime
+	shells
 	// namesNetworks reports whether create heeds its network; else the container has none.
 	namesNetworks() bool
 	// create makes a container on a network, and does not start it.

@@ -22,7 +22,8 @@ type walk struct {
 	net   weave
 
 	local    ctl.Net // of driver simplebridge, on the first host
-	endpoint string  // of the container on it
+	hopping  string  // hopper's endpoint on it
+	endpoint string  // and mate's
 	left     string  // the endpoints of the containers that talk across hosts
 	second   string
 	right    string
@@ -35,6 +36,7 @@ func newWalk(lab *netlab.Lab, rt pluggable, net weave) *walk {
 // The containers, and the networks that have no random name.
 const (
 	hopper    = "backstabbing_hopper" // as the walkthrough has it
+	mate      = "mate"                // on hopper's host
 	leftName  = "left"
 	rightName = "right"
 	blueNet   = "blue"
@@ -76,7 +78,7 @@ func (w *walk) all() error {
 	if err != nil {
 		return err
 	}
-	return steps(w.oneHost, w.manyHosts, w.attachCall, func() error {
+	return steps(w.oneHost, w.manyHosts, w.parted, w.attachCall, func() error {
 		return step("containers and networks are gone, and the hosts as they were", func() error { return steps(w.clear, same) })
 	})
 }
@@ -131,21 +133,8 @@ func byName(nets []ctl.Net) map[string]ctl.Net {
 	return out
 }
 
-// oneHost is the walkthrough itself, on the first host.
-func (w *walk) oneHost() error {
-	return inTurn(
-		told{"weave net create --driver simplebridge prints its id", w.createLocal},
-		told{"weave net list shows it, with a readable name of its own", w.listLocal},
-		told{hopper + " is created, and does not run", func() error { return w.createOn(0, hopper) }},
-		told{"weave net plug prints the id of the endpoint", w.plugLocal},
-		told{"it starts, and its entrypoint sees eth1", w.startLocal},
-		told{"weave ps, net list and net inspect show it", w.showLocal},
-		told{"weave net unplug takes it away", w.unplugLocal},
-	)
-}
-
 func (w *walk) createLocal() error {
-	id, err := w.on(0, "net", "create", "--driver", "simplebridge", "--label", "of=walk")
+	id, err := w.on(0, "net", "create", "--driver", "simplebridge")
 	if err == nil && !fullID.MatchString(id) {
 		err = fmt.Errorf("it printed %q", id)
 	}
@@ -170,7 +159,7 @@ func (w *walk) listLocal() error {
 		switch {
 		case err != nil:
 			return err
-		case !readableName.MatchString(n.Name), n.Driver != "simplebridge", n.Host != w.hosts[0].Name(), n.Labels["of"] != "walk":
+		case !readableName.MatchString(n.Name), n.Driver != "simplebridge", n.Host != w.hosts[0].Name(), len(n.Labels) > 0, len(n.Subnets) != 1:
 			return fmt.Errorf("on %s it is %+v", h.Name(), n)
 		}
 		w.local = n
@@ -179,7 +168,14 @@ func (w *walk) listLocal() error {
 	if err != nil {
 		return err
 	}
-	return contains(text, "NETWORK ID", "NAME", "DRIVER", "LABELS", w.local.ID[:12], w.local.Name, "simplebridge", "host "+w.hosts[0].Name(), "of=walk")
+	whole, err := w.on(0, "net", "list", "--no-trunc")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		contains(text, "NETWORK ID", "NAME", "DRIVER", "LABELS", w.local.ID[:12], w.local.Name, "simplebridge", "host "+w.hosts[0].Name()),
+		contains(whole, w.local.ID+" ", w.local.Name+" "),
+	)
 }
 
 // contains is an error for each word that is not in the text.
@@ -219,16 +215,11 @@ func (w *walk) plug(i int, args ...string) (string, error) {
 	return id, err
 }
 
-func (w *walk) plugLocal() (err error) {
-	w.endpoint, err = w.plug(0, hopper, w.local.Name)
-	return err
-}
-
 func (w *walk) startLocal() error {
-	if err := w.rt.start(w.hosts[0], hopper); err != nil {
+	if err := w.rt.start(w.hosts[0], mate); err != nil {
 		return err
 	}
-	saw, err := w.first(0, hopper)
+	saw, err := w.first(0, mate)
 	if err != nil {
 		return err
 	}
@@ -274,7 +265,7 @@ func (w *walk) showLocal() error {
 	if err := json.Unmarshal([]byte(inspected), &nets); err != nil {
 		return err
 	}
-	if len(nets) != 1 || len(nets[0].Endpoints) != 1 || nets[0].Endpoints[0].ID != w.endpoint || nets[0].Endpoints[0].ContainerID != t.Key.ContainerID {
+	if len(nets) != 1 || !slices.ContainsFunc(nets[0].Endpoints, func(e ctl.NetEndpoint) bool { return e.ID == w.endpoint && e.ContainerID == t.Key.ContainerID }) {
 		return fmt.Errorf("net inspect: %s", inspected)
 	}
 	list, err := w.on(0, "net", "list")
@@ -282,17 +273,23 @@ func (w *walk) showLocal() error {
 		return err
 	}
 	return errors.Join(
-		contains(ps, w.local.Name, "eth1", t.MAC, t.Addresses[0].String(), hopper),
-		contains(inspected, `"eth1"`, t.MAC, t.Addresses[0].String(), hopper),
-		contains(list, hopper),
+		contains(ps, w.local.Name, "eth1", t.MAC, t.Addresses[0].String(), mate),
+		contains(inspected, `"eth1"`, t.MAC, t.Addresses[0].String(), mate),
+		contains(list, mate, "of=walk"),
 	)
 }
 
 func (w *walk) unplugLocal() error {
-	if _, err := w.on(0, "net", "unplug", hopper, w.endpoint[:12]); err != nil {
+	if _, err := w.on(0, "net", "unplug", hopper, w.hopping); err != nil {
 		return err
 	}
-	return w.without(0, hopper, "eth1")
+	if err := w.rt.destroy(w.hosts[0], hopper); err != nil {
+		return err
+	}
+	if _, err := w.on(0, "net", "unplug", mate, w.endpoint[:12]); err != nil {
+		return err
+	}
+	return w.without(0, mate, "eth1")
 }
 
 // without is nil if a running container does not have the interface, but has its eth0.
@@ -306,7 +303,7 @@ func (w *walk) without(i int, name, ifname string) error {
 
 // clear removes what the walk has made.
 func (w *walk) clear() error {
-	for i, name := range []string{hopper, leftName, rightName} {
+	for i, name := range []string{mate, leftName, rightName} {
 		if err := w.rt.destroy(w.hosts[i], name); err != nil {
 			return err
 		}

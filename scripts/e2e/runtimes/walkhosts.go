@@ -115,16 +115,7 @@ func (w *walk) reaches(i int, from string, at int, endpoint, name string) error 
 }
 
 func (w *walk) gateway(i int, network string) (string, error) {
-	s, err := routerStatus(w.hosts[i], w.net.program())
-	if err != nil {
-		return "", err
-	}
-	for _, n := range s.Networks {
-		if n.Name == network && len(n.Gateways) > 0 {
-			return n.Gateways[0].String(), nil
-		}
-	}
-	return "", fmt.Errorf("%s has no address on %s: %+v", w.hosts[i].Name(), network, s.Networks)
+	return gatewayOf(w.hosts[i], w.net.program(), network)
 }
 
 func (w *walk) plugTwice() (err error) {
