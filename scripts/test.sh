@@ -6,8 +6,8 @@
 # It installs what is missing, builds, checks formatting, runs all Go tests
 # (with the race detector where there are goroutines), fuzzes each decoder for a
 # few seconds, plays new schedules of the simulator for five minutes, and then runs
-# the demo, podman and containerd. As root a skipped test counts as a failure: this
-# machine has all that a test may ask for.
+# the demo, podman, containerd and the network tool's walkthrough. As root a skipped
+# test counts as a failure: this machine has all that a test may ask for.
 #
 #   FUZZ=30s scripts/test.sh     fuzz longer; 0 not at all
 #   SIM=60 scripts/test.sh       so many seconds for each scenario; 0 not at all
@@ -119,8 +119,10 @@ if [ "$SIM" != 0 ]; then
 fi
 
 if [ "$E2E" != 0 ] && is_root; then
-	for script in scripts/demo.sh scripts/e2e/podman.sh scripts/e2e/containerd.sh; do
-		[ ! -x "$script" ] || check "$script" timeout --kill-after=10 300 "$script"
+	for script in scripts/demo.sh scripts/e2e/podman.sh scripts/e2e/containerd.sh scripts/e2e/network-tool.sh; do
+		limit=300
+		[ "$script" != scripts/e2e/network-tool.sh ] || limit=600 # its three parts are as long as the others together
+		[ ! -x "$script" ] || check "$script" timeout --kill-after=10 "$limit" "$script"
 	done
 fi
 

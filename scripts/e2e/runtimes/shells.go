@@ -85,3 +85,15 @@ func stateIn(h *netlab.Host, name, command string, args ...string) (string, erro
 	}
 	return "", fmt.Errorf("%s does not list %s: %q", command, name, list)
 }
+
+// endpointRunner is a runtime that can be told by the way where a container is to be. The
+// containers of others are created, plugged and started.
+type endpointRunner interface {
+	runAt(h *netlab.Host, name, network, endpoint, script string) error
+}
+
+// runAt: podman hands on the CNI_ARGS of its caller.
+func (podman) runAt(h *netlab.Host, name, network, endpoint, script string) error {
+	_, err := h.Run("env", "CNI_ARGS=WEAVE_ENDPOINT="+endpoint, "podman", "run", "-d", "--name", name, "--network", network, image, "sh", "-c", script)
+	return err
+}

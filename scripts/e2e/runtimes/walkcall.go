@@ -15,6 +15,8 @@ import (
 const (
 	called     = "ca88a6e"
 	attachBody = `{"Endpoint": "10.2.45.3/24", "ContainerID": "ca88a6e"}`
+	directName = "direct"
+	directAt   = "10.2.45.4/24"
 )
 
 // curl posts a body to a host's router, and returns the status and what was answered.
@@ -37,7 +39,8 @@ func (w *walk) attachCall() error {
 		told{"weave net create --subnet 10.2.45.0/24, and a container " + called, w.prepareCall},
 		told{"curl /v1/net/attach with the very body of the notes", func() error { return w.attach(attachBody, &at) }},
 		told{"it was answered 200, and the container has the address", func() error { return w.asAsked(at) }},
-		told{"weave://10.2.45.0/24 on " + w.hosts[2].Name() + " reaches it", w.reachCalled},
+		told{"weave://10.2.45.0/24 on " + w.hosts[2].Name() + ": both fetch", func() error { return w.reachCalled(at) }},
+		told{"a container is run at weave://" + directAt + " on " + w.hosts[1].Name() + ": both fetch", w.runDirect},
 		told{"curl /v1/net/detach: it is gone", func() error { return w.detach(at) }},
 		told{"weave://net1, weave://10.2.67.0/24, weave://", w.forms},
 		told{"weave://192.0.2.7/24, which no network holds, is refused", w.noSuchRange},
@@ -98,8 +101,8 @@ func (w *walk) has(i int, name, ifname, address string) error {
 	return err
 }
 
-// reachCalled plugs a container of another host by a range, and has it fetch the page.
-func (w *walk) reachCalled() error {
+// reachCalled plugs a container of another host by a range, and has each fetch the other's page.
+func (w *walk) reachCalled(at ctl.Attached) error {
 	var id string
 	err := netlab.Wait(fetchIn, "the network is on "+w.hosts[2].Name(), func() (err error) {
 		id, err = w.plug(2, rightName, "weave://10.2.45.0/24")
@@ -108,12 +111,44 @@ func (w *walk) reachCalled() error {
 	if err != nil {
 		return err
 	}
-	err = fetch(func(url string) (string, error) { return w.rt.exec(w.hosts[2], rightName, "wget", "-qO-", url) }, "10.2.45.3", pageOf(called))
+	return steps(
+		func() error { return w.reaches(2, rightName, 0, at.EndpointID, called) },
+		func() error { return w.reaches(0, called, 2, id, rightName) },
+		func() error { _, err := w.on(2, "net", "unplug", rightName, id); return err },
+	)
+}
+
+// runDirect runs a container at an endpoint: its entrypoint has the address.
+func (w *walk) runDirect() error {
+	h := w.hosts[1]
+	var err error
+	if r, ok := w.rt.(endpointRunner); ok {
+		err = r.runAt(h, directName, "weave", "weave://"+directAt, entrypoint(directName))
+	} else {
+		err = steps(
+			func() error { return w.createOn(1, directName) },
+			func() error { _, err := w.plug(1, directName, "weave://"+directAt); return err },
+			func() error { return w.rt.start(h, directName) },
+		)
+	}
 	if err != nil {
 		return err
 	}
-	_, err = w.on(2, "net", "unplug", rightName, id)
-	return err
+	saw, err := w.first(1, directName)
+	if err != nil {
+		return err
+	}
+	address, _, _ := strings.Cut(directAt, "/")
+	for _, f := range []struct {
+		host            int
+		from, where, of string
+	}{{0, called, address, directName}, {1, directName, "10.2.45.3", called}} {
+		err := fetch(func(url string) (string, error) { return w.rt.exec(w.hosts[f.host], f.from, "wget", "-qO-", url) }, f.where, pageOf(f.of))
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.from, err)
+		}
+	}
+	return errors.Join(contains(saw, "inet addr:"+address+" ", "Mask:255.255.255.0"), w.rt.destroy(h, directName))
 }
 
 func (w *walk) detach(at ctl.Attached) error {

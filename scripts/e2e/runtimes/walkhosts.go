@@ -91,13 +91,13 @@ func (w *walk) bothWays() error {
 }
 
 // reaches fetches the page of the container at an endpoint, by its address and by its
-// name. Names of blue are asked of the host's address on blue, as a runtime's --dns has it.
+// name. Names of a network are asked of the host's address on it, as a runtime's --dns has it.
 func (w *walk) reaches(i int, from string, at int, endpoint, name string) error {
 	t, err := w.attachment(at, endpoint)
 	if err != nil {
 		return err
 	}
-	gateway, err := w.gateway(i, blueNet)
+	gateway, err := w.gateway(i, t.Key.Network)
 	if err != nil {
 		return err
 	}
