@@ -11,7 +11,10 @@ import (
 // starts it, and keeps it when it stops.
 type nerdctl struct{ containerd }
 
-const nerdctlConf = "/run/e2e/nerdctl.toml" // of each host
+const (
+	nerdctlConf = "/run/e2e/nerdctl.toml"   // of each host
+	nerdctlList = "nerdctl-bridge.conflist" // it writes that whatever it is asked
+)
 
 func (n nerdctl) dirs() []string { return append(n.containerd.dirs(), "/var/lib/nerdctl") }
 

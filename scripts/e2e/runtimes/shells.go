@@ -35,13 +35,20 @@ func (podman) state(h *netlab.Host, name string) (string, error) {
 	return stateIn(h, name, "podman", "ps", "-a", "--format", "{{.Names}} {{.Status}}")
 }
 
-func (n nerdctl) createShell(h *netlab.Host, name, network string) (string, error) {
-	out, err := h.Run("nerdctl", "create", "-i", "--name", name, "--net", network, image, "/bin/sh")
+// createShell: nerdctl attaches no standard input without a terminal, so the shell is a
+// second process of its containers.
+func (nerdctl) createShell(h *netlab.Host, name, network string) (string, error) {
+	out, err := h.Run("nerdctl", "create", "--name", name, "--net", network, image, "sleep", "100000")
 	return strings.TrimSpace(out), err
 }
 
-func (nerdctl) typed(h *netlab.Host, name, lines string) (string, error) {
-	return h.RunInput(lines+leave, "nerdctl", "start", "-a", "-i", name)
+func (n nerdctl) typed(h *netlab.Host, name, lines string) (out string, err error) {
+	err = steps(
+		func() error { return n.start(h, name) },
+		func() error { out, err = h.RunInput(lines+leave, "nerdctl", "exec", "-i", name, "/bin/sh"); return err },
+		func() error { return n.run(h, "stop", "--time", "0", name) },
+	)
+	return out, err
 }
 
 func (nerdctl) state(h *netlab.Host, name string) (string, error) {

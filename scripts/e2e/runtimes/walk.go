@@ -319,6 +319,8 @@ func (w *walk) clear() error {
 // runtimeFiles are those that runtimes keep for themselves.
 var runtimeFiles = []string{"file /var/lib/containers", "file /var/lib/containerd", "file /var/lib/nerdctl", "file /dev/shm",
 	"file /run/containers", "file /run/containerd", "file /run/libpod", "file /run/runc", "file /etc/cni/net.d/cni.lock",
+	"file /etc/cni/net.d/" + nerdctlList, "file /etc/cni/net.d/" + namespace, "file /etc/cni/net.d/.nerdctl.lock",
+	"file /etc/cni/net.d/.cni-concurrency.lock",
 	"mount /var/lib/containers/storage/overlay "}
 
 // watch notes what all hosts look like; the function that it returns fails unless they

@@ -262,7 +262,7 @@ func whole(h *netlab.Host, nets []ctl.Net) error {
 	if err != nil {
 		return err
 	}
-	lists, err := h.Run("find", "/etc/cni/net.d", "-name", "*.conflist*", "-printf", "%f\n")
+	lists, err := h.Run("find", "/etc/cni/net.d", "-name", "*.conflist*", "!", "-name", nerdctlList, "-printf", "%f\n")
 	if err != nil {
 		return err
 	}
