@@ -29,7 +29,8 @@ func (a *app) netRemove() *cobra.Command {
 		Aliases: []string{"remove"},
 		Short:   "Remove networks",
 		Long: `rm removes networks and prints what it removed. One with containers on it is refused,
-unless --force detaches them, on every host.
+unless --force detaches them, on every host. Those that another main plugin attached
+with an address of weave-ipam --force does not detach: the network waits for their end.
 
 From then on the network takes no more containers. It is gone once every host has
 heard of it: that is waited for, and of hosts that are away it is said.`,
@@ -46,7 +47,7 @@ heard of it: that is waited for, and of hosts that are away it is said.`,
 		}
 		return errors.Join(errs...)
 	})
-	c.Flags().BoolVarP(&force, "force", "f", false, "detach the containers that are on it, on every host")
+	c.Flags().BoolVarP(&force, "force", "f", false, "detach the containers that are on it, on every host, but for those of other main plugins")
 	return c
 }
 

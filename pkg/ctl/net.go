@@ -93,7 +93,7 @@ type NetList struct {
 type NetRemoveRequest struct {
 	Ref string `json:"ref"`
 
-	// Force: detach the containers that are on it, on every host.
+	// Force: detach the containers that are on it, on every host, but for those of other main plugins.
 	Force bool `json:"force,omitempty"`
 }
 

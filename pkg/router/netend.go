@@ -88,12 +88,12 @@ func (r *Router) delete(ctx context.Context, n ledger.Network) {
 }
 
 // evict detaches the containers of a network whose removal is forced, all but those of
-// an ADD under way, which fails by itself or is detached after it, and those that another
-// main plugin attached: what that made is not ours to take away.
+// an ADD under way, which fails by itself or is detached after it, and those that are not
+// detachable.
 func (r *Router) evict(ctx context.Context, n ledger.Network) {
 	var all sync.WaitGroup
 	for _, c := range r.ipam.Dwellers(n.Name) {
-		if c.Decider != ctl.DecidedByVeth || c.State != book.Attached {
+		if !detachable(c) || c.State != book.Attached {
 			continue
 		}
 		all.Go(func() {

@@ -261,7 +261,7 @@ func (r *Router) apiNetRemove(ctx context.Context, in ctl.NetRemoveRequest) (ctl
 	}
 	if users := r.users(n); len(users) > 0 && !in.Force {
 		return ctl.NetRemoved{}, &ctl.Error{Code: ctl.CodeInUse, Msg: fmt.Sprintf("network %s is in use: %s", n.Name, strings.Join(firstOf(users), ", ")),
-			Details: fmt.Sprintf("remove these containers or `weave net unplug` them; `weave net rm --force %s` detaches them, on every host", n.Name)}
+			Details: fmt.Sprintf("remove these containers or `weave net unplug` them; `weave net rm --force %s` detaches them, on every host, but for those that another main plugin attached", n.Name)}
 	}
 	res, err := r.change(ctx, ledger.Command{CloseNetwork: &ledger.CloseNetwork{Name: n.Name, ID: n.ID, Force: in.Force}})
 	if err == nil {

@@ -87,8 +87,8 @@ func (r *Router) stands(n ledger.Network) bool {
 
 // removalWaits says what keeps a network that is being removed.
 func (r *Router) removalWaits(n ledger.Network) string {
-	if here := dwellers(r.ipam.Dwellers(n.Name)); len(here) > 0 {
-		return fmt.Sprintf("containers on this host (%s): `weave net unplug` or remove them, or `weave net rm --force %s`", strings.Join(firstOf(here), ", "), n.Name)
+	if here := r.ipam.Dwellers(n.Name); len(here) > 0 {
+		return heldHere(n, here)
 	}
 	away, former := othersOf(r.replica.State(), n.Name, ledger.MemberID(r.id.MemberID()))
 	switch {
@@ -99,6 +99,23 @@ func (r *Router) removalWaits(n ledger.Network) string {
 	}
 	return fmt.Sprintf("%s: it gives its addresses back when it is there and has no container on the network; if it is destroyed: `weave rmpeer --destroyed %s`", strings.Join(away, ", "), away[0])
 }
+
+// heldHere says what ends the stay of containers here on a network that is being removed.
+func heldHere(n ledger.Network, here []ipam.Claim) string {
+	foreign := slices.DeleteFunc(slices.Clone(here), detachable)
+	switch list := func(claims []ipam.Claim) string { return strings.Join(firstOf(dwellers(claims)), ", ") }; {
+	case len(foreign) > 0 && (n.Forced || len(foreign) == len(here)):
+		return fmt.Sprintf("containers on this host that another main plugin attached, which --force does not detach (%s): remove them; of one that is gone already have the runtime run CNI GC, or DEL again", list(foreign))
+	case n.Forced:
+		return fmt.Sprintf("containers on this host (%s): each is detached once its ADD has ended; what hinders that is in weaver's log", list(here))
+	default:
+		return fmt.Sprintf("containers on this host (%s): `weave net unplug` or remove them, or `weave net rm --force %s`", list(here), n.Name)
+	}
+}
+
+// detachable reports whether the router may take a container off its network: what
+// another main plugin made is not ours to take away.
+func detachable(c ipam.Claim) bool { return c.Decider == ctl.DecidedByVeth }
 
 // holders are the names of the hosts that own blocks of a network, sorted, each once.
 func (r *Router) holders(network string) (out []string) {
