@@ -141,10 +141,9 @@ func (r *Router) writeChanged(written map[string]bool) {
 			continue
 		}
 		err := r.writeForwarding(n)
-		if written[n.ID] = err == nil; err != nil {
+		if written[n.ID] = err == nil; err != nil && r.stands(n.Network) { // else it was taken down meanwhile
 			r.log.Error("write forwarding entries", "network", n.Name, "error", err)
-			r.whole.Store(true) // its devices may lack
-			poke(r.kick)
+			poke(r.recheck) // its devices may lack
 		}
 	}
 	maps.DeleteFunc(written, func(id string, _ bool) bool { return !standing[id] })

@@ -51,10 +51,8 @@ func (r *Router) endOnce(ctx context.Context, empty map[string]time.Time) {
 		if n.Forced {
 			r.evict(ctx, n)
 		}
-		if err := r.vacate(n); err != nil {
-			r.log.Error("a network that is being removed is not given back", "network", n.Name, "error", err)
-		}
 	}
+	r.vacate(closing)
 	r.dropGone(all)
 	for id := range empty {
 		if !slices.ContainsFunc(closing, func(n ledger.Network) bool { return n.ID == id }) {
@@ -112,23 +110,33 @@ func (r *Router) evict(ctx context.Context, n ledger.Network) {
 	all.Wait()
 }
 
-// vacate gives a network back, once nobody here uses it: bridge and device first, so that
-// nothing on this host has an address of it when the ledger hears that it is free.
-func (r *Router) vacate(n ledger.Network) error {
-	if len(r.ipam.Dwellers(n.Name)) > 0 {
-		return nil
+// vacate gives those networks back that nobody here uses any more: bridge and device
+// first, so that nothing on this host has an address of one when the ledger hears that it
+// is free.
+func (r *Router) vacate(closing []ledger.Network) {
+	down := map[string]bool{}
+	for _, n := range closing {
+		if len(r.ipam.Dwellers(n.Name)) > 0 {
+			continue
+		}
+		if err := r.tearDown(n); err != nil {
+			r.log.Error("a network that is being removed stays on this host", "network", n.Name, "error", err)
+			continue
+		}
+		down[n.Name] = true
 	}
-	if err := r.tearDown(n); err != nil {
-		return err
+	for _, name := range r.ipam.Vacant() {
+		if !down[name] {
+			continue
+		}
+		held, err := r.ipam.Vacate(name)
+		if err == nil && len(held) > 0 {
+			err = fmt.Errorf("containers were found meanwhile: %v", firstOf(held))
+		}
+		if err != nil {
+			r.log.Error("a network that is being removed is not given back", "network", name, "error", err)
+		}
 	}
-	if !slices.Contains(r.ipam.Vacant(), n.Name) {
-		return nil
-	}
-	held, err := r.ipam.Vacate(n.Name)
-	if err == nil && len(held) > 0 {
-		err = fmt.Errorf("containers were found meanwhile: %v", firstOf(held))
-	}
-	return err
 }
 
 // tearDown removes what a network has in this host's kernel, and takes back what this
@@ -139,6 +147,9 @@ func (r *Router) tearDown(n ledger.Network) error {
 	if r.torn[n.ID] {
 		return nil
 	}
+	r.mu.Lock()
+	delete(r.networks, n.ID) // before its devices: follow is not to miss them
+	r.mu.Unlock()
 	var errs []error
 	if n.Driver == ctl.DriverWeave {
 		errs = append(errs, netdev.DeleteLink(deviceName(n)))
@@ -149,10 +160,7 @@ func (r *Router) tearDown(n ledger.Network) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	delete(r.networks, n.ID)
 	r.metrics.dropped(n.ID)
-	r.mu.Unlock()
 	r.torn[n.ID] = true
 	r.withdrawBridge(n)
 	poke(r.kick) // resolver and firewall follow

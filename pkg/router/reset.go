@@ -86,6 +86,7 @@ func (r *Router) bare() error {
 		delete(r.networks, n.ID)
 		r.metrics.dropped(n.ID)
 		r.mu.Unlock()
+		r.seeks.forget(n.ID)
 		r.withdraw(ipam.HostKey(n.Name).Hash())
 		has, err := netdev.BridgeAddrs(bridgeName(n))
 		if err == nil {

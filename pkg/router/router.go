@@ -96,8 +96,8 @@ type Router struct {
 	closers   []func() error // in the order in which they were opened
 
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
-	kick    chan struct{} // cap 1: the kernel is to be compared at once
-	whole   atomic.Bool   // with kick: also what stands as the ledger has it
+	kick    chan struct{} // cap 1: what does not stand is to be looked at, with firewall and resolver
+	recheck chan struct{} // cap 1: what stands too
 	ends    chan struct{} // cap 1: a container has ended: a network that is being removed may be unused now
 	resets  chan struct{} // cap 1: the operator had the host leave its cluster
 
@@ -197,7 +197,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
 		resolvConf: names.NewResolvConf(hostResolvConf),
 		lists:      netlists.New(c.ConflistDir, log.With("part", "lists")),
-		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
+		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), recheck: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
 		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),
 		networks: map[string]*network{}, inherited: map[string]bool{}, withheld: map[string]bool{},
 		gone:    leftovers{since: map[string]time.Time{}},

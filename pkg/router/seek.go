@@ -3,6 +3,9 @@ package router
 import (
 	"context"
 	"errors"
+	"maps"
+	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -19,10 +22,13 @@ type seeks struct {
 
 	mu    sync.Mutex
 	under map[string]bool   // by the network's id
+	done  map[string]bool   // by the network's id: found, in this life
 	why   map[string]string // networks that do not stand, or not whole, and why
 }
 
-func newSeeks() *seeks { return &seeks{under: map[string]bool{}, why: map[string]string{}} }
+func newSeeks() *seeks {
+	return &seeks{under: map[string]bool{}, done: map[string]bool{}, why: map[string]string{}}
+}
 
 // begin reports whether no search for a network is under way, and notes that one is.
 func (s *seeks) begin(id string) bool {
@@ -35,10 +41,27 @@ func (s *seeks) begin(id string) bool {
 	return true
 }
 
-func (s *seeks) end(id string) {
+// end notes that a search is over, and whether it found something.
+func (s *seeks) end(id string, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.under, id)
+	if found {
+		s.done[id] = true
+	}
+}
+
+// forget has the addresses on a network sought anew.
+func (s *seeks) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.done, id)
+}
+
+func (s *seeks) found(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done[id]
 }
 
 // note keeps why a network does not stand, nil for nothing, and reports whether that is news.
@@ -62,11 +85,8 @@ func (s *seeks) keep(all []ledger.Network) {
 	for _, n := range all {
 		there[n.ID] = true
 	}
-	for id := range s.why {
-		if !there[id] {
-			delete(s.why, id)
-		}
-	}
+	maps.DeleteFunc(s.why, func(id string, _ string) bool { return !there[id] })
+	maps.DeleteFunc(s.done, func(id string, _ bool) bool { return !there[id] })
 }
 
 // ailment says why a network's bridge does not stand as it should; "" when it does.
@@ -89,37 +109,44 @@ func (r *Router) noteAilment(n ledger.Network, err error) {
 	}
 }
 
-// seek has the allocator find this host's own addresses on a network, unless it has some
-// or is at it. Once they are claimed the settling goes on with them.
+// seek has the allocator find this host's own addresses on a network, unless it is at
+// it. Once they are claimed the settling goes on with them.
 func (r *Router) seek(ctx context.Context, n ledger.Network) {
 	if !r.seeks.begin(n.ID) {
 		return
 	}
 	r.seeks.all.Go(func() {
-		defer r.seeks.end(n.ID)
 		ctx, cancel := context.WithTimeout(ctx, hostAddrWithin)
 		defer cancel()
 		has, err := netdev.BridgeAddrs(bridgeName(n))
 		if err == nil || errors.Is(err, netdev.ErrNotFound) {
 			_, err = r.ipam.HostAddr(ctx, n.Name, has)
 		}
+		r.seeks.end(n.ID, err == nil)
 		var coded *ctl.Error
-		if errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain {
-			r.log.Debug("no address for the bridge yet", "network", n.Name, "why", err)
-			return
-		}
-		r.noteAilment(n, err)
-		if err == nil {
+		switch {
+		case err == nil:
 			poke(r.kick)
+		case errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain:
+			r.log.Debug("no address for the bridge yet", "network", n.Name, "why", err)
+		default:
+			r.noteAilment(n, err)
 		}
 	})
 }
 
-// found reports whether this host's own addresses on a network are known.
-func (r *Router) found(n ledger.Network) bool {
-	if r.stands(n) {
-		return true
+// found gives this host's own addresses on a network once they are known to be its own:
+// the bridge stands, or a search in this life has ended well and they are claimed still.
+func (r *Router) found(n ledger.Network) ([]netip.Prefix, bool) {
+	r.mu.Lock()
+	standing := r.networks[n.ID]
+	r.mu.Unlock()
+	if standing != nil {
+		return standing.addrs, true
 	}
-	_, claimed := r.ipam.Claim(ipam.HostKey(n.Name).Hash())
-	return claimed
+	if !r.seeks.found(n.ID) {
+		return nil, false
+	}
+	c, claimed := r.ipam.Claim(ipam.HostKey(n.Name).Hash())
+	return c.Addrs, claimed && !c.Stale() && strings.HasPrefix(n.ID, c.NetID)
 }

@@ -49,13 +49,13 @@ func (n *network) bridge() netdev.Bridge {
 func (n *network) gateways() []netip.Addr { return hosts(n.addrs) }
 
 // settle makes the kernel what the ledger says, whenever that changes and every
-// settleEvery, and reconciles the claims with the kernel.
+// settleEvery, and reconciles the claims with the kernel. At a change it looks at what
+// does not stand yet: of hundreds of networks that are made or removed each is one.
 func (r *Router) settle(ctx context.Context) error {
 	tick := time.NewTicker(settleEvery)
 	defer tick.Stop()
 	cluster := ""
-	r.whole.Store(true)
-	for {
+	for every := true; ; {
 		changed := r.replica.Changed()
 		if id := r.replica.State().Cluster(); id != cluster {
 			cluster = id
@@ -64,16 +64,19 @@ func (r *Router) settle(ctx context.Context) error {
 		}
 		r.forgetRetired()
 		start := time.Now()
-		err := r.converge(ctx, r.whole.Swap(false))
+		err := r.converge(ctx, every)
 		r.metrics.converged(time.Since(start), err)
 		r.noteBroken(err)
+		every = false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-r.kick:
+		case <-r.recheck:
+			every = true
 		case <-tick.C:
-			r.whole.Store(true)
+			every = true
 			r.reconcile()
 			r.sayContested(r.replica.State())
 			r.view.TouchAll() // what failed, or somebody removed, is written again
@@ -149,14 +152,14 @@ func (r *Router) here() []ledger.Network {
 // overlaid reports whether a network spans hosts.
 func overlaid(n ledger.Network) bool { return n.Driver == ctl.DriverWeave }
 
-// converge brings everything once to where it should be. It does as much as it can. The
-// bridges of a host that leaves are left as they are. Unless it is to look at the whole,
-// it takes the word of the networks that stand as the ledger has them.
-func (r *Router) converge(ctx context.Context, whole bool) error {
-	r.bridges.Lock()
-	defer r.bridges.Unlock()
+// converge brings everything once to where it should be, or all but the networks that
+// stand as the ledger has them. It does as much as it can.
+// The bridges of a host that leaves are left as they are.
+func (r *Router) converge(ctx context.Context, every bool) error {
 	state := r.replica.State()
+	r.bridges.Lock()
 	r.rehear()
+	r.bridges.Unlock()
 	if state.Cluster() == "" {
 		return nil // nothing is known yet: what the kernel holds is better than nothing
 	}
@@ -165,19 +168,11 @@ func (r *Router) converge(ctx context.Context, whole bool) error {
 	r.seeks.keep(all)
 	maps.DeleteFunc(r.inherited, func(id string, _ bool) bool { return !isThere(all, id) })
 	for _, n := range all {
-		if r.resetting.Load() || r.torn[n.ID] || n.Closing && len(r.ipam.Dwellers(n.Name)) == 0 {
-			continue
-		}
-		if !whole && r.standsSo(n) {
-			continue
-		}
-		if err := r.settleNetwork(ctx, n); n.Name == DefaultNetwork {
-			errs = append(errs, err)
-		} else if r.found(n) {
-			r.noteAilment(n, err)
+		if every || !r.standsSo(n) {
+			errs = append(errs, r.settleNetwork(ctx, n))
 		}
 	}
-	r.lists.Want(listed(all, r.stands))
+	r.lists.Want(listed(r.here(), r.stands))
 	errs = append(errs, r.applyFirewall())
 	if r.config.DNS {
 		// Without names containers still reach each other: this is no reason to
@@ -187,38 +182,60 @@ func (r *Router) converge(ctx context.Context, whole bool) error {
 	return errors.Join(errs...)
 }
 
-// settleNetwork brings one network to where it should be, as far as it can be now.
+// settleNetwork brings one network to where it should be, as far as it can be now. The
+// lock is held for this one alone: who takes networks down does not wait for a whole pass.
+// It waits for nobody else. What is wrong with the default network is wrong with the host.
 func (r *Router) settleNetwork(ctx context.Context, n ledger.Network) error {
-	err := r.inherit(n)
-	if !r.found(n) {
-		r.seek(ctx, n)
-		if n.Name == DefaultNetwork {
-			if why := r.ailment(n); why != "" {
-				err = errors.Join(err, fmt.Errorf("address for bridge %s: %s", bridgeName(n), why))
-			}
-		}
-		return err
-	}
-	return errors.Join(err, r.ensureNetwork(ctx, n))
-}
-
-// ensureNetwork makes the network's bridge and device. Before the ledger gives
-// this host an address for the bridge there is nothing to make, and that is no error.
-func (r *Router) ensureNetwork(ctx context.Context, def ledger.Network) error {
-	addrs, err := r.hostAddrs(ctx, def)
-	var coded *ctl.Error
-	if errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain {
-		r.log.Debug("no address for the bridge yet", "network", def.Name, "why", err)
+	r.bridges.Lock()
+	defer r.bridges.Unlock()
+	n, wanted := r.wanted(n)
+	if !wanted {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("address for bridge %s: %w", bridgeName(def), err)
+	err := r.inherit(n)
+	addrs, found := r.found(n)
+	if found {
+		err = errors.Join(err, r.ensureNetwork(n, addrs))
+	} else {
+		r.seek(ctx, n)
 	}
+	switch why := r.ailment(n); {
+	case n.Name != DefaultNetwork && (found || err != nil):
+		r.noteAilment(n, err)
+	case n.Name != DefaultNetwork:
+	case found:
+		r.seeks.note(n.ID, nil)
+		return err
+	case why != "":
+		return errors.Join(err, fmt.Errorf("address for bridge %s: %s", bridgeName(n), why))
+	default:
+		return err
+	}
+	return nil
+}
+
+// wanted gives a network as the ledger has it now, and reports whether it is to stand on
+// this host. The caller has the lock bridges.
+func (r *Router) wanted(n ledger.Network) (ledger.Network, bool) {
+	now, there := r.replica.State().Network(n.Name)
+	if !there || now.ID != n.ID || r.resetting.Load() || r.torn[n.ID] {
+		return now, false
+	}
+	return now, !now.Closing || len(r.ipam.Dwellers(n.Name)) > 0
+}
+
+// ensureNetwork makes the network's bridge and device, with this host's own addresses.
+func (r *Router) ensureNetwork(def ledger.Network, addrs []netip.Prefix) error {
 	n := &network{def, addrs}
-	if _, err := netdev.BridgeAddrs(bridgeName(def)); errors.Is(err, netdev.ErrNotFound) {
-		if err := r.checkRanges(def.Subnets, bridgeName(def)); err != nil {
-			return err
-		}
+	has, err := netdev.BridgeAddrs(bridgeName(def))
+	switch {
+	case errors.Is(err, netdev.ErrNotFound):
+		err = r.checkRanges(def.Subnets, bridgeName(def))
+	case err == nil && !r.stands(def):
+		err = r.dropStale(def, has, addrs)
+	}
+	if err != nil {
+		return err
 	}
 	if err := netdev.EnsureBridge(n.bridge()); err != nil {
 		return err
@@ -284,27 +301,6 @@ func (r *Router) forwardPackets(n *network) error {
 		errs = append(errs, netdev.EnableForwarding(a.Addr().Is6()))
 	}
 	return errors.Join(errs...)
-}
-
-// hostAddrs is the bridge's own address of each family: what it has, if that is ours, else a new one.
-func (r *Router) hostAddrs(ctx context.Context, def ledger.Network) ([]netip.Prefix, error) {
-	r.mu.Lock()
-	n := r.networks[def.ID]
-	r.mu.Unlock()
-	if n != nil {
-		return n.addrs, nil
-	}
-	has, err := netdev.BridgeAddrs(bridgeName(def))
-	if err != nil && !errors.Is(err, netdev.ErrNotFound) {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, hostAddrWithin)
-	defer cancel()
-	addrs, err := r.ipam.HostAddr(ctx, def.Name, has)
-	if err != nil {
-		return nil, err
-	}
-	return addrs, r.dropStale(def, has, addrs)
 }
 
 // dropStale takes addresses of the network off its bridge that it is not to keep: they
