@@ -96,7 +96,7 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	if err != nil {
 		return ctl.AllocateReply{}, err
 	}
-	n, err := r.network(in.Network)
+	n, err := r.awaited(ctx, in.Network)
 	if err != nil {
 		return ctl.AllocateReply{}, err
 	}

@@ -3,10 +3,12 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
@@ -46,26 +48,47 @@ func TestANetworkIsWaitedForUntilItStandsItself(t *testing.T) {
 
 func TestAHostThatHasOnlyToMakeANetworkLetsACallWait(t *testing.T) {
 	_, all := cluster3(t)
-	for _, name := range []string{"n0", "n1", "n2", "n3", "n4"} { // more than one: each may stand before it is asked for
-		made := make(chan error, 1)
-		go func() {
-			_, err := call[ctl.Net](all[0], ctl.PathNetCreate, ctl.NetCreateRequest{Name: name})
-			made <- err
-		}()
-		for start := time.Now(); ; {
-			asked := time.Now()
-			_, err := call[ctl.Network](all[1], ctl.PathNetwork, ctl.NetworkRequest{Name: name})
-			if err == nil {
-				break
+	for name, ask := range map[string]func(network string) error{
+		"weave-net": func(network string) error {
+			_, err := call[ctl.Network](all[1], ctl.PathNetwork, ctl.NetworkRequest{Name: network})
+			return err
+		},
+		"weave-ipam": func(network string) error {
+			k := attachment.Key{Network: "other", ContainerID: network, IfName: "eth0"}
+			_, err := call[ctl.AllocateReply](all[1], ctl.PathAllocate, ctl.AllocateRequest{Key: k, Network: network, Decider: ctl.DecidedByClaim})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := range 5 { // more than one: each may stand before it is asked for
+				waited(t, all[0], fmt.Sprint(name, i), ask)
 			}
-			var coded *ctl.Error
-			switch tooEarly := errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain; {
-			case tooEarly && time.Since(asked) < standWithin:
-				t.Fatalf("after %v: %v", time.Since(asked), err)
-			case time.Since(start) > patience:
-				t.Fatal(err)
-			}
-		}
-		must(t, <-made)
+		})
 	}
+}
+
+// waited has a network made, and fails the test when a call for it is answered with less
+// than the whole wait, and without it.
+func waited(t *testing.T, on *lone, network string, ask func(network string) error) {
+	t.Helper()
+	made := make(chan error, 1)
+	go func() {
+		_, err := call[ctl.Net](on, ctl.PathNetCreate, ctl.NetCreateRequest{Name: network})
+		made <- err
+	}()
+	for start := time.Now(); ; {
+		asked := time.Now()
+		err := ask(network)
+		if err == nil {
+			break
+		}
+		var coded *ctl.Error
+		switch tooEarly := errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain; {
+		case tooEarly && time.Since(asked) < standWithin:
+			t.Fatalf("after %v: %v", time.Since(asked), err)
+		case time.Since(start) > patience:
+			t.Fatal(err)
+		}
+	}
+	must(t, <-made)
 }
