@@ -96,7 +96,8 @@ type View struct {
 	endpoints map[gossip.Peer]map[string]Endpoint // by record key
 	inherited map[string]Plan                     // by network, from the kernel at start
 	links     map[gossip.Peer]Links
-	changed   Changed // since TakeChanged was called
+	changed   Changed                        // since TakeChanged was called
+	uses      map[gossip.Peer]map[string]int // by the network's id
 }
 
 // NewView returns an empty view.
@@ -106,6 +107,7 @@ func NewView() *View {
 		endpoints: map[gossip.Peer]map[string]Endpoint{},
 		inherited: map[string]Plan{},
 		links:     map[gossip.Peer]Links{},
+		uses:      map[gossip.Peer]map[string]int{},
 	}
 }
 

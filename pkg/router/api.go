@@ -107,6 +107,9 @@ func (r *Router) apiAllocate(ctx context.Context, in ctl.AllocateRequest) (ctl.A
 	if err != nil {
 		return ctl.AllocateReply{}, err
 	}
+	if in.Decider == ctl.DecidedByClaim {
+		poke(r.uses.news)
+	}
 	out := ctl.AllocateReply{Network: in.Network, Bridge: bridgeName(n.Network)}
 	for _, p := range prefixes {
 		a := ctl.Address{Address: p}

@@ -53,8 +53,8 @@ func (r *Router) publishAll(ports []port) error {
 
 // publish announces a claim as it is now: nothing until it is committed, unless
 // another main plugin made it, which never says so. One that is neither on the
-// bridge nor has a name is nothing to the other hosts: a host may have more of
-// those than records.
+// bridge nor has a name is nothing to the other hosts, but for their number: a host
+// may have more of those than records.
 func (r *Router) publish(c ipam.Claim) error {
 	if !c.Live() || r.withholds(c) || c.Network == "" {
 		return nil
@@ -84,6 +84,7 @@ func (r *Router) announce(hash string, e overlay.Endpoint) error {
 func (r *Router) withdraw(hash string) {
 	r.table.Drop(hash)
 	r.exchange.Delete(overlay.EndpointPrefix + hash)
+	r.uses.ended()
 }
 
 // withdrawBridge takes back what this host has told of its address on a network, unless

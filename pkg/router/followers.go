@@ -26,6 +26,9 @@ func (r *Router) recordsChanged(changes []record.Change) {
 		case c.Key == overlay.LinksKey:
 			r.linksChanged(c)
 			continue // the kernel has nothing to do with it
+		case strings.HasPrefix(c.Key, overlay.UsePrefix):
+			r.useChanged(c)
+			continue
 		case c.Key == overlay.HostKey:
 			r.hostChanged(c)
 		case strings.HasPrefix(c.Key, overlay.EndpointPrefix):

@@ -274,8 +274,8 @@ func (r *Router) apiNetRemove(ctx context.Context, in ctl.NetRemoveRequest) (ctl
 	return ctl.NetRemoved{ID: n.ID, Waiting: r.removed(ctx, n)}, nil
 }
 
-// users name what is on a network, on which host: endpoints, and what an ADD that is
-// under way here has reserved.
+// users name what is on a network, on which host: endpoints, what an ADD that is under way
+// here has reserved, and how much another main plugin attached elsewhere.
 func (r *Router) users(n ledger.Network) (out []string) {
 	self := string(r.id.Name())
 	for _, who := range dwellers(r.ipam.Dwellers(n.Name)) {
@@ -290,7 +290,7 @@ func (r *Router) users(n ledger.Network) (out []string) {
 			out = append(out, fmt.Sprintf("a container with %v on host %s", e.Addresses, e.Host))
 		}
 	}
-	return out
+	return append(out, foreignUsers(r.view.Uses(n.ID))...)
 }
 
 // removed waits until a network is gone, and answers with the hosts that it waits for

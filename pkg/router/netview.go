@@ -91,9 +91,12 @@ func (r *Router) removalWaits(n ledger.Network) string {
 		return heldHere(n, here)
 	}
 	away, former := othersOf(r.replica.State(), n.Name, ledger.MemberID(r.id.MemberID()))
+	foreign := r.foreignWaits(n)
 	switch {
 	case len(away) == 0:
 		return ""
+	case foreign != "":
+		return foreign
 	case former != "":
 		return fmt.Sprintf("a former life of host %s owns addresses of it: `weave rmpeer --destroyed %s` gives them to the pool", former, former)
 	}

@@ -111,6 +111,7 @@ type Router struct {
 	torn      map[string]bool   // networks that are being removed and of which nothing stands here any more, by id; with bridges
 	seeks     *seeks            // of this host's own addresses
 	gone      leftovers         // with bridges
+	uses      uses              // of networks, by containers that are no endpoints
 	inherited map[string]bool   // by the network's id; settle's alone
 	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
@@ -201,6 +202,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),
 		networks: map[string]*network{}, inherited: map[string]bool{}, withheld: map[string]bool{},
 		gone:    leftovers{since: map[string]time.Time{}},
+		uses:    uses{news: make(chan struct{}, 1)},
 		metrics: newMetrics(), calls: calllog.New(traceCalls, traceBytes, time.Now),
 	}
 	for _, step := range []func(context.Context) error{
@@ -482,6 +484,7 @@ func (r *Router) parts() map[string]func(context.Context) error {
 		"metrics":  r.serveMetrics,
 		"lists":    r.lists.Run,
 		"links":    r.tellLinks,
+		"uses":     r.tellUses,
 	}
 }
 
