@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,14 @@ type Bridge struct {
 	MAC   net.HardwareAddr
 	MTU   int
 	Addrs []netip.Prefix // the host's own addresses in the network
+
+	// Cluster is whose it is; its alias says so, unless somebody gave it another. ""
+	// leaves the alias as it is.
+	Cluster string
 }
+
+// ofCluster begins the alias of a bridge that a cluster's router made or took over.
+const ofCluster = "weave cluster "
 
 // EnsureBridge makes the bridge or repairs it: up, this MAC (explicitly, so that
 // it does not follow the ports), this MTU, these addresses. Addresses that it has
@@ -59,7 +67,22 @@ func (b Bridge) ensure() error {
 			return fmt.Errorf("set up: %w", err)
 		}
 	}
+	if err := b.sign(l); err != nil {
+		return err
+	}
 	return b.addMissing(l)
+}
+
+// sign has the bridge say whose it is.
+func (b Bridge) sign(l netlink.Link) error {
+	has, want := l.Attrs().Alias, ofCluster+b.Cluster
+	if b.Cluster == "" || has == want || has != "" && !strings.HasPrefix(has, ofCluster) {
+		return nil
+	}
+	if err := netlink.LinkSetAlias(l, want); err != nil {
+		return fmt.Errorf("set alias %q: %w", want, err)
+	}
+	return nil
 }
 
 func (b Bridge) findOrMake() (netlink.Link, error) {

@@ -230,3 +230,36 @@ func TestEnsureVXLANRefusals(t *testing.T) {
 		}
 	}
 }
+
+func TestABridgeSaysWhichClusterItIsOfUnlessSomebodyGaveItAnotherAlias(t *testing.T) {
+	h := newSpace(t)
+	cluster := func() string {
+		var all []Device
+		h.in(func() (err error) { all, err = Devices(); return err })
+		if len(all) != 1 || all[0].Name != "weave" {
+			t.Fatalf("devices: %+v", all)
+		}
+		return all[0].Cluster
+	}
+	older, one, two := testBridge, testBridge, testBridge
+	one.Cluster, two.Cluster = "one", "two"
+	for _, c := range []struct {
+		damage string
+		as     Bridge
+		want   string
+	}{
+		{"true", older, ""},
+		{"true", one, "one"}, // made by an older version
+		{"true", older, "one"},
+		{"true", two, "two"}, // taken over
+		{"ip link set weave alias mine", two, ""},
+		{"ip link del weave", two, "two"},
+	} {
+		h.must(c.damage)
+		h.in(func() error { return EnsureBridge(c.as) })
+		if got := cluster(); got != c.want {
+			t.Errorf("after %q, ensured for %q: it says %q, want %q", c.damage, c.as.Cluster, got, c.want)
+		}
+	}
+	quiet(t, h, func() error { return EnsureBridge(two) })
+}

@@ -1,5 +1,7 @@
 package netdev
 
+import "strings"
+
 // Port is the host's end of a veth: ours, by its alias, or anybody's.
 type Port struct {
 	Name   string
@@ -36,9 +38,15 @@ func Ports() ([]Port, error) {
 	return ports, nil
 }
 
-// Devices lists the bridges and tunnels (VXLAN) of this namespace by name; the list is
-// whole, as that of Ports.
-func Devices() (names []string, err error) {
+// Device is a bridge or a tunnel (VXLAN).
+type Device struct {
+	Name    string
+	Cluster string // of a bridge: see Bridge; "" when it does not say
+}
+
+// Devices lists the bridges and tunnels of this namespace; the list is whole, as that of
+// Ports.
+func Devices() (all []Device, err error) {
 	c, err := dial()
 	if err != nil {
 		return nil, err
@@ -47,8 +55,16 @@ func Devices() (names []string, err error) {
 	links, err := c.links()
 	for _, l := range links {
 		if l.kind == "bridge" || l.kind == "vxlan" {
-			names = append(names, l.name)
+			all = append(all, Device{l.name, l.cluster()})
 		}
 	}
-	return names, err
+	return all, err
+}
+
+// cluster is what a bridge says that it is of.
+func (l link) cluster() string {
+	if cluster, ok := strings.CutPrefix(l.alias, ofCluster); ok && l.kind == "bridge" {
+		return cluster
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,10 +17,19 @@ import (
 // start the leader may not have said yet how far the ledger is.
 const goneAfter = 3 * time.Second
 
-// leftovers are networks that have devices here and are not in the ledger.
+// leftovers are networks that have devices here and are not in the ledger, by the 12
+// digits of the id that are in the devices' names.
 type leftovers struct {
 	looked time.Time
-	since  map[string]time.Time // by the 12 digits of the id that are in the devices' names
+	since  map[string]time.Time
+	spared map[string]remains // under Router.mu
+}
+
+// remains are what this host has of a network that its ledger does not have.
+type remains struct {
+	gone   []string // devices to delete
+	spared string   // a bridge that stays, or ""
+	ports  []port   // of the containers that it stays for
 }
 
 // dropGone takes down what stands of networks that are in the ledger no more: this host
@@ -61,54 +71,144 @@ func isThere(all []ledger.Network, id string) bool {
 
 // networkDevices are the devices here that are of networks, by how their names end.
 func networkDevices() (byID map[string][]string, err error) {
-	names, err := netdev.Devices()
+	all, err := netdev.Devices()
 	byID = map[string][]string{}
-	for _, name := range names {
-		if id := ctl.DeviceID(name, ctl.BridgePrefix, ctl.LocalPrefix, ctl.TunnelPrefix); id != "" {
-			byID[id] = append(byID[id], name)
+	for _, d := range all {
+		if id := networkDigits(d.Name); id != "" {
+			byID[id] = append(byID[id], d.Name)
 		}
 	}
 	return byID, err
 }
 
-// sweep compares the kernel's devices with the ledger, whatever this life knows of them.
-// When none is left of networks that are gone, the claims on this host's addresses there
-// end; those of containers stay as long as they do.
+// networkDigits is how the id begins of the network that a device is of, "" for none.
+func networkDigits(device string) string {
+	return ctl.DeviceID(device, ctl.BridgePrefix, ctl.LocalPrefix, ctl.TunnelPrefix)
+}
+
+// remainsOf compares the kernel's devices with a cluster's ledger. A bridge that another
+// cluster made, or that does not say which did, stays as long as it has containers: this
+// ledger never knew of them, say because the one that did was damaged. Its tunnel goes
+// all the same: none of this cluster's hosts is to be reached by it, and its VNI is, or
+// will be, another network's.
+func remainsOf(cluster string, networks []ledger.Network, devices []netdev.Device, ports []port) map[string]remains {
+	on := map[string][]port{} // by bridge
+	for _, p := range ports {
+		on[p.bridge] = append(on[p.bridge], p)
+	}
+	out := map[string]remains{}
+	for _, d := range devices {
+		id := networkDigits(d.Name)
+		if id == "" || isThere(networks, id) {
+			continue
+		}
+		m := out[id]
+		if held := on[d.Name]; len(held) > 0 && d.Cluster != cluster {
+			m.spared, m.ports = d.Name, held
+		} else {
+			m.gone = append(m.gone, d.Name)
+		}
+		out[id] = m
+	}
+	return out
+}
+
+// sweep takes down what remains of networks that are gone, whatever this life knows of
+// them. When nothing is left, the claims on this host's addresses there end; those of
+// containers stay as long as they do.
 func (r *Router) sweep(all []ledger.Network, now time.Time) error {
-	devices, err := networkDevices()
+	ports, err := r.ports()
 	if err != nil {
 		return err
 	}
-	for id := range devices {
-		if isThere(all, id) {
-			delete(devices, id)
-		}
+	devices, err := netdev.Devices()
+	if err != nil {
+		return err
 	}
-	for id := range r.gone.since {
-		if devices[id] == nil {
-			delete(r.gone.since, id)
-		}
-	}
-	left := false
-	for id, names := range devices {
-		since, known := r.gone.since[id]
-		if !known {
+	found := remainsOf(r.replica.State().Cluster(), all, devices, ports)
+	for id := range found {
+		if _, known := r.gone.since[id]; !known {
 			r.gone.since[id] = now
 		}
-		if left = left || !known || now.Sub(since) < goneAfter; !known || now.Sub(since) < goneAfter {
+	}
+	maps.DeleteFunc(r.gone.since, func(id string, _ time.Time) bool { return len(found[id].gone) == 0 && found[id].spared == "" })
+	left := false
+	spared := map[string]remains{}
+	for id, m := range found {
+		if now.Sub(r.gone.since[id]) < goneAfter {
+			left = true
 			continue
 		}
-		for _, name := range names {
-			if err := netdev.DeleteLink(name); err != nil {
-				return err
-			}
+		if err := r.takeDown(m.gone); err != nil {
+			return err
 		}
-		r.log.Warn("the network of these devices is gone, and so are they", "devices", names)
+		if m.spared != "" {
+			left, spared[id] = true, m
+		}
 	}
+	r.noteSpared(spared)
 	if left {
 		return nil
 	}
 	return r.ipam.Forsake()
+}
+
+func (r *Router) takeDown(devices []string) error {
+	for _, name := range devices {
+		if err := netdev.DeleteLink(name); err != nil {
+			return err
+		}
+	}
+	if len(devices) > 0 {
+		r.log.Warn("the network of these devices is gone, and so are they", "devices", devices)
+	}
+	return nil
+}
+
+// noteSpared keeps which bridges stay, and logs each once.
+func (r *Router) noteSpared(now map[string]remains) {
+	r.mu.Lock()
+	was := r.gone.spared
+	r.gone.spared = now
+	r.mu.Unlock()
+	for id, m := range now {
+		if _, known := was[id]; !known {
+			r.log.Warn("a bridge is of no network of this cluster, and stays for its containers: end them", "bridge", m.spared, "containers", r.dwellersOf(m))
+		}
+	}
+}
+
+// strays are problem lines, one for each bridge that stays.
+func (r *Router) strays() (out []string) {
+	r.mu.Lock()
+	spared := r.gone.spared // a map that is replaced whole
+	r.mu.Unlock()
+	for _, m := range spared {
+		out = append(out, strayWords(m.spared, r.dwellersOf(m)))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func strayWords(bridge string, containers []string) string {
+	return fmt.Sprintf("bridge %s is of no network of this cluster, and stays for %s: %s; end them, and it goes; see `weave ps`",
+		bridge, amount(len(containers), "container", "containers"), strings.Join(firstOf(containers), ", "))
+}
+
+// dwellersOf are the containers that a bridge stays for, each by its id or, where that
+// was lost, by its interface here.
+func (r *Router) dwellersOf(m remains) (out []string) {
+	for _, p := range m.ports {
+		name := p.Veth
+		if c, ok := r.ipam.Claim(p.Alias.Hash); ok && c.Key.ContainerID != "" {
+			name = c.Key.ContainerID
+		}
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // withholds reports whether the others are not to hear of a claim, and notes that: its

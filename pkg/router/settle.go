@@ -237,7 +237,9 @@ func (r *Router) ensureNetwork(def ledger.Network, addrs []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	if err := netdev.EnsureBridge(n.bridge()); err != nil {
+	b := n.bridge()
+	b.Cluster = r.replica.State().Cluster()
+	if err := netdev.EnsureBridge(b); err != nil {
 		return err
 	}
 	if err := r.forwardPackets(n); err != nil {

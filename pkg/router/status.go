@@ -87,6 +87,7 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		s.Problems = append(s.Problems, onlySelf)
 	}
 	s.Problems = append(s.Problems, r.unscraped()...)
+	s.Problems = append(s.Problems, r.strays()...)
 	if place.HomeOf(r.place).Nowhere() {
 		s.Problems = append(s.Problems, homeless)
 	}
