@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -99,10 +98,7 @@ In the second case the host stays, but gives no address until the cluster has
 taken back what it had; --abandon forgets the cluster all the same.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
-			var report json.RawMessage // an older router has none: then the usual directory is looked into
-			if err := a.ask(ctx, ctl.PathReport, &report); err != nil && exitCode(err) == exitNoRouter {
-				return err
-			}
+			report := a.reported(ctx)
 			if err := a.tell(ctx, ctl.PathReset, in, nil); err != nil {
 				return err
 			}

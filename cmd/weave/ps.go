@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 )
 
 func (a *app) ps() *cobra.Command {
-	var h here
+	var state string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "ps",
@@ -28,15 +29,19 @@ are not there yet: "planned" until their container starts. ENDPOINT is what unpl
 			if err := a.ask(ctx, ctl.PathStatus, &s); err != nil {
 				return err
 			}
-			if asJSON {
-				return a.printJSON(a.entries(s, &h))
+			plugs := attach.Intents{Dir: filepath.Join(state, "plugs")}
+			if state == "" {
+				plugs = plugsOf(a.reported(ctx))
 			}
-			a.showAttachments(s.Name, a.entries(s, &h))
+			if asJSON {
+				return a.printJSON(a.entries(s, plugs))
+			}
+			a.showAttachments(s.Name, a.entries(s, plugs))
 			return nil
 		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
-	c.Flags().StringVar(&h.state, "state-dir", "/var/lib/weave", "the directory whose plugs has what is plugged")
+	c.Flags().StringVar(&state, "state-dir", "", "the directory whose plugs has what is plugged (default: the router's)")
 	c.Flags().Lookup("state-dir").Hidden = true
 	return c
 }
@@ -49,8 +54,8 @@ type entry struct {
 }
 
 // entries are those of the router, then those that are only plugged.
-func (a *app) entries(s ctl.Status, h *here) []entry {
-	plugged, err := h.intents().All()
+func (a *app) entries(s ctl.Status, plugs attach.Intents) []entry {
+	plugged, err := plugs.All()
 	if err != nil {
 		fmt.Fprintf(a.err, "weave: what is plugged is not shown whole: %v\n", err)
 	}

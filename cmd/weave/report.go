@@ -178,6 +178,14 @@ func plugged(report json.RawMessage) doctor.Piece {
 	return doctor.Piece{Name: "plugs.json", Text: text}
 }
 
+// reported is the router's report, nil where it has none in time: it only says where things are.
+func (a *app) reported(ctx context.Context) (report json.RawMessage) {
+	if a.ask(ctx, ctl.PathReport, &report) != nil {
+		return nil
+	}
+	return report
+}
+
 // plugsOf is where the intents of this host are, by the router's own report; nil: the usual.
 func plugsOf(report json.RawMessage) attach.Intents {
 	var r struct{ Config struct{ StateDir string } }
