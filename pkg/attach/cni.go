@@ -114,10 +114,9 @@ func (c CNI) add(ctx context.Context, i Intent, netns string) (*types100.Result,
 			return full, nil
 		}
 	}
-	var said *types.Error
-	exists := errors.As(err, &said) && said.Code == codeExists
+	nothing := madeNothing(l, err)
 	err = coded(fmt.Errorf("add %s: %w", i, err), err)
-	if exists {
+	if nothing {
 		return nil, err // what is there is another's, and DEL would take it
 	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), delIn)
@@ -126,6 +125,19 @@ func (c CNI) add(ctx context.Context, i Intent, netns string) (*types100.Result,
 		err = errors.Join(err, fmt.Errorf("and undo it: %w", e))
 	}
 	return nil, err
+}
+
+// madeNothing reports whether an ADD ended at its first plugin, one of ours, because the
+// interface is there already. From a later one, or one of others, the code says nothing
+// of what was made.
+func madeNothing(l *libcni.NetworkConfigList, err error) bool {
+	var said *types.Error
+	if !errors.As(err, &said) || said.Code != codeExists || len(l.Plugins) == 0 {
+		return false
+	}
+	first := l.Plugins[0].Network.Type
+	again := slices.ContainsFunc(l.Plugins[1:], func(p *libcni.PluginConfig) bool { return p.Network.Type == first })
+	return (first == "weave-net" || first == "simplebridge") && !again && strings.HasPrefix(err.Error(), fmt.Sprintf("plugin type=%q ", first))
 }
 
 // del is DEL, with the list of the ADD if there is no other any more. netns is ""

@@ -63,7 +63,7 @@ func (a *Attacher) bring(ctx context.Context, c runtimes.Container, i Intent) er
 	if _, err = a.addNow(ctx, c, &i); err == nil {
 		return nil
 	}
-	// add has undone it, with what was left of the last life.
+	// add has undone it, with what was left of the last life; where it found what is another's it does so again.
 	if _, again := a.addNow(ctx, c, &i); again != nil {
 		return err
 	}
@@ -137,13 +137,29 @@ func (a *Attacher) Keep(ctx context.Context, i Intent) (Fate, error) {
 	case fate != Back:
 		return fate, err
 	case i.Road == ByRuntime:
-		i.Life, err = lifeOf(c)
-		if err != nil {
-			return Unknown, err
-		}
-		return Back, a.Intents.Put(i)
+		return a.brought(c, i)
 	}
 	return Back, a.bring(ctx, c, i)
+}
+
+// brought notes that podman has made its endpoint in a container's new life. Where a
+// connect failed, and could not be taken back, it has not.
+func (a *Attacher) brought(c runtimes.Container, i Intent) (Fate, error) {
+	life, err := lifeOf(c)
+	if err != nil {
+		return Unknown, fmt.Errorf("%s: %w", i, err)
+	}
+	has, err := hasLink(c.NetNS, i.Key.IfName)
+	if err != nil {
+		return Unknown, fmt.Errorf("%s: %w", i, err)
+	}
+	if !has {
+		e := ctl.Errorf(ctl.CodeInvalidConfig, "%s: podman was to make it, and the container has no interface %s", i, i.Key.IfName)
+		e.Details = fmt.Sprintf("weave net unplug %s %.12s, then weave net plug %s %s", c.Ref(), i.ID, c.Ref(), i.Network())
+		return Unknown, e
+	}
+	i.Life = life
+	return Back, a.Intents.Put(i)
 }
 
 // fate asks the runtime: Back is a container that has a life in which its endpoint is not noted.

@@ -177,6 +177,8 @@ func TestAnADDThatFailsIsUndoneExceptWhereTheInterfaceIsAnothers(t *testing.T) {
 	c := box(t, runtimes.NamePodman, "aa", "eth0")
 	s := newStage(t, c)
 	i := intent(runtimes.NamePodman, "aa", "", "weave", "eth0")
+	s.write("weave.conflist", `{"cniVersion":"1.0.0","name":"weave","plugins":[{"type":"weave-net"}]}`)
+	s.write("weave-net", strings.ReplaceAll(dummyNet, "DIR", s.dir))
 	s.write("ADD.fails", `{"cniVersion":"1.0.0","code":110,"msg":"it has an interface eth0 already"}`)
 	if _, err := s.CNI.add(t.Context(), i, c.NetNS); codeOf(err) != 110 {
 		t.Errorf("got %v", err)
@@ -472,5 +474,40 @@ func TestTheAnswerAndTheIntentNameTheNetworkThatItIsOn(t *testing.T) {
 	}
 	if err := s.Unplug(t.Context(), ctl.DetachRequest{ContainerID: "web", Network: "backend"}); err != nil || len(s.intents()) != 0 {
 		t.Errorf("got %v, intents %v", err, s.intents())
+	}
+}
+
+func TestAConnectThatFailedIsNotBackBeforeItsInterfaceIsThere(t *testing.T) {
+	c := box(t, runtimes.NamePodman, "aa")
+	s := newStage(t, c)
+	s.Podman = halfway{podman{"weave": true}, &[]string{}, errors.New("it hangs")}
+	_, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"})
+	all := s.intents()
+	if err == nil || len(all) != 1 {
+		t.Fatal(err, all)
+	}
+	fate, err := s.Keep(t.Context(), all[0])
+	var said *ctl.Error
+	if fate == Back || s.intents()[0].Life != (Life{}) || !errors.As(err, &said) || !strings.Contains(said.Details, "weave net unplug podman:aa "+all[0].ID[:12]) {
+		t.Errorf("%s, %v, and there is no such interface", fate, err)
+	}
+	if out, err := exec.Command("nsenter", "--net="+c.NetNS, "ip", "link", "add", all[0].Key.IfName, "type", "bridge").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if fate, err = s.Keep(t.Context(), all[0]); fate != Back || err != nil || s.intents()[0].Life == (Life{}) {
+		t.Errorf("with the interface: %s, %v", fate, err)
+	}
+}
+
+func TestWhatWasMadeIsUndoneWhateverCodeAPluginOfOthersMakesUp(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, c)
+	s.write("weave.conflist", `{"cniVersion":"1.0.0","name":"weave","plugins":[{"type":"dummynet"},{"type":"other"}]}`)
+	s.write("other", "#!/bin/sh\ncat >/dev/null\n[ $CNI_COMMAND = ADD ] && { echo '{\"cniVersion\":\"1.0.0\",\"code\":110,\"msg\":\"mine\"}'; exit 1; }\nexit 0\n")
+	if _, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"}); err == nil {
+		t.Fatal("it was plugged")
+	}
+	if have := links(t, c, "eth0"); len(have) > 0 {
+		t.Errorf("left behind, and no intent knows it: %v (intents %v)", have, s.intents())
 	}
 }
