@@ -2,7 +2,8 @@ package doctor
 
 import (
 	"slices"
-	"strings"
+
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 // The default network's devices, and the ports of a router without flags.
@@ -17,15 +18,12 @@ const (
 // ours are the plugins of this project.
 var ours = []string{"weave-net", "weave-ipam", "weavedns", "simplebridge"}
 
-func isBridge(name string) bool { return name == defaultBridge || withHex(name, "wv-", "sb-") }
-func isTunnel(name string) bool { return name == defaultTunnel || withHex(name, "wx-") }
+func isBridge(name string) bool {
+	return name == defaultBridge || ctl.DeviceID(name, ctl.BridgePrefix, ctl.LocalPrefix) != ""
+}
 
-// withHex reports whether a name is one of the prefixes and 12 hexadecimal digits.
-func withHex(name string, prefixes ...string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool {
-		rest, found := strings.CutPrefix(name, p)
-		return found && len(rest) == 12 && strings.Trim(rest, "0123456789abcdef") == ""
-	})
+func isTunnel(name string) bool {
+	return name == defaultTunnel || ctl.DeviceID(name, ctl.TunnelPrefix) != ""
 }
 
 // isOurs reports whether a list starts one of our main plugins.
