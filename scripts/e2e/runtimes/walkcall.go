@@ -156,6 +156,9 @@ func (w *walk) detach(at ctl.Attached) error {
 	if err := w.call(ctl.PathNetDetach, fmt.Sprintf(`{"EndpointID": %q}`, at.EndpointID), &answer); err != nil {
 		return err
 	}
+	if len(answer) != 0 {
+		return fmt.Errorf("%s answers %v, want nothing", ctl.PathNetDetach, answer)
+	}
 	return w.without(0, called, at.IfName)
 }
 
