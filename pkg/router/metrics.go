@@ -288,16 +288,18 @@ func (m *metrics) dropped(id string) {
 	delete(m.written, id)
 }
 
-// forwarding is what was written last for the networks that stand, by name.
+// forwarding is what was written last for the networks that stand, by name. It forgets
+// the others: what was being written as its network went is noted after dropped.
 func (m *metrics) forwarding(standing []*network) map[string]written {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := map[string]written{}
+	out, there := map[string]written{}, map[string]written{}
 	for _, n := range standing {
 		if w, ok := m.written[n.ID]; ok {
-			out[n.Name] = w
+			out[n.Name], there[n.ID] = w, w
 		}
 	}
+	m.written = there
 	return out
 }
 

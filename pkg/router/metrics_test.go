@@ -232,8 +232,11 @@ func TestTheSameWrittenAgainIsARepair(t *testing.T) {
 	if got := m.forwarding([]*network{blue}); len(got) != 1 || got["blue"].fdb != 1 || got["blue"].neighbours != 1 || got["blue"].flood != 1 {
 		t.Errorf("%+v", got)
 	}
-	m.dropped("id1")
 	if len(m.written) != 1 {
+		t.Error("what was noted after its network went is kept")
+	}
+	m.dropped("id2")
+	if len(m.written) != 0 {
 		t.Error("networks that went are kept")
 	}
 }
