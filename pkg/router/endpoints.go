@@ -56,7 +56,14 @@ func (r *Router) publishAll(ports []port) error {
 // bridge nor has a name is nothing to the other hosts, but for their number: a host
 // may have more of those than records.
 func (r *Router) publish(c ipam.Claim) error {
-	if !c.Live() || r.withholds(c) || c.Network == "" {
+	if !c.Live() {
+		return nil
+	}
+	if r.withholds(c) {
+		r.withdraw(c.Hash) // they may have heard of it; rehear looks for what changes from here on
+		return nil
+	}
+	if c.Network == "" {
 		return nil
 	}
 	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names, Addrs: hosts(c.Addrs)}

@@ -131,6 +131,19 @@ func TestWhatIsNeitherOnTheBridgeNorNamedIsNotAnnounced(t *testing.T) {
 	}
 }
 
+func TestAnAttachmentWhoseNetworkIsGoneIsWithdrawn(t *testing.T) {
+	c := claim("c", ctl.DecidedByClaim, 2)
+	r, store := bare(t, c)
+	r.withheld = map[string]bool{}
+	must(t, r.ipam.Adopt(nil))
+	must(t, r.publish(c))
+	c.Network, c.NetID = "", "0123456789ab"
+	must(t, r.publish(c))
+	if _, ok := store.Records("self")[overlay.EndpointPrefix+c.Hash]; ok || len(r.table.All()) > 0 || !r.withheld[c.Hash] {
+		t.Errorf("announced: %v, names %v, withheld %v", ok, r.table.All(), r.withheld)
+	}
+}
+
 func TestRoutersThatCannotWorkTogetherAreKeptApartInWordsForBoth(t *testing.T) {
 	own := meshlink.Hello{Name: "own", Cluster: "one", VXLAN: 6784}
 	for words, h := range map[string]meshlink.Hello{

@@ -84,7 +84,8 @@ func waited(t *testing.T, on *lone, network string, ask func(network string) err
 			break
 		}
 		var coded *ctl.Error
-		switch tooEarly := errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain && strings.HasSuffix(coded.Msg, " yet"); { // not what ails it: that is said at once
+		ailing := " is not ready on this host" // of what ails a network, which is said at once
+		switch tooEarly := errors.As(err, &coded) && coded.Code == ctl.CodeTryAgain && !strings.HasSuffix(coded.Msg, ailing); {
 		case tooEarly && time.Since(asked) < standWithin:
 			t.Fatalf("after %v: %v", time.Since(asked), err)
 		case time.Since(start) > patience:
