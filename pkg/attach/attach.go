@@ -121,6 +121,9 @@ func (a *Attacher) Plug(ctx context.Context, req ctl.AttachRequest) (ctl.Attache
 	case err != nil:
 		return ctl.Attached{}, errors.Join(err, a.Intents.Drop(i.ID))
 	}
+	if err := a.note(i.ID, out.NetworkID); err != nil {
+		a.Log.Warn("the network of an endpoint is known by its name alone", "endpoint", i.ID, "error", err)
+	}
 	a.Log.Info("endpoint plugged", "endpoint", i.ID, "container", c.String(), "network", i.Network(), "interface", i.Key.IfName, "by", i.Road)
 	return out, nil
 }

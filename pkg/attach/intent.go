@@ -52,7 +52,8 @@ type Container struct {
 	Typed     string   `json:"typed,omitempty"` // what the caller called it: it may be another one that led to this one
 }
 
-// Net is the network that the endpoint is on, where the list of the key is another's.
+// Net is the network that the endpoint is on. Its ID is not known where the network is
+// none of the router's, and not kept of the default network.
 type Net struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`

@@ -46,6 +46,10 @@ func (a *Attacher) Started(ctx context.Context, id string, pid int) error {
 // bring makes an endpoint in a container's new life. What an earlier life left is
 // in the way of some address plugins: then it goes first.
 func (a *Attacher) bring(ctx context.Context, c runtimes.Container, i Intent) error {
+	i, _ = a.bound(i)
+	if err := a.ended(ctx, i); err != nil {
+		return err
+	}
 	life, err := lifeOf(c)
 	if err != nil {
 		return fmt.Errorf("%s: %w", i, err)
@@ -114,12 +118,26 @@ const (
 // Keep sees to one intent: an endpoint of a container that runs again comes back,
 // one of a container that was removed is forgotten.
 func (a *Attacher) Keep(ctx context.Context, i Intent) (Fate, error) {
-	if i.lives() {
+	_, unbound := a.bound(i)
+	lives := i.lives()
+	if lives && !unbound && !a.doubtful(i) {
 		return Lives, nil
 	}
-	if _, fate, err := a.fate(ctx, i); fate == Rests || fate == Unknown {
-		return fate, err
+	over := a.ended(ctx, i)
+	if over == nil && !unbound {
+		if lives {
+			return Lives, nil
+		}
+		if _, fate, err := a.fate(ctx, i); fate == Rests || fate == Unknown {
+			return fate, err
+		}
 	}
+	return a.keep(ctx, i, over)
+}
+
+// keep is what Keep does under the container's lock. over is why the intent's network
+// is gone, if it is.
+func (a *Attacher) keep(ctx context.Context, i Intent, over error) (Fate, error) {
 	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
 	if err != nil {
 		return Unknown, err
@@ -130,10 +148,15 @@ func (a *Attacher) Keep(ctx context.Context, i Intent) (Fate, error) {
 	} else if err != nil {
 		return Unknown, err
 	}
+	if i, unbound := a.bound(i); unbound {
+		return Lives, a.Intents.Put(i) // and is looked at again
+	}
 	c, fate, err := a.fate(ctx, i) // as it is now
 	switch {
 	case fate == Gone:
 		return Gone, a.forget(ctx, i)
+	case over != nil:
+		return Rests, a.release(ctx, i, over)
 	case fate != Back:
 		return fate, err
 	case i.Road == ByRuntime:

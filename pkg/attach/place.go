@@ -29,7 +29,11 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 	}
 	_, missing := a.CNI.list(e.Network)
 	if e.Network != "" && missing == nil {
-		return place{list: e.Network}, nil
+		at.list = e.Network
+		if id := a.CNI.managed(e.Network); id != "" {
+			at.net = Net{ID: id, Name: e.Network}
+		}
+		return at, nil
 	}
 	n, err := a.ask(ctx, e)
 	var unknown *ctl.Error
@@ -54,7 +58,7 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 		return at, err
 	}
 	if w.Endpoint == "" {
-		w.Endpoint = endpoint.Endpoint{Network: n.Name, DNS: e.DNS}.Arg()
+		w.Endpoint = endpoint.Endpoint{Network: n.ID, DNS: e.DNS}.Arg() // not the name: it may be another's later
 	}
 	at.list = defaultNetwork
 	return at, nil

@@ -36,6 +36,7 @@ func (a *Attacher) Unplug(ctx context.Context, req ctl.DetachRequest) error {
 // undo takes away what an intent says, whatever of it is there. A runtime that is gone,
 // or does not answer, is in the way only where it holds the endpoint itself.
 func (a *Attacher) undo(ctx context.Context, i Intent) error {
+	over := a.ended(ctx, i) != nil
 	if i.Road == ByRuntime {
 		err := a.Podman.Disconnect(ctx, i.find(), i.Key.Network)
 		if err == nil || errors.Is(err, runtimes.ErrAbsent) {
@@ -48,6 +49,9 @@ func (a *Attacher) undo(ctx context.Context, i Intent) error {
 		if err := a.Hooks.DropHook(ctx, i.find(), i.ID); err != nil && !errors.Is(err, runtimes.ErrAbsent) {
 			a.Log.Warn("a hook stays in a container's specification", "container", i.find().Ref(), "endpoint", i.ID, "error", err)
 		}
+	}
+	if over {
+		return nil // what was there went with the network; an interface of that name is another's
 	}
 	return a.CNI.del(ctx, i, a.within(ctx, i))
 }

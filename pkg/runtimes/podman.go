@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -70,17 +72,18 @@ func (p Podman) List(ctx context.Context) ([]Container, error) {
 
 func podmanList(text []byte) ([]Container, error) {
 	var list []struct {
-		ID    string   `json:"Id"`
-		Names []string `json:"Names"`
-		State string   `json:"State"`
-		PID   int      `json:"Pid"`
+		ID       string   `json:"Id"`
+		Names    []string `json:"Names"`
+		State    string   `json:"State"`
+		PID      int      `json:"Pid"`
+		Networks []string `json:"Networks"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return nil, fmt.Errorf("podman ps: %w", err)
 	}
 	var all []Container
 	for _, e := range list {
-		all = append(all, Container{Runtime: NamePodman, ID: e.ID, CNI: e.ID, Names: e.Names, PID: e.PID, State: podmanState(e.State, e.PID)})
+		all = append(all, Container{Runtime: NamePodman, ID: e.ID, CNI: e.ID, Names: e.Names, PID: e.PID, State: podmanState(e.State, e.PID), Networks: e.Networks})
 	}
 	return all, nil
 }
@@ -225,8 +228,37 @@ func (p Podman) Disconnect(ctx context.Context, c Container, network string) err
 	switch {
 	case err == nil, errors.Is(err, ErrGone), strings.Contains(err.Error(), "is not connected to network"):
 		return nil
-	case strings.Contains(err.Error(), "network not found"):
-		return fmt.Errorf("%w; podman keeps the container on a network that it has no more: make %s again, or podman rm %s", err, network, c.ID)
+	case strings.Contains(err.Error(), notFound):
+		if e := p.disconnectGone(ctx, c, network); e != nil {
+			return fmt.Errorf("%w; podman keeps the container on a network that it has no more (%v): make %s again, or podman rm %s", err, e, network, c.ID)
+		}
+		return nil
+	}
+	return err
+}
+
+// notFound is podman's word for a network of which it has no list.
+const notFound = "network not found"
+
+// disconnectGone is for a network of which the list is gone, without which podman neither
+// starts the container nor disconnects it. It is shown a list of that name, for this once,
+// of a plugin that a container on such a network had: there is nothing to take down.
+func (p Podman) disconnectGone(ctx context.Context, c Container, network string) error {
+	dir, err := os.MkdirTemp("", "weave-podman")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	list, err := json.Marshal(map[string]any{"cniVersion": "0.4.0", "name": network, "plugins": []any{map[string]string{"type": "weave-net"}}})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "gone.conflist"), list, 0o600); err != nil {
+		return err
+	}
+	_, err = p.run(ctx, "--network-config-dir="+dir, "network", "disconnect", network, c.ID)
+	if errors.Is(err, ErrGone) || err != nil && strings.Contains(err.Error(), "is not connected to ") {
+		return nil
 	}
 	return err
 }

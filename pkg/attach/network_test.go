@@ -1,0 +1,153 @@
+package attach
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weave-cni/weave-cni/pkg/conflist"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
+)
+
+// ids of two networks of one name.
+var (
+	firstID  = strings.Repeat("c6", 32)
+	secondID = strings.Repeat("d2", 32)
+)
+
+// list writes the list that the router has for a network.
+func (s stage) list(name, id string) {
+	s.write(conflist.FileName(name), `{"cniVersion":"1.0.0","name":"`+name+`","weave.managed":"`+id+`","plugins":[{"type":"dummynet"}]}`)
+}
+
+// knowing is a router that has the networks of these ids.
+type knowing map[string]bool
+
+func (k knowing) Call(_ context.Context, path string, in, _ any) error {
+	if ref, is := in.(ctl.NetRef); is && !k[ref.Ref] {
+		return ctl.Errorf(ctl.CodeInvalidConfig, "no network is called so")
+	}
+	return nil
+}
+
+// noting is a podman that notes what it was to disconnect.
+type noting struct {
+	podman
+	from *[]string
+}
+
+func (n noting) Disconnect(_ context.Context, c runtimes.Container, network string) error {
+	*n.from = append(*n.from, c.ID+" "+network)
+	return nil
+}
+
+func TestAPlugDoesNotFollowItsNetworksNameToAnother(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, c)
+	s.list("lab3", firstID)
+	out, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web", Endpoint: "lab3"})
+	if err != nil || out.NetworkID != firstID {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	i, err := s.Intents.Get(out.EndpointID)
+	if err != nil || i.Net != (Net{ID: firstID, Name: "lab3"}) {
+		t.Fatalf("got %+v, %v", i, err)
+	}
+	s.list("lab3", secondID)
+	later := box(t, runtimes.NameDocker, "aa") // its next life
+	i.Life.Boot = "an earlier one"
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	s.found, s.again = later, nil
+	calls := len(s.calls())
+	for name, err := range map[string]error{
+		"keep": func() error { _, err := s.Keep(t.Context(), i); return err }(),
+		"hook": s.Started(t.Context(), i.ID, later.PID),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "its network lab3 (c6c6c6c6c6c6) is gone, and another one has the name") ||
+			!strings.Contains(err.Error(), "weave net unplug docker:aa "+i.ID[:12]) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.Unplug(t.Context(), ctl.DetachRequest{ContainerID: "docker:aa", Network: "lab3"}); err != nil || len(s.intents()) != 0 {
+		t.Errorf("unplug: %v, intents %v", err, s.intents())
+	}
+	if got := s.calls(); len(got) != calls {
+		t.Errorf("plugins were called on the other network: %q", got[calls:])
+	}
+}
+
+func TestAnIntentOfBeforeTakesTheNetworkThatItFindsFirst(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, c)
+	s.list("lab3", firstID)
+	i := intent(runtimes.NameDocker, "aa", "web", "lab3", "eth0")
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it takes the id, and comes back then
+		if _, err := s.Keep(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+		i = s.intents()[0]
+	}
+	if i.Net != (Net{ID: firstID, Name: "lab3"}) || !i.lives() {
+		t.Errorf("got %+v", i)
+	}
+	weave := intent(runtimes.NameDocker, "bb", "db", "weave", "eth0")
+	s.list("weave", firstID)
+	if _, unbound := s.bound(weave); unbound {
+		t.Error("the default network's plugs are bound to a cluster")
+	}
+}
+
+func TestARuntimeIsToldWhenTheNetworkOfItsContainersPlugIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		list   string // the id in the list of the name, "" when there is none
+		router knowing
+		gone   bool
+	}{
+		"it is there":                {firstID, knowing{}, false},
+		"its list is away":           {"", knowing{firstID: true}, false},
+		"its list is gone, so is it": {"", knowing{}, true},
+		"another has its name":       {secondID, knowing{firstID: true}, true},
+	} {
+		s := newStage(t, runtimes.Container{Runtime: runtimes.NamePodman, ID: "aa", CNI: "aa", State: runtimes.Stopped})
+		from := []string{}
+		s.Podman, s.Router = noting{podman{}, &from}, c.router
+		if c.list != "" {
+			s.list("lab3", c.list)
+		}
+		i := intent(runtimes.NamePodman, "aa", "web", "lab3", "eth1")
+		i.Road, i.Net = ByRuntime, Net{ID: firstID, Name: "lab3"}
+		if err := s.Intents.Put(i); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time nothing is left to be done
+			_, err := s.Keep(t.Context(), i)
+			if (err != nil) != c.gone {
+				t.Errorf("%s: %v", name, err)
+			}
+			i = s.intents()[0]
+		}
+		if c.gone && !slices.Equal(from, []string{"aa lab3"}) || !c.gone && len(from) != 0 {
+			t.Errorf("%s: podman was told %q", name, from)
+		}
+		if err := s.Unplug(t.Context(), ctl.DetachRequest{EndpointID: i.ID}); err != nil || len(s.intents()) != 0 {
+			t.Errorf("%s: unplug: %v", name, err)
+		}
+		if got := s.calls(); got[0] != "" {
+			t.Errorf("%s: plugins were called: %q", name, got)
+		}
+	}
+	s := newStage(t, runtimes.Container{})
+	i := Intent{Road: ByRuntime, Net: Net{ID: firstID, Name: "lab3"}}
+	i.Key.Network = "lab3"
+	s.Router = nobody{}
+	if err := s.ended(t.Context(), i); err != nil {
+		t.Errorf("without a router that says so: %v", err)
+	}
+}
