@@ -32,11 +32,12 @@ func questions() []string {
 	}
 }
 
-// orders are those that have it do something. plug and unplug are attachd's.
+// orders are those that have it do something.
 func orders() []string {
 	return []string{
 		"rmpeer --destroyed host-b", "reset", "reset --stop", "connect host-b", "forget host-b",
 		"net create blue", "net rm blue green", "net rm --force blue", "net label blue tier=db",
+		"net plug web blue", "net unplug web blue",
 	}
 }
 

@@ -34,7 +34,12 @@ surely does no harm, else with what there is to decide.
 It ends with 1 when there is a problem.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
+			var waiting []doctor.Finding
+			var asked sync.WaitGroup
+			asked.Go(func() { waiting = a.attachdFinding(ctx) })
 			findings := doctor.Judge(a.look(ctx, o))
+			asked.Wait()
+			findings = append(findings, waiting...)
 			if asJSON {
 				if err := a.printJSON(findings); err != nil {
 					return err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,15 +116,6 @@ func (a *app) attachSocket() string {
 	return filepath.Join(filepath.Dir(a.socket), filepath.Base(ctl.AttachSocket))
 }
 
-// attachdAnswers reports whether somebody listens there.
-func (a *app) attachdAnswers(ctx context.Context) bool {
-	c, err := new(net.Dialer).DialContext(ctx, "unix", a.attachSocket())
-	if err == nil {
-		c.Close()
-	}
-	return err == nil
-}
-
 func (a *app) plug() *cobra.Command {
 	var h here
 	var req ctl.AttachRequest
@@ -170,18 +160,24 @@ process starts, where its runtime has a road for that.
 }
 
 func (a *app) doPlug(ctx context.Context, h *here, itself bool, req ctl.AttachRequest) (out ctl.Attached, err error) {
-	if !itself && a.attachdAnswers(ctx) {
-		err = ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetAttach, req, &out)
-		return out, err
-	}
 	at, err := a.attacher(h, slog.New(slog.DiscardHandler))
 	if err != nil {
+		return out, err
+	}
+	p := a.whoAnswers(ctx)
+	switch {
+	case !itself && p.hung != nil:
+		return out, p.hung
+	case p.router != nil && at.NeedsRouter(req.Endpoint):
+		return out, p.router
+	case !itself && p.attachd:
+		err = a.byAttachd(ctx, ctl.PathNetAttach, req, &out)
 		return out, err
 	}
 	if out, err = at.Plug(ctx, req); err != nil {
 		return out, err
 	}
-	if i, e := h.intents().Get(out.EndpointID); e == nil && i.Road == attach.ByCNI && !a.attachdAnswers(ctx) {
+	if i, e := h.intents().Get(out.EndpointID); e == nil && i.Road == attach.ByCNI && !p.attachd {
 		fmt.Fprintln(a.err, "weave: attachd does not run: when the container restarts, the endpoint comes back only once it does (weave attachd)")
 	}
 	return out, nil
@@ -237,12 +233,18 @@ func detachRequests(container, what string) (byID *ctl.DetachRequest, byNetwork 
 }
 
 func (a *app) doUnplug(ctx context.Context, h *here, itself bool, req ctl.DetachRequest) error {
-	if !itself && a.attachdAnswers(ctx) {
-		return ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetDetach, req, nil)
-	}
 	at, err := a.attacher(h, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
+	}
+	p := a.whoAnswers(ctx)
+	switch {
+	case !itself && p.hung != nil:
+		return p.hung
+	case p.router != nil && strings.Contains(p.router.Error(), hangs): // a DEL does without one that is away
+		return p.router
+	case !itself && p.attachd:
+		return a.byAttachd(ctx, ctl.PathNetDetach, req, nil)
 	}
 	return at.Unplug(ctx, req)
 }

@@ -44,12 +44,18 @@ func (a *app) status() *cobra.Command {
 
 func (a *app) viewCommand(v view) *cobra.Command {
 	var asJSON bool
+	var state string
 	c := &cobra.Command{
 		Use: v.name, Short: v.short, Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
 			var s ctl.Status
 			if err := a.ask(ctx, ctl.PathStatus, &s); err != nil {
 				return err
+			}
+			if v.name == "status" {
+				if what := a.waitingFor(ctx, &here{state: state}); what != "" {
+					s.Problems = append(s.Problems, what)
+				}
 			}
 			if asJSON {
 				if err := a.printJSON(v.part(s)); err != nil {
@@ -65,6 +71,10 @@ func (a *app) viewCommand(v view) *cobra.Command {
 		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	if v.name == "status" {
+		c.Flags().StringVar(&state, "state-dir", stateDir, "the directory whose plugs has what is plugged")
+		c.Flags().Lookup("state-dir").Hidden = true
+	}
 	return c
 }
 

@@ -3,6 +3,9 @@ package attach
 import (
 	"context"
 	"errors"
+	"slices"
+
+	"github.com/containernetworking/cni/libcni"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/endpoint"
@@ -62,6 +65,29 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 	}
 	at.list = defaultNetwork
 	return at, nil
+}
+
+// ours are plugins that call the router.
+var ours = []string{"weave-net", "weave-ipam", "weavedns", "simplebridge"}
+
+// NeedsRouter reports whether a plug into an endpoint, as it is typed, can only be done
+// with the router: unless it leads to a list of this host that has no plugin of ours.
+func (a *Attacher) NeedsRouter(text string) bool {
+	e, err := endpoint.ParseBare(text)
+	if err != nil {
+		return false // that is said first
+	}
+	name := e.Network
+	if !e.Somewhere() {
+		name = defaultNetwork
+	}
+	l, err := a.CNI.list(name)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(l.Plugins, func(p *libcni.PluginConfig) bool {
+		return slices.Contains(ours, p.Network.Type) || slices.Contains(ours, p.Network.IPAM.Type)
+	})
 }
 
 // ask has the router say which network an endpoint is on, and what is known of it.

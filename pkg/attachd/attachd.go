@@ -63,6 +63,7 @@ func (d *Daemon) Run(ctx context.Context, l net.Listener) error {
 	control.Handle(s, ctl.PathNetDetach, func(ctx context.Context, req ctl.DetachRequest) (struct{}, error) {
 		return struct{}{}, inTurn(ctx, slots, func() error { return d.attacher.Unplug(ctx, req) })
 	})
+	control.HandleGet(s, ctl.PathReady, func(context.Context) (ctl.Ready, error) { return ctl.Ready{}, nil })
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup

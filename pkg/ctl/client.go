@@ -102,7 +102,8 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 			fmt.Sprintf("the weave router does not answer at %s", c.socket),
 			fmt.Sprintf("%sis weaver running on this host? (%v)", c.waited(), err)}, silent{err})
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
-		return &Error{CodeTryAgain, "the weave router did not answer in time", path}
+		return &Error{CodeTryAgain, "the weave router did not answer in time",
+			path + "; if it hangs (weave status says so), a restart costs no packet: systemctl restart weaver"}
 	default:
 		return fmt.Errorf("%w%w", &Error{CodeTryAgain, "call to the weave router broke off", err.Error()}, silent{err})
 	}

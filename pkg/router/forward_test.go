@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,28 @@ func mute(t *testing.T, took func()) (socket string) {
 	return socket
 }
 
+// works says that it is there, and then takes calls and answers none: it calls took.
+func works(t *testing.T, took func()) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weave")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket = filepath.Join(dir, "attach.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+ctl.PathReady, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) })
+	mux.HandleFunc("POST /", func(_ http.ResponseWriter, r *http.Request) { took(); <-r.Context().Done() })
+	srv := &http.Server{Handler: mux}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); <-done; os.RemoveAll(dir) })
+	return socket
+}
+
 func TestAttachdIsToBeStartedOnlyWhereNobodyTookTheCall(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -63,7 +86,8 @@ func TestAttachdIsToBeStartedOnlyWhereNobodyTookTheCall(t *testing.T) {
 	}{
 		{"nobody listens", filepath.Join(t.TempDir(), "none"), "start it with: weave attachd", t.Context(), ctl.CodeNotAvailable},
 		{"it breaks off", mute(t, nil), "it may have been done", t.Context(), ctl.CodeTryAgain},
-		{"it hangs", mute(t, cancel), "it may have been done", ended, ctl.CodeTryAgain},
+		{"it hangs", mute(t, func() {}), "though it runs; nothing was done", t.Context(), ctl.CodeNotAvailable},
+		{"it hangs over its work", works(t, cancel), "it may have been done", ended, ctl.CodeTryAgain},
 	} {
 		f := forward{c.socket, make(chan struct{}, 1)}
 		err := f.passOn(c.ctx, ctl.PathNetAttach, ctl.AttachRequest{}, &ctl.Attached{})
