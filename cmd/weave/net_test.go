@@ -35,6 +35,11 @@ type registry struct {
 // networks is a router with some of them.
 func networks(t *testing.T) (*registry, string) {
 	t.Helper()
+	idle := t.TempDir() // with a podman that has no containers
+	if err := os.WriteFile(filepath.Join(idle, "podman"), []byte("#!/bin/sh\necho '[]'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", idle+":"+os.Getenv("PATH"))
 	addr := func(s ...string) []netip.Prefix { return prefixes(s...) }
 	r := &registry{nets: map[string]*ctl.Net{
 		"blue": {ID: blueID, Name: "blue", Driver: "weave", Subnets: addr("10.48.0.0/20", "fd6b:1:2:3::/64"), VNI: 71, MTU: 1430, State: "ready",

@@ -24,6 +24,7 @@ const (
 
 func (a *app) netRemove() *cobra.Command {
 	var force bool
+	var h here
 	c := &cobra.Command{
 		Use:     "rm [--force] REF…",
 		Aliases: []string{"remove"},
@@ -39,7 +40,7 @@ heard of it: that is waited for, and of hosts that are away it is said.`,
 	c.RunE = does(func(ctx context.Context, args []string) error {
 		var errs []error
 		for _, ref := range args {
-			err := a.removeNet(ctx, c.ErrOrStderr(), ctl.NetRemoveRequest{Ref: ref, Force: force})
+			err := a.removeNet(ctx, c.ErrOrStderr(), &h, h.given(c.Flags()), ctl.NetRemoveRequest{Ref: ref, Force: force})
 			errs = append(errs, err)
 			if e := (exit{}); errors.As(err, &e) && e.code == exitNoRouter {
 				break // nor will it answer for the next
@@ -48,13 +49,29 @@ heard of it: that is waited for, and of hosts that are away it is said.`,
 		return errors.Join(errs...)
 	})
 	c.Flags().BoolVarP(&force, "force", "f", false, "detach the containers that are on it, on every host, but for those of other main plugins")
+	h.register(c.Flags(), true)
 	return c
 }
 
-func (a *app) removeNet(ctx context.Context, stderr io.Writer, in ctl.NetRemoveRequest) error {
+// removeNet removes one. Those of this host that do not run, and would not start without
+// it, are in its way too; with force they are taken off it, once it is decided that it goes.
+func (a *app) removeNet(ctx context.Context, stderr io.Writer, h *here, itself bool, in ctl.NetRemoveRequest) error {
+	n, err := a.lookUp(ctx, in.Ref)
+	if err != nil {
+		return err
+	}
+	idle := a.idlersOf(ctx, stderr, h, n)
+	if err := idle.refusal(n); err != nil && !in.Force {
+		return err
+	}
 	var out ctl.NetRemoved
 	if err := a.tell(ctx, ctl.PathNetRemove, in, &out); err != nil {
 		return advice(err, in.Ref)
+	}
+	if in.Force {
+		if err := a.takeOff(ctx, h, itself, idle, n); err != nil {
+			fmt.Fprintf(stderr, "weave: not all of this host are off %s: %v\n", n.Name, err)
+		}
 	}
 	waiting := ""
 	if len(out.Waiting) > 0 {

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/attachment"
+)
+
+// onlyPodman puts a podman into the PATH that lists a container on blue, and notes what it
+// is told.
+func onlyPodman(t *testing.T, state string) (told func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	script := `#!/bin/sh
+echo "$*" >>` + dir + `/told
+[ "$1" = ps ] && echo '[{"Id":"e796a1b2c3d4e5f6","Names":["c1"],"State":"` + state + `","Networks":["blue"]}]'
+exit 0
+`
+	if err := os.WriteFile(filepath.Join(dir, "podman"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() string { text, _ := os.ReadFile(filepath.Join(dir, "told")); return string(text) }
+}
+
+func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *testing.T) {
+	r, socket := networks(t)
+	told := onlyPodman(t, "created")
+	state := t.TempDir()
+	plugs := attach.Intents{Dir: filepath.Join(state, "plugs")}
+	k := attachment.Key{Network: "blue", ContainerID: "feed", IfName: "eth1"}
+	i := attach.Intent{ID: k.EndpointID(), Key: k, Road: attach.ByHook, Container: attach.Container{Runtime: "nerdctl", ID: "feed", Name: "c2"},
+		Net: attach.Net{ID: blueID, Name: "blue"}}
+	other := i
+	other.Key.IfName, other.Net.ID = "eth2", storeID // of a network that had the name before
+	other.ID = other.Key.EndpointID()
+	for _, i := range []attach.Intent{i, other} {
+		if err := plugs.Put(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rm := []string{"net", "rm", "blue", "--socket", socket, "--state-dir", state, "--conflist-dir", t.TempDir(), "--containerd", filepath.Join(state, "none")}
+	code, out, errs := weave(t, false, nil, rm...)
+	if code != exitFailed || out != "" || r.changes(t) != "null" {
+		t.Errorf("exit %d, %q, asked %s", code, out, r.changes(t))
+	}
+	for _, w := range []string{"c2, which is plugged", "weave net unplug c2 " + i.ID[:12], "container c1 (e796a1b2c3d4), which is created", "podman network disconnect blue c1", "weave net rm --force blue"} {
+		if !strings.Contains(errs, w) {
+			t.Errorf("%q is not in %q", w, errs)
+		}
+	}
+	if strings.Contains(errs, other.ID[:12]) {
+		t.Errorf("another network's plug: %q", errs)
+	}
+	code, out, errs = weave(t, false, nil, append(rm, "--force")...)
+	if code != 0 || out != "blue\n" || errs != "" || !strings.Contains(told(), "network disconnect blue e796a1b2c3d4e5f6") {
+		t.Errorf("by force: exit %d, %q, stderr %q, podman was told %q", code, out, errs, told())
+	}
+	if all, err := plugs.All(); err != nil || len(all) != 1 || all[0].ID != other.ID {
+		t.Errorf("plugs %v, %v", all, err)
+	}
+}
