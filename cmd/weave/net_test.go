@@ -260,6 +260,8 @@ func TestWhatIsWrongWithACommandLineIsSaidAtOnceAndTheRouterNotAsked(t *testing.
 		{[]string{"label", "blue"}, []string{"no label is given"}},
 		{[]string{"label", "blue", "x"}, []string{`label "x": want KEY=VALUE, or KEY- to take it away`}},
 		{[]string{"label", "blue", "x=1", "x-"}, []string{`"x" is to be set and taken away`}},
+		{[]string{"plug"}, []string{"0 arguments given; want: weave net plug [flags] CONTAINER NETWORK"}},
+		{[]string{"unplug", "web"}, []string{"1 argument given; want: weave net unplug [flags] CONTAINER ENDPOINT|NETWORK"}},
 		{[]string{"nonsense"}, []string{"nonsense"}},
 	} {
 		code, out, errs := weave(t, false, nil, append([]string{"net", "--socket", socket}, c.args...)...)

@@ -116,6 +116,16 @@ func (a *app) attachSocket() string {
 	return filepath.Join(filepath.Dir(a.socket), filepath.Base(ctl.AttachSocket))
 }
 
+// both wants a container, and what it is to be plugged into or out of.
+func both(usage string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 2 {
+			return fmt.Errorf("%s given; want: %s", count(len(args), "argument"), usage)
+		}
+		return nil
+	}
+}
+
 func (a *app) plug() *cobra.Command {
 	var h here
 	var req ctl.AttachRequest
@@ -132,12 +142,12 @@ process starts, where its runtime has a road for that.
 
 ` + "`weave attachd` does it if it runs; then the endpoint comes back with the container.\nIts flags that name directories and sockets are taken here too; then this command does it itself.",
 		Example: "  weave net plug web backend\n  weave net plug --ip 10.32.0.80 --name db pid:4711 weave",
-		Args:    cobra.ExactArgs(2),
+		Args:    both("weave net plug [flags] CONTAINER NETWORK"),
 	}
 	f := c.Flags()
 	f.StringVar(&req.IP, "ip", "", "the address to have")
 	f.StringVar(&req.MAC, "mac", "", "the hardware address to have")
-	f.StringArrayVar(&req.Names, "name", nil, "the container's name on the network, in the place of the one it has; may be repeated")
+	f.StringArrayVar(&req.Names, "name", nil, "the container's name on the network, in the place of the one it has (podman adds that where it attaches); may be repeated")
 	f.StringArrayVar(&req.Aliases, "alias", nil, "one more name; may be repeated")
 	f.StringVar(&req.IfName, "ifname", "", "the interface's name (default: the first ethN that is free)")
 	f.BoolVar(&asJSON, "json", false, "print all that was given, as JSON")
@@ -201,7 +211,7 @@ ENDPOINT is the id that plug printed and weave ps shows, or its beginning; NETWO
 does where the container has one endpoint there. What a container has from its
 runtime is the runtime's to take.`,
 		Example: "  weave net unplug web 5a624939c64c\n  weave net unplug web backend",
-		Args:    cobra.ExactArgs(2),
+		Args:    both("weave net unplug [flags] CONTAINER ENDPOINT|NETWORK"),
 	}
 	h.register(c.Flags(), true)
 	c.RunE = does(func(ctx context.Context, args []string) error {

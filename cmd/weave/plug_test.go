@@ -66,3 +66,14 @@ func TestAHookFindsItsFilesFromAnyDirectory(t *testing.T) {
 		t.Errorf("got %q", at.Hook)
 	}
 }
+
+func TestPsNamesAContainerAsPlugAndUnplugTakeIt(t *testing.T) {
+	for want, c := range map[string]attach.Container{
+		"/run/netns/box": {Runtime: "path", ID: "/run/netns/box"}, "pid:7": {Runtime: "pid", ID: "7"},
+		"default/cre1": {Runtime: "containerd", Namespace: "default", ID: "cre1"}, "": {Runtime: "podman", ID: "feed"},
+	} {
+		if got := refOf(attach.Intent{Container: c}); got != want {
+			t.Errorf("%+v: %q, want %q", c, got, want)
+		}
+	}
+}

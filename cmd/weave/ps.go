@@ -13,6 +13,7 @@ import (
 
 	"github.com/weave-cni/weave-cni/pkg/attach"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
 func (a *app) ps() *cobra.Command {
@@ -51,6 +52,8 @@ type entry struct {
 	ctl.Attachment
 	EndpointID string            `json:"endpointID,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"` // given when it was plugged
+
+	called string // what plug and unplug take for the container, where its id is none
 }
 
 // entries are those of the router, then those that are only plugged.
@@ -73,7 +76,9 @@ func withPlugged(known []ctl.Attachment, plugged []attach.Intent) []entry {
 		if t.Key.ContainerID != "" {
 			e.EndpointID = t.Key.EndpointID()
 		}
-		e.Labels = intents[e.EndpointID].Wish.Labels
+		if i, plugged := intents[e.EndpointID]; plugged {
+			e.Labels, e.called = i.Wish.Labels, refOf(i)
+		}
 		delete(intents, e.EndpointID)
 		all = append(all, e)
 	}
@@ -81,7 +86,7 @@ func withPlugged(known []ctl.Attachment, plugged []attach.Intent) []entry {
 		if _, only := intents[i.ID]; !only {
 			continue
 		}
-		e := entry{ctl.Attachment{Key: i.Key, MAC: i.Wish.MAC, Names: i.Wish.Names, State: "planned"}, i.ID, i.Wish.Labels}
+		e := entry{ctl.Attachment{Key: i.Key, MAC: i.Wish.MAC, Names: i.Wish.Names, State: "planned"}, i.ID, i.Wish.Labels, refOf(i)}
 		if i.Life != (attach.Life{}) {
 			e.State = "plugged" // by plugins that are not of the router's
 		}
@@ -89,6 +94,22 @@ func withPlugged(known []ctl.Attachment, plugged []attach.Intent) []entry {
 		all = append(all, e)
 	}
 	return all
+}
+
+// refOf is how a person names the container of a plug of which CNI's id is no runtime's;
+// "" where the id does.
+func refOf(i attach.Intent) string {
+	switch c := i.Container; {
+	case c.Runtime == runtimes.NamePath:
+		return c.ID
+	case c.Runtime == runtimes.NamePID:
+		return c.Runtime + ":" + c.ID
+	case c.Runtime == runtimes.NameContainerd && len(c.ID) < 64: // a name, of which only the whole counts
+		return c.Namespace + "/" + c.ID
+	case c.Runtime == runtimes.NameContainerd:
+		return c.Namespace + "/" + short(c.ID)
+	}
+	return ""
 }
 
 // containers are the attachments of containers: not the host's own addresses on
@@ -106,7 +127,7 @@ func (a *app) showAttachments(host string, all []entry) {
 	rows := [][]string{{"CONTAINER", "ENDPOINT", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "NAMES", "HOST END", "STATE"}}
 	for _, t := range all {
 		rows = append(rows, []string{
-			orDash(short(t.Key.ContainerID)), orDash(short(t.EndpointID)), orDash(t.Key.Network), orDash(t.Key.IfName),
+			orDash(cmp.Or(t.called, short(t.Key.ContainerID))), orDash(short(t.EndpointID)), orDash(t.Key.Network), orDash(t.Key.IfName),
 			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), orDash(t.Veth), t.State + notOursAlone(host, t.Attachment),
 		})
 	}

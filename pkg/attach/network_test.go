@@ -151,3 +151,38 @@ func TestARuntimeIsToldWhenTheNetworkOfItsContainersPlugIsGone(t *testing.T) {
 		t.Errorf("without a router that says so: %v", err)
 	}
 }
+
+// nowhere has no container.
+type nowhere struct{ lookup }
+
+func (nowhere) Find(_ context.Context, text string) (runtimes.Container, error) {
+	return runtimes.Container{}, ctl.Errorf(ctl.CodeUnknownContainer, "no container %q on this host", text)
+}
+
+func TestUnplugTakesWhatPsShowsAndSaysWhichOfTheTwoIsNotThere(t *testing.T) {
+	s := newStage(t, runtimes.Container{})
+	s.Finder = nowhere{}
+	i := intent(runtimes.NamePath, "/run/netns/box", "", "weave", "eth0")
+	i.Key.ContainerID = "netns-5b8684bea72e08096f9f"
+	i.ID = i.Key.EndpointID()
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	for container, want := range map[string]string{"nosuch": `no container "nosuch" on this host`, "/run/netns/box": `no endpoint "blue" is plugged into container "/run/netns/box"`} {
+		_, err := s.wanted(t.Context(), ctl.DetachRequest{ContainerID: container, Network: "blue"})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", container, err)
+		}
+	}
+	if got, err := s.wanted(t.Context(), ctl.DetachRequest{ContainerID: "netns-5b8684", Network: "weave"}); err != nil || got.ID != i.ID {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestANetworkWithoutAListIsNamedAndNotTheOneThatItsListIsMadeOf(t *testing.T) {
+	a := &Attacher{CNI: CNI{ConfDir: t.TempDir()}, Router: cluster{}}
+	_, _, err := a.wish(t.Context(), ctl.AttachRequest{Endpoint: "backend"}, runtimes.Container{})
+	if err == nil || !strings.Contains(err.Error(), "network backend has no list on this host") || !strings.Contains(err.Error(), "weave conflist --out") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -59,6 +60,12 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 	if _, err := a.CNI.list(n.Name); err == nil || n.Driver != ctl.DriverWeave {
 		at.list = n.Name
 		return at, err
+	}
+	if _, err := a.CNI.list(defaultNetwork); errors.As(err, &unknown) {
+		e := ctl.Errorf(ctl.CodeInvalidConfig, "network %s has no list on this host", n.Name)
+		e.Details = cmp.Or(n.Waiting, "nor is there one of network "+defaultNetwork+" in "+a.CNI.ConfDir+
+			", of which the router makes it: weave conflist --out "+a.CNI.ConfDir+" conflist/10-weave.conflist")
+		return place{}, e
 	}
 	if w.Endpoint == "" {
 		w.Endpoint = endpoint.Endpoint{Network: n.ID, DNS: e.DNS}.Arg() // not the name: it may be another's later

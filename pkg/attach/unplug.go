@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -102,7 +103,26 @@ func (a *Attacher) wanted(ctx context.Context, req ctl.DetachRequest) (Intent, e
 	if len(found) == 1 {
 		return found[0], nil
 	}
+	if err := a.noSuch(ctx, req, all); err != nil && len(found) == 0 {
+		return Intent{}, err
+	}
 	return Intent{}, notOne(req, found)
+}
+
+// noSuch fails when neither a plug nor a runtime has a container that a request names.
+func (a *Attacher) noSuch(ctx context.Context, req ctl.DetachRequest, all []Intent) error {
+	known := func(i Intent) bool {
+		whole, begin := i.means(req.ContainerID)
+		return whole || begin
+	}
+	if req.ContainerID == "" || slices.ContainsFunc(all, known) {
+		return nil
+	}
+	_, err := a.Finder.Find(ctx, req.ContainerID)
+	if isCode(err, ctl.CodeUnknownContainer) {
+		return err
+	}
+	return nil
 }
 
 // notOne says that a request names none, or several.
@@ -162,12 +182,18 @@ func (a *Attacher) into(ctx context.Context, text string, all []Intent) []Intent
 	return whole
 }
 
+// shown is how much weave ps shows of an id.
+const shown = 12
+
 // means reports whether a text means the endpoint's container, whole, or by the beginning
 // of its id. Of a path and a process only the whole counts.
 func (i Intent) means(text string) (whole, begin bool) {
 	c := i.Container
 	if text == i.Key.ContainerID || text == c.Typed && text != "" {
 		return true, false
+	}
+	if len(text) >= shown && strings.HasPrefix(i.Key.ContainerID, text) {
+		return false, true // as ps shows it
 	}
 	switch c.Runtime {
 	case runtimes.NamePath:

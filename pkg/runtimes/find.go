@@ -39,7 +39,7 @@ func (f Finder) Find(ctx context.Context, text string) (Container, error) {
 		return Container{}, ctl.Errorf(ctl.CodeTryAgain, "no container %q was found, and %v", text, errors.Join(failed...))
 	}
 	e := ctl.Errorf(ctl.CodeUnknownContainer, "no container %q on this host", text)
-	e.Details = "want an id or its beginning, a name, pid:N, or the path of a network namespace; looked in " + f.names()
+	e.Details = "want an id or 3 digits or more of its beginning, a name, pid:N, or the path of a network namespace; looked in " + f.names()
 	return Container{}, e
 }
 
