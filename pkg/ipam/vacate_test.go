@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/addr"
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
@@ -91,6 +93,44 @@ func TestANetworkThatIsBeingRemovedIsGivenBackOnceItsContainersAreGone(t *testin
 		}
 		if err := l.apply(ledger.Command{DelNetwork: &ledger.DelNetwork{Name: "n", ID: id}}).Error(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A container of a network that went while its host was away holds an address that is of a
+// later network's block here: that network can go all the same.
+func TestAContainerOfAFormerNetworkDoesNotKeepALaterOneFromBeingRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 2, "10.32.0.0/24")
+		first := l.extra(t, "")
+		h := start(t, l, 1, t.TempDir())
+		got := h.give(onN(1))
+		l.close(t, first)
+		for _, c := range []ledger.Command{
+			{Give: &ledger.Give{ID: 1, Network: "n", Ranges: l.State().Owned("n", netip.MustParsePrefix("10.48.0.0/24"), 1)}},
+			{DelNetwork: &ledger.DelNetwork{Name: "n", ID: first}},
+		} {
+			if err := l.apply(c).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id := l.extra(t, "")
+		if _, err := h.HostAddr(t.Context(), "n", nil); err != nil {
+			t.Fatal(err)
+		}
+		if own := l.State().Owned("n", netip.MustParsePrefix("10.48.0.0/24"), 1); !slices.ContainsFunc(own, func(r addr.Range) bool { return r.Contains(got[0].Addr()) }) {
+			t.Fatalf("%v is not of %v: this tests nothing", got, own)
+		}
+		h.provide()
+		synctest.Wait()
+		l.close(t, id)
+		if held, err := h.Vacate("n"); err != nil || len(held) > 0 {
+			t.Fatal(held, err)
+		}
+		time.Sleep(time.Minute) // of the bubble's time
+		if owners := l.State().Holders("n"); len(owners) > 0 {
+			t.Errorf("it is kept by %v", owners)
 		}
 	})
 }

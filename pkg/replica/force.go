@@ -66,6 +66,8 @@ func (c *Core) mayForce() error {
 		panic("replica: Force between Begin and Finish") // the driver's mistake
 	case why != "":
 		return fmt.Errorf("force the ledger on: %s", why)
+	case c.departing():
+		return errors.New("force the ledger on: this host has left the cluster, and votes only until the others do without it; run it on one that is a member")
 	case !c.member():
 		return errors.New("force the ledger on: this host has no copy of the ledger; run it on one that has")
 	case c.halted != "":

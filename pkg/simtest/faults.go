@@ -523,10 +523,16 @@ func (w *World) forceOn() {
 	w.fail("the majority is lost and no survivor can go on: %v%s", last, w.standing())
 }
 
-// furthest is the survivor that has most of the ledger.
+// furthest is the survivor that has most of the ledger, and has not left.
 func (w *World) furthest() (best *machine) {
 	for _, m := range w.up() {
-		if m.proc.core != nil && m.proc.leaving == 0 && (best == nil || m.proc.state.Index() > best.proc.state.Index()) {
+		if m.proc.core == nil || m.proc.leaving != 0 {
+			continue
+		}
+		if me, known := m.proc.state.Member(m.proc.id); known && !me.Live() {
+			continue
+		}
+		if best == nil || m.proc.state.Index() > best.proc.state.Index() {
 			best = m
 		}
 	}

@@ -126,16 +126,15 @@ func (a *Core) file() []Offer {
 func (a *Core) Saved() { a.unsaved = false }
 
 // holdsOf reports whether somebody here holds an address of an offer. Nothing of it is own.
+// Of a network that is being removed one that was on a former network of those addresses
+// holds nothing: it is on none, and would keep this one from ever being gone.
 func (a *Core) holdsOf(o Offer) bool {
 	n, _ := a.synced.Network(o.Network)
-	for _, p := range n.Subnets {
-		for _, x := range a.book.Foreign(n.Name, p) {
-			if slices.ContainsFunc(o.Ranges, func(r addr.Range) bool { return r.Contains(x) }) {
-				return true
-			}
-		}
+	holds := func(x netip.Addr) bool {
+		c, _ := a.book.Claim(a.book.Holder(x))
+		return !(n.Closing && c.Stale()) && slices.ContainsFunc(o.Ranges, func(r addr.Range) bool { return r.Contains(x) })
 	}
-	return false
+	return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return slices.ContainsFunc(a.book.Foreign(n.Name, p), holds) })
 }
 
 // Left is what is to be on file before Answered: all offers but the one that Offer
