@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,13 @@ func TestAHostOfAClusterHasNoPartInFoundingAnother(t *testing.T) {
 	first := b.until("b joins, and its kernel leads to c", func(s ctl.Status) bool {
 		return ready(s) && len(s.Overlay) == 1 && s.Overlay[0].Endpoints == 1
 	}).Cluster
+	must(t, netlab.Wait(patience, "b's kernel leads to c", func() error {
+		out, err := lab.Host(1).Run("bridge", "fdb", "show", "dev", DefaultDevice)
+		if err == nil && !strings.Contains(out, "dst "+all[2]) {
+			err = errors.New(out)
+		}
+		return err
+	}))
 	must(t, c.Kill())
 	must(t, b.Signal(unix.SIGTERM))
 	b.ends()
