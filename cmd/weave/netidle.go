@@ -32,6 +32,9 @@ func (a *app) idlersOf(ctx context.Context, stderr io.Writer, h *here, n ctl.Net
 			out.plugs = append(out.plugs, i)
 		}
 	}
+	if !(runtimes.Podman{}).Looked(h.conflists) {
+		return out
+	}
 	ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
 	defer cancel()
 	list, err := runtimes.Podman{}.List(ctx)

@@ -30,7 +30,10 @@ exit 0
 func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *testing.T) {
 	r, socket := networks(t)
 	told := onlyPodman(t, "created")
-	state := t.TempDir()
+	state, lists := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(lists, "cni.lock"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	plugs := attach.Intents{Dir: filepath.Join(state, "plugs")}
 	k := attachment.Key{Network: "blue", ContainerID: "feed", IfName: "eth1"}
 	i := attach.Intent{ID: k.EndpointID(), Key: k, Road: attach.ByHook, Container: attach.Container{Runtime: "nerdctl", ID: "feed", Name: "c2"},
@@ -43,7 +46,7 @@ func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *tes
 			t.Fatal(err)
 		}
 	}
-	rm := []string{"net", "rm", "blue", "--socket", socket, "--state-dir", state, "--conflist-dir", t.TempDir(), "--containerd", filepath.Join(state, "none")}
+	rm := []string{"net", "rm", "blue", "--socket", socket, "--state-dir", state, "--conflist-dir", lists, "--containerd", filepath.Join(state, "none")}
 	code, out, errs := weave(t, false, nil, rm...)
 	if code != exitFailed || out != "" || r.changes(t) != "null" {
 		t.Errorf("exit %d, %q, asked %s", code, out, r.changes(t))
@@ -62,5 +65,16 @@ func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *tes
 	}
 	if all, err := plugs.All(); err != nil || len(all) != 1 || all[0].ID != other.ID {
 		t.Errorf("plugs %v, %v", all, err)
+	}
+}
+
+// podman leaves a lock in each directory of lists that it looks into, also when it is asked
+// what it has.
+func TestAPodmanThatNeverLookedForTheListsIsNotAsked(t *testing.T) {
+	_, socket := networks(t)
+	told := onlyPodman(t, "created")
+	code, out, errs := weave(t, false, nil, "net", "rm", "blue", "--socket", socket, "--state-dir", t.TempDir(), "--conflist-dir", t.TempDir())
+	if code != 0 || out != "blue\n" || told() != "" {
+		t.Errorf("exit %d, %q, %q; podman was told %q", code, out, errs, told())
 	}
 }

@@ -61,6 +61,14 @@ func lastLine(text string) string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
+// Looked reports whether podman ever looked into a directory of network lists: it leaves
+// a lock there. Where it did not, no container of it is on a network of that directory,
+// and to ask would leave the lock.
+func (Podman) Looked(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "cni.lock"))
+	return err == nil
+}
+
 // List is podman ps.
 func (p Podman) List(ctx context.Context) ([]Container, error) {
 	out, err := p.run(ctx, "ps", "--all", "--no-trunc", "--format", "json")

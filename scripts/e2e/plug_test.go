@@ -214,7 +214,7 @@ func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"nothing", "ab"}, "is plugged into container"},
+		{[]string{"nothing", "ab"}, `no container "nothing" on this host`},
 		{[]string{box.Path(), "zz"}, "no endpoint"},
 		{[]string{box.Path(), ""}, "which endpoint?"},
 	} {
