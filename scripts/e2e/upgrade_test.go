@@ -297,7 +297,10 @@ func (u *upgrade) spareOf(host int) netip.Addr {
 func (u *upgrade) refusesWhatItCannotRead(i int, dir string) {
 	u.t.Helper()
 	h := u.lab.Host(i)
-	h.MustRun(u.t, weaveCmd, "net", "label", "weave", "tier=web")
+	u.wait("a leader is chosen, and takes a label", func() error {
+		_, err := h.Run(weaveCmd, "net", "label", "weave", "tier=web")
+		return err
+	})
 	if err := u.routers[i].Stop(); err != nil {
 		u.t.Fatal(err)
 	}
@@ -305,7 +308,10 @@ func (u *upgrade) refusesWhatItCannotRead(i int, dir string) {
 		u.t.Errorf("the old router on a ledger with a label: %v\n%s", err, out)
 	}
 	u.start(i, bin)
-	h.MustRun(u.t, weaveCmd, "net", "label", "weave", "tier-")
+	u.wait("a leader is chosen, and takes the label off", func() error {
+		_, err := h.Run(weaveCmd, "net", "label", "weave", "tier-")
+		return err
+	})
 	u.addressesAreKept(i)
 }
 
