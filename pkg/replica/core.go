@@ -112,7 +112,7 @@ type Core struct {
 	term     uint64
 	peers    []gossip.Peer
 	pulses   map[ledger.MemberID]*pulse
-	lives    map[ledger.MemberID]Heard // what the disk has of them, or gets with the next batch
+	lives    map[ledger.MemberID]Heard // what the disk has of them, or gets with the next batch: see livesUnsaved
 	answers  map[ledger.MemberID]heardAnswer
 	names    map[ledger.MemberID]gossip.Peer // of those that the ledger does not know yet
 	counters Counters
@@ -120,14 +120,13 @@ type Core struct {
 	ready   *raft.Ready // between Begin and Finish: &rd
 	rd      raft.Ready
 	stirred bool // raft may have something to do
+	in      parcel
+	sent    parcel
+	out     []Out
+	done    []Done
+	changed bool
 
 	livesUnsaved bool // see keepLife
-	in           parcel
-	sent         parcel
-	out          []Out
-	done         []Done
-	changed      bool
-
 	snap         snapshots
 	compactAfter uint64
 	compactedTo  uint64 // index of the snapshot in the store

@@ -8,38 +8,31 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 )
 
-// pulse is what is known of a member by its frames.
-type pulse struct {
-	life  Life   // the highest
-	tried tried  // others on trial are measured by it, who is confirmed is not
-	spoke uint64 // tick of its last frame; 0: none
-	heard uint64 // the same, but that a new leader counts everybody as heard
-}
-
-// tried is the life of a member that was answered on trial.
-type tried struct {
-	Life Life
-	Took Life // the last one that took part before it, as it said itself; 0: it did not say
-}
-
-// excludes reports whether another on trial, of the same member, can no longer be
-// confirmed: of two copies of one state the first that was answered may be by now. A
-// state that took part later than the one that was answered is none of its copies.
-func (t tried) excludes(o tried) bool {
-	if t.Took != 0 && o.Took.generation() > t.Took.generation() {
-		return false
-	}
-	return o.Life.generation() < t.Life.generation() || o.Life.rivals(t.Life)
-}
-
 // Heard is what a host keeps of the lives of another: a vote or an acknowledgement of
 // the other that it counts on, and an answer that it gives, must not be forgotten
 // before the one whose life it was is.
 type Heard struct {
 	ID        ledger.MemberID
 	Life      Life // the highest
-	Tried     Life // the one that was answered on trial, 0: none
-	TriedTook Life // the last life before Tried that took part, 0: unknown
+	Tried     Life // the one that was answered on trial, 0: none; others on trial are measured by it, who is confirmed is not
+	TriedTook Life // the last life before Tried that took part, as it said itself; 0: it did not say
+}
+
+// excludes reports whether a life on trial, which took part last in took, can no longer
+// be confirmed: of two copies of one state the first that was answered may be by now. A
+// state that took part later than the one that was answered is none of its copies.
+func (h Heard) excludes(life, took Life) bool {
+	if h.TriedTook != 0 && took.generation() > h.TriedTook.generation() {
+		return false
+	}
+	return life.generation() < h.Tried.generation() || life.rivals(h.Tried)
+}
+
+// pulse is what is known of a member by its frames.
+type pulse struct {
+	Heard
+	spoke uint64 // tick of its last frame; 0: none
+	heard uint64 // the same, but that a new leader counts everybody as heard
 }
 
 func (c *Core) pulse(id ledger.MemberID) *pulse {
@@ -48,9 +41,8 @@ func (c *Core) pulse(id ledger.MemberID) *pulse {
 		if len(c.pulses) > 2*maxConf {
 			clear(c.pulses)
 		}
-		kept := c.lives[id]
-		p = &pulse{life: kept.Life, tried: tried{kept.Tried, kept.TriedTook}}
-		c.pulses[id] = p
+		p = &pulse{Heard: c.lives[id]}
+		p.ID, c.pulses[id] = id, p
 	}
 	return p
 }
@@ -68,11 +60,11 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 		return true
 	}
 	p := c.pulse(f.From)
-	newest := p.life.generation()
+	newest := p.Life.generation()
 	if seq, _ := c.state.Last(f.From); seq>>32 > newest {
 		newest = seq >> 32
 	}
-	if (f.Life.generation() < newest || f.Life.rivals(p.life)) && !c.mutate.has(TrustOldState) {
+	if (f.Life.generation() < newest || f.Life.rivals(p.Life)) && !c.mutate.has(TrustOldState) {
 		c.counters.WrongLife++
 		why := twoCopies
 		if f.Kind == kindJoin { // of a member
@@ -82,25 +74,24 @@ func (c *Core) current(from gossip.Peer, f *frame, known bool) bool {
 		return false
 	}
 	if f.Trial {
-		if f.Check == nil && p.tried.excludes(tried{Life: f.Life}) && !c.mutate.has(TrustOldState) {
+		if f.Check == nil && p.excludes(f.Life, 0) && !c.mutate.has(TrustOldState) {
 			c.counters.WrongLife++ // what it has to say of others counts once its own check was answered
 			return false
 		}
-		return f.Life != p.life // else it is an old frame: that trial is over
+		return f.Life != p.Life // else it is an old frame: that trial is over
 	}
-	p.life, p.heard, p.spoke = f.Life, c.ticks, c.ticks
-	c.keepLife(f.From, p)
+	p.Life, p.heard, p.spoke = f.Life, c.ticks, c.ticks
+	c.keepLife(p)
 	return true
 }
 
 // keepLife sees that what was heard of a member of raft is on disk before anything
 // follows from it: it goes with what is saved next.
-func (c *Core) keepLife(id ledger.MemberID, p *pulse) {
-	h := Heard{id, p.life, p.tried.Life, p.tried.Took}
-	if c.lives[id] == h || !c.conf.has(uint64(id)) {
+func (c *Core) keepLife(p *pulse) {
+	if c.lives[p.ID] == p.Heard || !c.conf.has(uint64(p.ID)) {
 		return
 	}
-	c.lives[id], c.livesUnsaved = h, true
+	c.lives[p.ID], c.livesUnsaved = p.Heard, true
 }
 
 // livesToSave is what is kept of those who take part in raft, in order of their ids.

@@ -117,26 +117,32 @@ func (c *Core) receiveCheck(from gossip.Peer, f *frame) {
 		c.send(from, &frame{To: f.From, Kind: kindObjection, About: f.Life, Words: clip(why)})
 		return
 	}
-	p := c.pulse(f.From)
-	one := tried{f.Life, f.Check.Took}
-	if f.Trial && p.tried.excludes(one) && !c.mutate.has(TrustOldState) {
-		c.counters.WrongLife++
-		c.tellGone(from, f, twoCopies.words())
+	if f.Trial && !c.mayAnswer(from, f) {
 		return
-	}
-	if f.Trial && p.spoke > 0 && c.ticks-p.spoke <= c.times.Twin {
-		// Another life of it may be alive; if so it will be heard again.
-		c.send(from, &frame{To: f.From, Kind: kindRefused, Words: twinWords})
-		return
-	}
-	if f.Trial {
-		p.tried = one
-		c.keepLife(f.From, p)
 	}
 	// A new leader does not know yet who is alive.
 	leads := c.leading && c.ticks-c.since >= settleTicks
 	a := &answer{Index: c.state.Index(), Term: c.term, Leading: leads, Conf: c.conf, Led: c.leading || c.leaderHeard()}
 	c.send(from, &frame{To: f.From, Kind: kindAnswer, About: f.Life, Answer: a})
+}
+
+// mayAnswer reports whether one on trial, against which nothing is known, is to be answered,
+// and notes that it is. Else it is told why not.
+func (c *Core) mayAnswer(from gossip.Peer, f *frame) bool {
+	p := c.pulse(f.From)
+	switch {
+	case p.excludes(f.Life, f.Check.Took) && !c.mutate.has(TrustOldState):
+		c.counters.WrongLife++
+		c.tellGone(from, f, twoCopies.words())
+		return false
+	case p.spoke > 0 && c.ticks-p.spoke <= c.times.Twin:
+		// Another life of it may be alive; if so it will be heard again.
+		c.send(from, &frame{To: f.From, Kind: kindRefused, Words: twinWords})
+		return false
+	}
+	p.Tried, p.TriedTook = f.Life, f.Check.Took
+	c.keepLife(p)
+	return true
 }
 
 const twinWords = "it was heard a moment ago under the same identity, by another router that may still run"
@@ -150,7 +156,7 @@ func (c *Core) objection(f *frame) string {
 		return ""
 	case where != "" && m.Place.Machine != "" && where != m.Place.Machine:
 		return moved.words()
-	case f.Trial && f.Check.Took.older(c.pulse(f.From).life):
+	case f.Trial && f.Check.Took.older(c.pulse(f.From).Life):
 		return oldCopy.words()
 	case seq > f.Check.Seq, c.leading && c.match(f.From) > f.Check.Last:
 		return oldCopy.words()
