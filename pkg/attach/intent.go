@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
@@ -253,4 +254,18 @@ func (s Intents) lock(done <-chan struct{}, cni string) (unlock func(), err erro
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// hold locks an intent's container and reads the intent again: another call may have
+// ended it meanwhile (os.ErrNotExist). Without an error the caller unlocks.
+func (s Intents) hold(done <-chan struct{}, i Intent) (now Intent, unlock func(), err error) {
+	unlock, err = s.lock(done, i.Key.ContainerID)
+	if err != nil {
+		return Intent{}, nil, ctl.Errorf(ctl.CodeTryAgain, "%v", err)
+	}
+	if now, err = s.Get(i.ID); err != nil {
+		unlock()
+		return Intent{}, nil, err
+	}
+	return now, unlock, nil
 }

@@ -28,16 +28,14 @@ func (a *Attacher) Started(ctx context.Context, id string, pid int) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
-	if err != nil {
-		return ctl.Errorf(ctl.CodeTryAgain, "%v", err)
-	}
-	defer unlock()
-	if i, err = a.Intents.Get(id); errors.Is(err, os.ErrNotExist) {
+	i, unlock, err := a.Intents.hold(ctx.Done(), i)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	c := i.find()
 	c.State, c.PID, c.NetNS = runtimes.Running, pid, fmt.Sprintf("/proc/%d/ns/net", pid)
 	return a.bring(ctx, c, i)
@@ -138,16 +136,14 @@ func (a *Attacher) Keep(ctx context.Context, i Intent) (Fate, error) {
 // keep is what Keep does under the container's lock. over is why the intent's network
 // is gone, if it is.
 func (a *Attacher) keep(ctx context.Context, i Intent, over error) (Fate, error) {
-	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
+	i, unlock, err := a.Intents.hold(ctx.Done(), i)
+	if errors.Is(err, os.ErrNotExist) {
+		return Gone, nil
+	}
 	if err != nil {
 		return Unknown, err
 	}
 	defer unlock()
-	if i, err = a.Intents.Get(i.ID); errors.Is(err, os.ErrNotExist) {
-		return Gone, nil
-	} else if err != nil {
-		return Unknown, err
-	}
 	if i, unbound := a.bound(i); unbound {
 		return Lives, a.Intents.Put(i) // and is looked at again
 	}

@@ -17,16 +17,14 @@ func (a *Attacher) Unplug(ctx context.Context, req ctl.DetachRequest) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := a.Intents.lock(ctx.Done(), i.Key.ContainerID)
-	if err != nil {
-		return ctl.Errorf(ctl.CodeTryAgain, "%v", err)
-	}
-	defer unlock()
-	if i, err = a.Intents.Get(i.ID); errors.Is(err, os.ErrNotExist) {
+	i, unlock, err := a.Intents.hold(ctx.Done(), i)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil // another call was quicker
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
+	defer unlock()
 	if err := a.undo(ctx, i); err != nil {
 		return err
 	}
@@ -112,7 +110,7 @@ func (a *Attacher) wanted(ctx context.Context, req ctl.DetachRequest) (Intent, e
 // noSuch fails when neither a plug nor a runtime has a container that a request names.
 func (a *Attacher) noSuch(ctx context.Context, req ctl.DetachRequest, all []Intent) error {
 	known := func(i Intent) bool {
-		whole, begin := i.means(req.ContainerID)
+		whole, begin := i.Means(req.ContainerID)
 		return whole || begin
 	}
 	if req.ContainerID == "" || slices.ContainsFunc(all, known) {
@@ -155,39 +153,22 @@ func (i Intent) on(network string) bool {
 // typed when they were plugged, or as it is called. Else the runtimes are asked, for it
 // may be called otherwise now, or share the container's namespace.
 func (a *Attacher) into(ctx context.Context, text string, all []Intent) []Intent {
-	var whole, begin []Intent
-	for _, i := range all {
-		switch is, begins := i.means(text); {
-		case is:
-			whole = append(whole, i)
-		case begins:
-			begin = append(begin, i)
-		}
-	}
-	if len(whole) > 0 {
-		return whole
-	}
-	if len(begin) > 0 || len(all) == 0 {
-		return begin
+	if found, _ := runtimes.Choose(text, all); len(found) > 0 || len(all) == 0 {
+		return found
 	}
 	c, err := a.Finder.Find(ctx, text)
 	if err != nil {
 		return nil
 	}
-	for _, i := range all {
-		if i.Key.ContainerID == c.CNI {
-			whole = append(whole, i)
-		}
-	}
-	return whole
+	return slices.DeleteFunc(slices.Clone(all), func(i Intent) bool { return i.Key.ContainerID != c.CNI })
 }
 
 // shown is how much weave ps shows of an id.
 const shown = 12
 
-// means reports whether a text means the endpoint's container, whole, or by the beginning
+// Means reports whether a text means the endpoint's container, whole, or by the beginning
 // of its id. Of a path and a process only the whole counts.
-func (i Intent) means(text string) (whole, begin bool) {
+func (i Intent) Means(text string) (whole, begin bool) {
 	c := i.Container
 	if text == i.Key.ContainerID || text == c.Typed && text != "" {
 		return true, false

@@ -27,7 +27,7 @@ func (f Finder) Find(ctx context.Context, text string) (Container, error) {
 		return c, err
 	}
 	all, failed := f.list(ctx, text)
-	found, whole := choose(text, all)
+	found, whole := Choose(text, all)
 	switch {
 	case len(found) > 0 && !whole && len(failed) > 0: // who does not answer may have one that is called just so
 		return Container{}, ctl.Errorf(ctl.CodeTryAgain, "no container is called %q, only the id of %s begins so, and %v", text, found[0], errors.Join(failed...))

@@ -129,16 +129,18 @@ func (c Container) Means(text string) (whole, begin bool) {
 	return rest == c.ID || slices.Contains(c.Names, rest), begins(c.ID, rest)
 }
 
-// choose gives the containers that a text means whole; when there are none, and whole
-// is false, those whose id begins with it.
-func choose(text string, all []Container) (found []Container, whole bool) {
-	var exact, begin []Container
-	for _, c := range all {
-		switch is, begins := c.Means(text); {
+// Choose gives those that a text means whole; when there are none, and whole is false,
+// those whose id begins with it.
+func Choose[T interface {
+	Means(string) (whole, begin bool)
+}](text string, all []T) (found []T, whole bool) {
+	var exact, begin []T
+	for _, one := range all {
+		switch is, begins := one.Means(text); {
 		case is:
-			exact = append(exact, c)
+			exact = append(exact, one)
 		case begins:
-			begin = append(begin, c)
+			begin = append(begin, one)
 		}
 	}
 	if len(exact) > 0 {

@@ -55,7 +55,7 @@ func TestATextMeansTheContainersThatHaveItElseThoseWhoseIDBeginsWithIt(t *testin
 		"":                     nil,
 		"nothing":              nil,
 	} {
-		if got, _ := choose(text, all); !slices.Equal(refs(got), want) {
+		if got, _ := Choose(text, all); !slices.Equal(refs(got), want) {
 			t.Errorf("%q: got %q, want %q", text, refs(got), want)
 		}
 	}
