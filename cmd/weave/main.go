@@ -149,9 +149,22 @@ func (a *app) ask(ctx context.Context, path string, answer any) error {
 // tell has the router do something, which may take a decision of the cluster. A router
 // that hangs is known by a question first: nobody waits doneIn for it.
 func (a *app) tell(ctx context.Context, path string, in, answer any) error {
+	if err := a.answers(ctx); err != nil {
+		return err
+	}
+	return a.order(ctx, path, in, answer)
+}
+
+// answers fails where the router is away or hangs, whatever it says of its readiness.
+func (a *app) answers(ctx context.Context) error {
 	if err := a.ask(ctx, ctl.PathReady, nil); err != nil && exitCode(err) == exitNoRouter {
 		return err
 	}
+	return nil
+}
+
+// order is tell of a router that has just answered.
+func (a *app) order(ctx context.Context, path string, in, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, doneIn)
 	defer cancel()
 	return a.call(ctx, path, in, answer)

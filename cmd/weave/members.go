@@ -98,11 +98,11 @@ In the second case the host stays, but gives no address until the cluster has
 taken back what it had; --abandon forgets the cluster all the same.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
-			if err := a.ask(ctx, ctl.PathReady, nil); err != nil && exitCode(err) == exitNoRouter {
+			if err := a.answers(ctx); err != nil {
 				return err // at once, not after the wait for a report
 			}
 			report := a.reported(ctx)
-			if err := a.tell(ctx, ctl.PathReset, in, nil); err != nil {
+			if err := a.order(ctx, ctl.PathReset, in, nil); err != nil {
 				return err
 			}
 			says := "its router begins anew"
