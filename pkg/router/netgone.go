@@ -86,6 +86,12 @@ func networkDigits(device string) string {
 	return ctl.DeviceID(device, ctl.BridgePrefix, ctl.LocalPrefix, ctl.TunnelPrefix)
 }
 
+// isGone reports whether a device is of a network that is not among these.
+func isGone(networks []ledger.Network, d netdev.Device) bool {
+	id := networkDigits(d.Name)
+	return id != "" && !isThere(networks, id)
+}
+
 // remainsOf compares the kernel's devices with a cluster's ledger. A bridge that another
 // cluster made, or that does not say which did, stays as long as it has containers: this
 // ledger never knew of them, say because the one that did was damaged. Its tunnel goes
@@ -98,10 +104,10 @@ func remainsOf(cluster string, networks []ledger.Network, devices []netdev.Devic
 	}
 	out := map[string]remains{}
 	for _, d := range devices {
-		id := networkDigits(d.Name)
-		if id == "" || isThere(networks, id) {
+		if !isGone(networks, d) {
 			continue
 		}
+		id := networkDigits(d.Name)
 		m := out[id]
 		if held := on[d.Name]; len(held) > 0 && d.Cluster != cluster {
 			m.spared, m.ports = d.Name, held
@@ -117,13 +123,16 @@ func remainsOf(cluster string, networks []ledger.Network, devices []netdev.Devic
 // them. When nothing is left, the claims on this host's addresses there end; those of
 // containers stay as long as they do.
 func (r *Router) sweep(all []ledger.Network, now time.Time) error {
-	ports, err := r.ports()
-	if err != nil {
-		return err
-	}
 	devices, err := netdev.Devices()
 	if err != nil {
 		return err
+	}
+	devices = slices.DeleteFunc(devices, func(d netdev.Device) bool { return !isGone(all, d) })
+	var ports []port
+	if len(devices) > 0 { // which is rare, and ports are many
+		if ports, err = r.ports(); err != nil {
+			return err
+		}
 	}
 	found := remainsOf(r.replica.State().Cluster(), all, devices, ports)
 	for id := range found {

@@ -199,19 +199,18 @@ func (r *Router) settleNetwork(ctx context.Context, n ledger.Network) error {
 	} else {
 		r.seek(ctx, n)
 	}
-	switch why := r.ailment(n); {
-	case n.Name != DefaultNetwork && (found || err != nil):
-		r.noteAilment(n, err)
-	case n.Name != DefaultNetwork:
-	case found:
-		r.seeks.note(n.ID, nil)
-		return err
-	case why != "":
-		return errors.Join(err, fmt.Errorf("address for bridge %s: %s", bridgeName(n), why))
-	default:
-		return err
+	if n.Name != DefaultNetwork {
+		if found || err != nil {
+			r.noteAilment(n, err)
+		}
+		return nil
 	}
-	return nil
+	if found {
+		r.seeks.note(n.ID, nil)
+	} else if why := r.ailment(n); why != "" {
+		err = errors.Join(err, fmt.Errorf("address for bridge %s: %s", bridgeName(n), why))
+	}
+	return err
 }
 
 // wanted gives a network as the ledger has it now, and reports whether it is to stand on
