@@ -20,7 +20,7 @@ cd "$(dirname "$0")/.."
 export LC_ALL=C # sort and comm agree
 
 FUZZ=${FUZZ:-3s}
-SIM=${SIM:-21} # of 14 scenarios
+SIM=${SIM:-21}
 E2E=${E2E:-1}
 
 need_go

@@ -97,10 +97,7 @@ func TestANamespaceIsPluggedWhereverItIsFoundAndNothingStaysWhenItIsUnplugged(t 
 	h := c.lab.Host(0)
 	unchanged := c.watch()
 	other := c.add(1, "other", named("other"))
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	one := c.mustPlug(h, "/var/run/netns/box", "weave")
 	two := c.mustPlug(h, "--ip", "10.32.9.9", "--mac", "02:42:00:00:00:99", "--name", "two", "--alias", "deux", box.Path(), "weave://weave")
 	three := c.mustPlug(h, box.Path(), "simplebridge")
@@ -173,10 +170,7 @@ func containerOf(t *testing.T, h *netlab.Host, id string) string {
 func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{})
 	h := c.lab.Host(0)
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	c.mustPlug(h, "--ip", "10.32.0.77", box.Path(), "weave")
 	taken := c.add(0, "taken", named("taken")) // by its runtime
 	for _, r := range []struct {
@@ -228,10 +222,7 @@ func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 func TestManyPlugsAtOnceGiveAContainerAsManyInterfaces(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{})
 	h := c.lab.Host(0)
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	const n = 6
 	out, errs := make([]ctl.Attached, n), make([]error, n)
 	var all sync.WaitGroup
@@ -256,14 +247,11 @@ func TestManyPlugsAtOnceGiveAContainerAsManyInterfaces(t *testing.T) {
 func TestTheAttachCallOfTheSeedGivesTheAddressThatItNames(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{})
 	h := c.lab.Host(0)
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	d := c.startAttachd(h)
 	unchanged := intents(h)
 	var n ctl.Net
-	err = post(h, ctl.DefaultSocket, ctl.PathNetCreate, ctl.NetCreateRequest{Name: "net1", Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}, &n)
+	err := post(h, ctl.DefaultSocket, ctl.PathNetCreate, ctl.NetCreateRequest{Name: "net1", Subnets: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}, &n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,12 +301,9 @@ func post(h *netlab.Host, socket, path string, in, out any) error {
 func TestTheRouterPassesTheAttachCallOnAndSaysWhatToStartWhenNobodyTakesIt(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{})
 	h := c.lab.Host(0)
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	request := map[string]any{"Endpoint": "weave://weave", "ContainerID": box.Path()}
-	err = post(h, ctl.DefaultSocket, ctl.PathNetAttach, request, nil)
+	err := post(h, ctl.DefaultSocket, ctl.PathNetAttach, request, nil)
 	var coded *ctl.Error
 	if !errors.As(err, &coded) || coded.Code != ctl.CodeNotAvailable || !strings.Contains(coded.Details, "start it with: weave attachd") {
 		t.Errorf("without attachd: %v", err)
@@ -369,10 +354,7 @@ func TestTheRouterPassesTheAttachCallOnAndSaysWhatToStartWhenNobodyTakesIt(t *te
 func TestWhatIsPluggedComesBackWithItsContainerAndGoesWithItsProcess(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{})
 	h := c.lab.Host(0)
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	d := c.startAttachd(h)
 	out := c.mustPlug(h, "--name", "kept", box.Path(), "weave")
 	for _, life := range []string{"while attachd runs", "while it does not"} {
@@ -382,9 +364,7 @@ func TestWhatIsPluggedComesBackWithItsContainerAndGoesWithItsProcess(t *testing.
 		if err := box.Delete(); err != nil {
 			t.Fatal(err)
 		}
-		if box, err = h.NewContainer("box"); err != nil {
-			t.Fatal(err)
-		}
+		box = c.ns(0, "box")
 		if life != "while attachd runs" {
 			d = c.startAttachd(h)
 		}
@@ -423,12 +403,9 @@ func TestWhatIsPluggedComesBackWithItsContainerAndGoesWithItsProcess(t *testing.
 func TestAttachdIsStartedByItsFirstCaller(t *testing.T) {
 	c := newCluster(t, 1, netlab.Options{})
 	h := c.lab.Host(0)
-	box, err := h.NewContainer("box")
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := c.ns(0, "box")
 	var l *net.UnixListener
-	err = h.Do(func() (err error) {
+	err := h.Do(func() (err error) {
 		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: ctl.AttachSocket, Net: "unix"})
 		return err
 	})
