@@ -705,3 +705,14 @@ func TestThePagesAreRead(t *testing.T) {
 		t.Errorf("cells: %s", got)
 	}
 }
+
+// A host has several networks, by name: which is the first one changes with the next that is made.
+func TestNoSnippetTakesANetworkByItsPlace(t *testing.T) {
+	for _, p := range pages(t) {
+		for _, b := range p.blocks {
+			if strings.Contains(b.text, "networks[0]") {
+				t.Errorf("%s: it takes the first of several networks: select it by its name", b.where)
+			}
+		}
+	}
+}

@@ -286,7 +286,7 @@ setpriv --bounding-set=%s --inh-caps=-all --no-new-privs %s & echo $! > %s`,
 		m.t.Errorf("the router has every capability: %s", out)
 	}
 	m.wait("it answers names, for which it needs a capability", func() error {
-		out, err := m.shell(m.second, `dig +short +time=1 +tries=1 @"$(weave status --json | jq -r '.networks[0].gateways[0]')" client.weave.local | grep '^[0-9]'`)
+		out, err := m.shell(m.second, `dig +short +time=1 +tries=1 @"$(weave status --json | jq -r '.networks[] | select(.name == "weave").gateways[0]')" client.weave.local | grep '^[0-9]'`)
 		if err != nil {
 			err = fmt.Errorf("%w %s", err, out)
 		}
