@@ -170,6 +170,9 @@ process starts, where its runtime has a road for that.
 }
 
 func (a *app) doPlug(ctx context.Context, h *here, itself bool, req ctl.AttachRequest) (out ctl.Attached, err error) {
+	if err := req.Settle(); err != nil {
+		return out, err
+	}
 	at, err := a.attacher(h, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return out, err

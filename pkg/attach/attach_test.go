@@ -230,6 +230,9 @@ func TestAnEndpointIsNamedByTheBeginningOfItsIDOrByItsContainerAndNetwork(t *tes
 		{ctl.DetachRequest{ContainerID: "nginx", Network: "blue"}, pod.ID, 0},
 		{ctl.DetachRequest{ContainerID: "cri:k8s.io/5b5", Network: "blue"}, pod.ID, 0},
 		{ctl.DetachRequest{ContainerID: "web-0", Network: "weave"}, "", ctl.CodeUnknownContainer}, // it is on blue
+		{ctl.DetachRequest{ContainerID: "web-0", Network: "weave://"}, "", ctl.CodeUnknownContainer},
+		{ctl.DetachRequest{ContainerID: "web-0", Network: "weave://blue"}, pod.ID, 0},
+		{ctl.DetachRequest{ContainerID: "web-0", Network: "10.2.0.0/16"}, "", ctl.CodeInvalidConfig},
 		{ctl.DetachRequest{EndpointID: three.ID, ContainerID: "web"}, "", ctl.CodeUnknownContainer},
 		{ctl.DetachRequest{ContainerID: "web", Network: "weave"}, "", ctl.CodeAmbiguous},
 		{ctl.DetachRequest{ContainerID: "web"}, "", ctl.CodeInvalidConfig},

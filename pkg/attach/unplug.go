@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/endpoint"
 	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
@@ -78,12 +80,15 @@ func (a *Attacher) within(ctx context.Context, i Intent) string {
 const minBegin = 4
 
 // wanted is the one intent that a request names.
-func (a *Attacher) wanted(ctx context.Context, req ctl.DetachRequest) (Intent, error) {
+func (a *Attacher) wanted(ctx context.Context, req ctl.DetachRequest) (i Intent, err error) {
 	switch {
 	case req.EndpointID == "" && (req.ContainerID == "" || req.Network == ""):
 		return Intent{}, ctl.Errorf(ctl.CodeInvalidConfig, "which endpoint? want its id, or the container and the network")
 	case req.EndpointID != "" && len(req.EndpointID) < minBegin:
 		return Intent{}, ctl.Errorf(ctl.CodeInvalidConfig, "endpoint %q: want %d digits of its id or more", req.EndpointID, minBegin)
+	}
+	if req.Network, err = networkOf(req.Network); err != nil {
+		return Intent{}, err
 	}
 	all, err := a.Intents.All()
 	if err != nil {
@@ -121,6 +126,22 @@ func (a *Attacher) noSuch(ctx context.Context, req ctl.DetachRequest, all []Inte
 		return err
 	}
 	return nil
+}
+
+// networkOf is the network that an endpoint's text names: several endpoints of a container
+// may be in one subnet, and an address is not looked for.
+func networkOf(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	e, err := endpoint.ParseBare(text)
+	switch {
+	case err != nil:
+		return "", ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
+	case e.Prefix.IsValid():
+		return "", ctl.Errorf(ctl.CodeInvalidConfig, "network %q: want its name or its id, or take the endpoint's id", text)
+	}
+	return cmp.Or(e.Network, defaultNetwork), nil
 }
 
 // notOne says that a request names none, or several.

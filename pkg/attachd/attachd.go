@@ -57,10 +57,16 @@ func (d *Daemon) Run(ctx context.Context, l net.Listener) error {
 	s := control.New(d.log)
 	slots := make(chan struct{}, callsMost)
 	control.Handle(s, ctl.PathNetAttach, func(ctx context.Context, req ctl.AttachRequest) (out ctl.Attached, err error) {
+		if err := req.Settle(); err != nil {
+			return out, err
+		}
 		err = inTurn(ctx, slots, func() error { out, err = d.attacher.Plug(ctx, req); return err })
 		return out, err
 	})
 	control.Handle(s, ctl.PathNetDetach, func(ctx context.Context, req ctl.DetachRequest) (struct{}, error) {
+		if err := req.Settle(); err != nil {
+			return struct{}{}, err
+		}
 		return struct{}{}, inTurn(ctx, slots, func() error { return d.attacher.Unplug(ctx, req) })
 	})
 	control.HandleGet(s, ctl.PathReady, func(context.Context) (ctl.Ready, error) { return ctl.Ready{}, nil })

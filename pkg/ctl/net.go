@@ -111,10 +111,12 @@ type NetLabelRequest struct {
 	Drop []string          `json:"drop,omitempty"`
 }
 
-// AttachRequest has a container join a network, as an ADD of the runtime would.
+// AttachRequest has a container join a network, as an ADD of the runtime would. A key that
+// it has not is refused, and so is a request that names no network.
 type AttachRequest struct {
-	Endpoint    string            `json:"Endpoint"`    // pkg/endpoint's grammar, with weave:// or without
-	ContainerID string            `json:"ContainerID"` // an id, a name, pid:N, or a path of a namespace
+	Endpoint    string            `json:"Endpoint"`          // a network ("blue", its id), a subnet ("10.2.67.0/24"), or an address in one ("10.2.45.3/24?alias=web"), with weave:// before it or without; "weave://" alone is the default network
+	Network     string            `json:"Network,omitempty"` // in the place of Endpoint
+	ContainerID string            `json:"ContainerID"`       // an id, a name, pid:N, or a path of a namespace
 	NetNS       string            `json:"NetNS,omitempty"`
 	IfName      string            `json:"IfName,omitempty"` // "": the next ethN that is free
 	Names       []string          `json:"Names,omitempty"`
@@ -141,9 +143,10 @@ type Attached struct {
 
 // DetachRequest takes an endpoint away: the one of that id (or an unambiguous beginning
 // of it, 4 digits or more), or, with ContainerID and Network, that container's on that
-// network.
+// network. A key that it has not is refused.
 type DetachRequest struct {
 	EndpointID  string `json:"EndpointID,omitempty"`
 	ContainerID string `json:"ContainerID,omitempty"`
-	Network     string `json:"Network,omitempty"`
+	Network     string `json:"Network,omitempty"`  // its name, or its id or 4 digits or more of that; "weave://" alone is the default network
+	Endpoint    string `json:"Endpoint,omitempty"` // in the place of Network
 }

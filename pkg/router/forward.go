@@ -20,11 +20,15 @@ const maxForwards = 64
 func (r *Router) serveForwards(s *control.Server) {
 	f := forward{filepath.Join(filepath.Dir(r.config.socket()), filepath.Base(ctl.AttachSocket)), make(chan struct{}, maxForwards)}
 	control.Handle(s, ctl.PathNetAttach, func(ctx context.Context, in ctl.AttachRequest) (out ctl.Attached, err error) {
-		err = f.passOn(ctx, ctl.PathNetAttach, in, &out)
+		if err = in.Settle(); err == nil {
+			err = f.passOn(ctx, ctl.PathNetAttach, in, &out)
+		}
 		return out, err
 	})
 	control.Handle(s, ctl.PathNetDetach, func(ctx context.Context, in ctl.DetachRequest) (out nothing, err error) {
-		err = f.passOn(ctx, ctl.PathNetDetach, in, &out)
+		if err = in.Settle(); err == nil {
+			err = f.passOn(ctx, ctl.PathNetDetach, in, &out)
+		}
 		return out, err
 	})
 }
