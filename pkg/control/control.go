@@ -39,6 +39,7 @@ const (
 type Server struct {
 	log      *slog.Logger
 	mux      *http.ServeMux
+	methods  map[string]string // by path
 	inFlight chan struct{}
 	shed     atomic.Uint64
 	watch    Watcher
@@ -57,7 +58,7 @@ type Watcher func(ctx context.Context, c Call) (context.Context, func(out any, e
 
 // New returns a server without calls.
 func New(log *slog.Logger) *Server {
-	return &Server{log: log, mux: http.NewServeMux(), inFlight: make(chan struct{}, maxInFlight), watch: unwatched}
+	return &Server{log: log, mux: http.NewServeMux(), methods: map[string]string{}, inFlight: make(chan struct{}, maxInFlight), watch: unwatched}
 }
 
 func unwatched(ctx context.Context, _ Call) (context.Context, func(any, error)) {
@@ -74,14 +75,15 @@ func (s *Server) Load() (inHand int, shed uint64) { return len(s.inFlight), s.sh
 // Handle serves POST of In at path with Out. An error that is, or wraps, a
 // *ctl.Error goes to the caller as it is, any other with ctl.CodeInternal.
 func Handle[In, Out any](s *Server, path string, fn func(context.Context, In) (Out, error)) {
-	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+	s.methods[path] = http.MethodPost
+	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ctl.MaxRequest))
 		if err == nil {
 			err = json.Unmarshal(body, &in)
 		}
 		if err != nil {
-			err = ctl.Errorf(ctl.CodeInvalidConfig, "read request to %s: %v", path, err)
+			err = ctl.Errorf(ctl.CodeInvalidConfig, "read request to %s: %s", path, unread(err))
 			_, ended := s.watch(r.Context(), Call{Path: path, TraceID: traceID(r)})
 			ended(nil, err)
 			reply(w, nil, err)
@@ -93,9 +95,22 @@ func Handle[In, Out any](s *Server, path string, fn func(context.Context, In) (O
 	})
 }
 
+// unread says why a request cannot be read, without the names of Go's types.
+func unread(err error) string {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return fmt.Sprintf("want a JSON object, not a JSON %s", wrong.Value)
+	case errors.As(err, &wrong):
+		return fmt.Sprintf("key %q: a JSON %s does not do there", wrong.Field, wrong.Value)
+	}
+	return err.Error()
+}
+
 // HandleGet serves GET at path with Out.
 func HandleGet[Out any](s *Server, path string, fn func(context.Context) (Out, error)) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+	s.methods[path] = http.MethodGet
+	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		out, err := watched(s, r, Call{Path: path, TraceID: traceID(r)}, fn)
 		reply(w, out, err)
 	})
@@ -139,13 +154,18 @@ func (s *Server) note(r *http.Request, err error) {
 }
 
 func reply(w http.ResponseWriter, out any, err error) {
+	replyWith(w, http.StatusUnprocessableEntity, out, err)
+}
+
+// replyWith answers an error with that status.
+func replyWith(w http.ResponseWriter, status int, out any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		var coded *ctl.Error
 		if !errors.As(err, &coded) {
 			coded = ctl.Errorf(ctl.CodeInternal, "%v", err)
 		}
-		w.WriteHeader(http.StatusUnprocessableEntity)
+		w.WriteHeader(status)
 		out = coded
 	}
 	_ = json.NewEncoder(w).Encode(out) // the caller has gone: nobody is left to tell
@@ -167,7 +187,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			reply(w, nil, ctl.Errorf(ctl.CodeInternal, "the weave router failed in %s: %v", r.URL.Path, p))
 		}
 	}()
-	s.mux.ServeHTTP(w, r)
+	switch method, known := s.methods[r.URL.Path]; {
+	case !known:
+		replyWith(w, http.StatusNotFound, nil, ctl.Errorf(ctl.CodeInvalidConfig, "there is no call %.80q here (404): it is misspelt, or this weave is older than the caller", r.URL.Path))
+	case method != r.Method:
+		w.Header().Set("Allow", method)
+		replyWith(w, http.StatusMethodNotAllowed, nil, ctl.Errorf(ctl.CodeInvalidConfig, "%s takes %s, not %.20q (405)", r.URL.Path, method, r.Method))
+	default:
+		s.mux.ServeHTTP(w, r)
+	}
 }
 
 // Serve answers on a listener from Listen until ctx ends, then lets calls in hand finish.

@@ -1,7 +1,9 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -83,11 +85,47 @@ func TestCallsAnswer(t *testing.T) {
 
 func TestErrorsKeepTheirCodes(t *testing.T) {
 	c, _ := serve(t)
-	for path, want := range map[string]uint{"/v1/fail": ctl.CodeNetworkFull, "/v1/panic": ctl.CodeInternal, "/v1/none": ctl.CodeInternal} {
+	for path, want := range map[string]uint{"/v1/fail": ctl.CodeNetworkFull, "/v1/panic": ctl.CodeInternal, "/v1/none": ctl.CodeInvalidConfig} {
 		err := c.Call(t.Context(), path, ctl.NetworkRequest{}, nil)
 		var coded *ctl.Error
 		if !errors.As(err, &coded) || coded.Code != want {
 			t.Errorf("%s: got %v, want code %d", path, err, want)
+		}
+	}
+}
+
+// Whoever tries a call by hand sees what is wrong, as an Error too.
+func TestAMistakenRequestIsAnsweredInTheFormOfAllErrors(t *testing.T) {
+	_, path := serve(t, func(s *Server) {
+		Handle(s, "/v1/attach", func(_ context.Context, in ctl.AttachRequest) (struct{}, error) { return struct{}{}, in.Settle() })
+	})
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"POST", "/v1/none", "{}", 404, `no call "/v1/none"`},
+		{"GET", "/v1/echo", "", 405, "takes POST"},
+		{"POST", "/v1/get", "{}", 405, "takes GET"},
+		{"POST", "/v1/echo", "[]", 422, "want a JSON object, not a JSON array"},
+		{"POST", "/v1/echo", `{"name": 1}`, 422, `key "name": a JSON number does not do there`},
+		{"POST", "/v1/attach", "[]", 422, "want a JSON object, not a JSON array"},
+		{"POST", "/v1/attach", `{"Endpont": "blue"}`, 422, `no key "Endpont"`},
+		{"POST", "/v1/attach", `{"ContainerID": "web"}`, 422, "which network?"},
+		{"POST", "/v1/attach", `{"ContainerID": "web", "Network": "blue"}`, 200, "{}"},
+	} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", c.method, c.path, len(c.body), c.body)
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		head, body, _ := strings.Cut(string(answer), "\r\n\r\n")
+		var e ctl.Error
+		if err := json.Unmarshal([]byte(body), &e); err != nil || !strings.HasPrefix(head, fmt.Sprintf("HTTP/1.0 %d ", c.status)) ||
+			!strings.Contains(cmp.Or(e.Msg, body), c.want) || c.status >= 400 && e.Code == 0 {
+			t.Errorf("%s %s %s: got %s", c.method, c.path, c.body, answer)
 		}
 	}
 }
@@ -190,7 +228,7 @@ func TestEveryCallIsSeenToBeginAndToEnd(t *testing.T) {
 		got = append(got, fmt.Sprint(s.Path, " ", s.err))
 	}
 	want := []string{"/v1/fail no address left", "/v1/panic it panicked", "/v1/get <nil>",
-		"/v1/echo read request to /v1/echo: json: cannot unmarshal array into Go value of type ctl.NetworkRequest"}
+		"/v1/echo read request to /v1/echo: want a JSON object, not a JSON array"}
 	if !slices.Equal(got, want) {
 		t.Errorf("saw %q, want %q", got, want)
 	}
