@@ -99,6 +99,9 @@ func (f *flags) gather(args []string, env func(string) (string, bool), read func
 	}
 	g.takeFile(text)
 	c, errs := f.parse(g.peers)
+	if f.check {
+		errs = append(errs, flatten(c.ValidateHere())...)
+	}
 	var level slog.Level
 	if level.UnmarshalText([]byte(f.logLevel)) != nil {
 		errs = append(errs, &router.FlagError{Flag: "log-level", Text: fmt.Sprintf("--log-level %q: want debug, info, warn or error", f.logLevel)})

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/weave-cni/weave-cni/pkg/identity"
 	"github.com/weave-cni/weave-cni/pkg/router"
 )
 
@@ -93,6 +95,49 @@ mesh-port: {a: 1}
 		case i >= len(lines) || !strings.Contains(lines[i], want[i]):
 			t.Errorf("line %d: want %q in\n%v", i+1, want[i], err)
 		}
+	}
+}
+
+// What cannot start is not called well: a look at the configuration looks at what it names, too.
+func TestTheCheckReadsTheSecretAndLooksForTheAddress(t *testing.T) {
+	dir := t.TempDir()
+	good, err := identity.NewSecret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, c := range []struct {
+		secret, advertise string
+		want              []string
+	}{
+		{write("good", good, 0o600), "127.0.0.1", nil},
+		{write("wrong", "wrongsecret", 0o600), "127.0.0.1", []string{`weaver.yaml:1: secret-file: read the cluster secret`, `not a secret of "weave secret new"`}},
+		{write("open", good, 0o644), "127.0.0.1", []string{"chmod 600"}},
+		{filepath.Join(dir, "none"), "198.51.100.99", []string{"none: no such file", "weaver.yaml:2: advertise: no interface of this host has 198.51.100.99"}},
+	} {
+		file := fmt.Sprintf("secret-file: %s\nadvertise: %s\n", c.secret, c.advertise)
+		if _, err := gather(nil, nil, file); err != nil {
+			t.Errorf("the start reads it itself: %v", err)
+		}
+		_, err := gather([]string{"--check-config"}, nil, file)
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%s: got %v", file, err)
+		}
+		for _, w := range c.want {
+			if err != nil && !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: got %v, want %q", file, err, w)
+			}
+		}
+	}
+	_, err = gather([]string{"--check-config"}, nil, "secret-file: "+filepath.Join(dir, "wrong")+"\nmtuu: 1\n")
+	if err == nil || !strings.Contains(err.Error(), "weaver.yaml:1: ") || !strings.Contains(err.Error(), "weaver.yaml:2: ") {
+		t.Errorf("not all at once: %v", err)
 	}
 }
 

@@ -150,5 +150,5 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&c.MetricsAddr, "metrics-addr", "", "IP:port at which to serve metrics to Prometheus, such as 127.0.0.1:6782 (default: they are not served)")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.StringVar(&f.file, "config", defaultFile, "file with flags and PEERs, in YAML; the default one may be missing")
-	s.BoolVar(&f.check, "check-config", false, "say what is wrong with flags, environment and file, or print what counts and where it comes from, and end")
+	s.BoolVar(&f.check, "check-config", false, "say what is wrong with flags, environment, file and what they name, or print what counts and where it comes from, and end")
 }

@@ -236,7 +236,7 @@ func (r *Router) openUnderlay(ctx context.Context) error {
 	r.vtep = a
 	mtu, err := netdev.UnderlayMTU(a)
 	if errors.Is(err, netdev.ErrNotFound) && r.config.Advertise.IsValid() {
-		return fmt.Errorf("no interface of this host has %s (--advertise): give an address that it has, at which the other hosts reach it", a)
+		return notOfThisHost(a)
 	}
 	if err != nil {
 		return fmt.Errorf("address %s: %w", a, err)
