@@ -183,7 +183,7 @@ func (g *gatherer) checkSetting(s setting) string {
 		return fmt.Sprintf("%s: is for the command line only", s.key)
 	}
 	if g.set.Lookup(s.key) == nil {
-		return fmt.Sprintf("%s: no such key, did you mean %s?", s.key, nearest(s.key, keys(g.set)))
+		return noSuchKey(s.key, keys(g.set))
 	}
 	scratch := flags{config: router.Defaults()}
 	scratch.register(pflag.NewFlagSet("weaver", pflag.ContinueOnError))
@@ -223,7 +223,14 @@ func assign(s *pflag.FlagSet, in setting) error {
 	return nil
 }
 
-func wantList(key string) string { return fmt.Sprintf("%s: want a list, such as [a, b]", key) }
+// wantList shows a list of what the key is about.
+func wantList(key string) string {
+	like := "host-a, host-b"
+	if key == "dns-upstream" {
+		like = "192.0.2.1, \"192.0.2.2:53\""
+	}
+	return fmt.Sprintf("%s: want a list, such as [%s]", key, like)
+}
 
 // wanted is what a flag of a type takes, in words.
 func wanted(kind string) string {

@@ -113,7 +113,19 @@ var syntaxLine = regexp.MustCompile(`(?s)^(?:yaml: )?(?:line (\d+): )?(.*)$`)
 func syntaxError(err error) (line int, text string) {
 	m := syntaxLine.FindStringSubmatch(err.Error())
 	line, _ = strconv.Atoi(m[1])
-	return line, m[2]
+	if text = m[2]; strings.Contains(text, "cannot start any token") {
+		text += ": indent with blanks, not with a tab, and put into quotes what begins with @ or `"
+	}
+	return line, text
+}
+
+// noSuchKey names the key that may be meant, where one is like it.
+func noSuchKey(key string, all []string) string {
+	like := nearest(key, all)
+	if distance(key, like) > len(key)/2 && !strings.HasPrefix(like, key) {
+		return fmt.Sprintf("%s: no such key; a key is a flag of `weaver --help` without its dashes", key)
+	}
+	return fmt.Sprintf("%s: no such key, did you mean %s?", key, like)
 }
 
 // nearest is the one of some words that is like a word most, or the first that begins
