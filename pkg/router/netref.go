@@ -20,6 +20,12 @@ var (
 	hexForm  = regexp.MustCompile(`^[0-9a-f]+$`)
 )
 
+// runtimesOwn are names that mean something else to podman, docker, nerdctl or containerd:
+// their own networks, and words that stand in the place of a network.
+var runtimesOwn = []string{
+	"bridge", "cni-loopback", "container", "default", "docker_gwbridge", "host", "ingress", "kubenet", "nat", "none", "ns", "pasta", "podman", "private", "slirp4netns",
+}
+
 // checkName refuses what no network is to be called.
 func checkName(name string) error {
 	switch {
@@ -27,6 +33,10 @@ func checkName(name string) error {
 		return ctl.Errorf(ctl.CodeInvalidConfig, "network name %.80q: want 1 to %d letters, digits, '_', '.', '-', beginning with a letter or digit", name, ledger.MaxName)
 	case len(name) >= idLike && hexForm.MatchString(strings.ToLower(name)):
 		return ctl.Errorf(ctl.CodeInvalidConfig, "network name %q would be taken for an id: choose one that is not hexadecimal digits alone", name)
+	}
+	if slices.Contains(runtimesOwn, strings.ToLower(name)) {
+		return &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("network name %q is one that runtimes have for themselves", name),
+			Details: "their containers that ask for it, or for no network at all, would come to this one: choose another"}
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
 		return ctl.Errorf(ctl.CodeInvalidConfig, "network name %q would be taken for an address: choose another", name)

@@ -64,6 +64,9 @@ func TestANameThatWouldBeTakenForSomethingElseIsRefused(t *testing.T) {
 	for _, name := range []string{"", "-net", ".net", "a b", "a/b", "ä", strings.Repeat("x", 65), "0123456789ab", "ABCDEF012345", strings.Repeat("e", 64)} {
 		coded(t, checkName(name), ctl.CodeInvalidConfig)
 	}
+	for _, name := range []string{"podman", "Bridge", "none", "cni-loopback"} {
+		coded(t, checkName(name), ctl.CodeInvalidConfig, "runtimes have for themselves", "choose another")
+	}
 	for range 200 {
 		if err := checkName(randomName(ledger.New())); err != nil {
 			t.Error(err)
@@ -96,5 +99,14 @@ func TestSubnetsAreChosenBesideTheHostsRoutes(t *testing.T) {
 	both := choices("c", true, true, nil)
 	if len(both) != 1 || len(both[0]) != 2 || both[0][1].From != pool6("c") || pool6("c") == pool6("d") || !pool6("c").Addr().IsPrivate() {
 		t.Errorf("%v, %v", both, pool6("d"))
+	}
+}
+
+func TestALabelsKeyIsOneWord(t *testing.T) {
+	if err := checkLabels(map[string]string{"tier": "a web, of ours", "example.com/owner_1-x": ""}); err != nil {
+		t.Error(err)
+	}
+	for _, key := range []string{"x y", "a,b", "\t", " "} {
+		coded(t, checkLabels(map[string]string{key: "v"}), ctl.CodeInvalidConfig, "without blanks and commas")
 	}
 }
