@@ -144,6 +144,9 @@ func labelRequest(ref string, args []string) (ctl.NetLabelRequest, error) {
 			return in, fmt.Errorf("label %q: want KEY=VALUE, or KEY- to take it away", arg)
 		case sets:
 			key, _, _ = strings.Cut(arg, "=")
+			if _, twice := in.Set[key]; twice {
+				return in, fmt.Errorf("label %q is to be set twice: to which of the two?", key)
+			}
 			in.Set[key] = value
 		default:
 			in.Drop = append(in.Drop, key)

@@ -25,8 +25,12 @@ func (a *app) netCreate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create [flags] [NAME]",
 		Short: "Make a network, and print its id",
-		Long: `create makes a network and prints its id. Without NAME it gets a readable one, without
---subnet a free one of IPv4.`,
+		Long: `create makes a network and prints its id. Without NAME it gets a readable one.
+
+Each network has a subnet of IPv4: a free one, unless a --subnet is one. With --ipv6,
+or a --subnet of IPv6, it has IPv6 too; none has IPv6 alone. Each container gets one
+address of each family. Of several subnets of one family one is given out from after the
+other, or as an address in one is asked for.`,
 		Example: "  weave net create blue\n" +
 			"  weave net create --subnet 10.60.0.0/16 --label tier=db --internal store",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -64,7 +68,9 @@ func (f *createFlags) parse(args []string) (ctl.NetCreateRequest, error) {
 	in := f.in
 	var errs []error
 	if len(args) > 0 {
-		in.Name = args[0]
+		if in.Name = args[0]; in.Name == "" {
+			errs = append(errs, errors.New("NAME is empty: leave it out for a network with a name at random"))
+		}
 	}
 	if !slices.Contains([]string{ctl.DriverWeave, ctl.DriverSimpleBridge}, in.Driver) {
 		errs = append(errs, fmt.Errorf("--driver %q: want %s or %s", in.Driver, ctl.DriverWeave, ctl.DriverSimpleBridge))
@@ -87,6 +93,9 @@ func (f *createFlags) parse(args []string) (ctl.NetCreateRequest, error) {
 		}
 		if in.Labels == nil {
 			in.Labels = map[string]string{}
+		}
+		if _, twice := in.Labels[key]; twice {
+			errs = append(errs, fmt.Errorf("--label %s is given twice", key))
 		}
 		in.Labels[key] = value
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	petname "github.com/dustinkirkland/golang-petname"
 
@@ -81,8 +82,22 @@ func (r *Router) defineNet(state *ledger.State, in ctl.NetCreateRequest) (n ledg
 			return n, err
 		}
 	}
+	if err := checkLabels(in.Labels); err != nil {
+		return n, err
+	}
 	n.Labels = labelsOf(in.Labels)
 	return n, r.checkSubnets(state, n.Subnets)
+}
+
+// checkLabels refuses keys that could not be told from their neighbours in a list. The
+// ledger takes them: they may be there, and can be dropped.
+func checkLabels(m map[string]string) error {
+	for key := range m {
+		if strings.Contains(key, ",") || strings.ContainsFunc(key, unicode.IsSpace) {
+			return ctl.Errorf(ctl.CodeInvalidConfig, "label %.80q: want a key without blanks and commas", key)
+		}
+	}
+	return nil
 }
 
 func labelsOf(m map[string]string) (out []ledger.Label) {
@@ -121,7 +136,7 @@ func (r *Router) checkSubnets(state *ledger.State, subnets []netip.Prefix) error
 		}
 		for _, n := range state.Networks() {
 			if i := slices.IndexFunc(n.Subnets, p.Overlaps); i >= 0 {
-				return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s overlaps %s of network %s", p, n.Subnets[i], n.Name)
+				return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s overlaps %s of network %s: choose another --subnet, such as 10.2.45.0/24, or leave it out for a free one", p, n.Subnets[i], n.Name)
 			}
 		}
 	}
@@ -236,6 +251,9 @@ func (r *Router) created(ctx context.Context, name string) (out ctl.Net, err err
 func (r *Router) apiNetLabel(ctx context.Context, in ctl.NetLabelRequest) (ctl.Net, error) {
 	n, err := resolve(r.replica.State().Networks(), in.Ref)
 	if err != nil {
+		return ctl.Net{}, err
+	}
+	if err := checkLabels(in.Set); err != nil {
 		return ctl.Net{}, err
 	}
 	set := ledger.SetLabels{Name: n.Name, ID: n.ID, Set: labelsOf(in.Set), Drop: in.Drop}
