@@ -145,7 +145,7 @@ process starts, where its runtime has a road for that.
 		Args:    both("weave net plug [flags] CONTAINER NETWORK"),
 	}
 	f := c.Flags()
-	f.StringVar(&req.IP, "ip", "", "the address to have")
+	f.StringVar(&req.IP, "ip", "", "the address to have, of IPv4 or IPv6; on a network of both it has that one alone")
 	f.StringVar(&req.MAC, "mac", "", "the hardware address to have")
 	f.StringArrayVar(&req.Names, "name", nil, "the container's name on the network, in the place of the one it has (podman adds that where it attaches); may be repeated")
 	f.StringArrayVar(&req.Aliases, "alias", nil, "one more name; may be repeated")
