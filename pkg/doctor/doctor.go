@@ -91,6 +91,7 @@ type Runtime struct {
 	PluginDirs []string // in its order
 	Loopback   bool     // it starts the plugin loopback for every container
 	NoLists    bool     // it reads none: podman with netavark
+	Stopped    bool     // a daemon that is installed and does not run
 	Default    string   // of one that picks by name: the network of who names none
 
 	Missing bool              // its ConfDir is not there
@@ -113,6 +114,7 @@ type File struct {
 	Name     string
 	Bad      string // why it cannot be read as one
 	Unread   bool   // of a bad one: it could not even be opened, by this user
+	Managed  bool   // the router writes it, from the operator's of the default network
 	Network  string
 	Versions []string
 	Plugins  []string // the types that it starts

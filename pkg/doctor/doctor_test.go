@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -207,6 +208,64 @@ func (c fault) isFound(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("want %s of %s with %q and %q, got %+v", c.level, c.check, c.what, c.cure, Judge(s))
+	}
+}
+
+// Of a host with ten networks one cause is one line, and no cure touches what the router writes.
+func TestOneCauseIsOneLineHoweverManyListsHaveIt(t *testing.T) {
+	s := well()
+	r := &s.Runtimes[0]
+	for _, name := range []string{"blue", "red"} {
+		f := r.Files[0]
+		f.Name, f.Network, f.Managed = "weave-"+name+".conflist", name, true
+		r.Files = append(r.Files, f)
+	}
+	r.Plugins["portmap"] = Plugin{Path: "/opt/cni/bin/portmap", Speaks: []string{"0.4.0"}}
+	one := func(check, what, cure string) {
+		t.Helper()
+		var all []Finding
+		for _, f := range Judge(s) {
+			if f.Level != OK {
+				all = append(all, f)
+			}
+		}
+		if len(all) != 1 || all[0].Check != check || !strings.Contains(all[0].What, what) || !strings.Contains(all[0].Cure+all[0].Advice, cure) {
+			t.Errorf("got %+v, want one of %s with %q and %q", all, check, what, cure)
+		}
+		if len(all) > 0 && strings.Contains(all[0].Cure, "weave-") && check == "versions" {
+			t.Errorf("it would rewrite what the router writes: %s", all[0].Cure)
+		}
+	}
+	one("versions", "10-weave.conflist and 2 more offer CNI 1.0.0", "/etc/cni/net.d/10-weave.conflist")
+	base := r.Files[0]
+	r.Files[0].Versions = []string{"0.4.0"}
+	one("versions", "weave-blue.conflist and 1 more offer", "makes that list from the one of the network weave")
+	r.Files[0] = base
+	r.Plugins["portmap"] = r.Plugins["loopback"]
+	for _, name := range []string{"weave-net", "weave-ipam", "weavedns"} {
+		r.Plugins[name] = Plugin{}
+	}
+	one("plugins", "weave-ipam, weave-net, weavedns are not in /opt/cni/bin", "bin/weave-ipam bin/weave-net bin/weavedns")
+	r.Stopped, r.Files = true, nil
+	one("lists of containerd", "does not run", "start it and look again")
+}
+
+func TestARuntimeIsStoppedWhereNobodyListens(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", dir+"/a.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if nobodyAt(dir+"/none.sock", dir+"/a.sock") {
+		t.Error("somebody listens")
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	if !nobodyAt(dir+"/none.sock", dir+"/a.sock") {
+		t.Error("nobody listens")
+	}
+	if got := containerdSockets("[grpc]\n  address = \"/x/c.sock\"\n[debug]\n  address = ''\n"); len(got) != 2 || got[1] != "/x/c.sock" {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -43,6 +43,10 @@ func lists(s Snapshot) []Finding {
 
 func listsOf(r Runtime) []Finding {
 	check := "lists of " + r.Name
+	if r.Stopped {
+		return []Finding{advise(check, Warning, "it is installed and does not run: what it would load, and from where, is not judged",
+			"if its containers are to come to weave, start it and look again")}
+	}
 	if r.NoLists {
 		return []Finding{advise(check, Warning, "it uses netavark, and reads no CNI network lists",
 			"its containers come to a network of weave by `weave net plug`; podman 4 can be set to its CNI backend, and loses its networks by that; podman 5 has none")}
@@ -146,6 +150,15 @@ func dirFlags(r Runtime) string {
 	return b.String()
 }
 
+// clash is a plugin that does not speak what a list offers: one cause, however many lists
+// offer it.
+type clash struct {
+	runtime Runtime
+	plugin  string
+	not     string
+	files   []File
+}
+
 // versions compares what our lists offer with what their plugins speak.
 func versions(s Snapshot) []Finding {
 	const check = "versions"
@@ -154,16 +167,15 @@ func versions(s Snapshot) []Finding {
 	compared := 0
 	for _, r := range s.Runtimes {
 		for _, f := range r.Files {
-			if f.Bad != "" || !f.isOurs() {
-				continue
+			if !r.Stopped && f.Bad == "" && f.isOurs() {
+				compared++
 			}
-			compared++
-			for _, clash := range clashes(r, f) {
-				if !said[clash] { // two runtimes read the same directory
-					said[clash] = true
-					path := filepath.Join(r.ConfDir, f.Name)
-					out = append(out, bad(check, clash, fmt.Sprintf("weave conflist --out %s%s %s", r.ConfDir, dirFlags(r), path)))
-				}
+		}
+		for _, c := range clashes(r) {
+			f := c.finding(check)
+			if !said[f.What] { // two runtimes read the same directory
+				said[f.What] = true
+				out = append(out, f)
 			}
 		}
 	}
@@ -173,25 +185,66 @@ func versions(s Snapshot) []Finding {
 	return out
 }
 
-func clashes(r Runtime, f File) []string {
-	var out []string
-	for _, plugin := range f.Plugins {
-		p, asked := r.Plugins[plugin]
-		if !asked || p.Path == "" || p.Bad != "" || p.Late {
-			continue // the check plugins says so
+// clashes are those of a runtime's lists, those of one plugin together.
+func clashes(r Runtime) (out []clash) {
+	if r.Stopped {
+		return nil
+	}
+	for _, f := range r.Files {
+		if f.Bad != "" || !f.isOurs() {
+			continue
 		}
-		var not []string
-		for _, v := range f.Versions {
-			if !slices.Contains(p.Speaks, v) {
-				not = append(not, v)
+		for _, plugin := range f.Plugins {
+			not := r.unspoken(plugin, f.Versions)
+			if not == "" {
+				continue
 			}
-		}
-		if len(not) > 0 {
-			out = append(out, fmt.Sprintf("%s offers CNI %s, which %s does not speak (it speaks %s)",
-				filepath.Join(r.ConfDir, f.Name), strings.Join(not, " "), p.Path, strings.Join(p.Speaks, " ")))
+			i := slices.IndexFunc(out, func(c clash) bool { return c.plugin == plugin && c.not == not })
+			if i < 0 {
+				i, out = len(out), append(out, clash{runtime: r, plugin: plugin, not: not})
+			}
+			out[i].files = append(out[i].files, f)
 		}
 	}
 	return out
+}
+
+// unspoken are those of some versions that a plugin does not speak.
+func (r Runtime) unspoken(plugin string, versions []string) string {
+	p, asked := r.Plugins[plugin]
+	if !asked || p.Path == "" || p.Bad != "" || p.Late {
+		return "" // the check plugins says so
+	}
+	var not []string
+	for _, v := range versions {
+		if !slices.Contains(p.Speaks, v) {
+			not = append(not, v)
+		}
+	}
+	return strings.Join(not, " ")
+}
+
+// finding is one of the operator's lists to be fitted: the router makes its own from that.
+func (c clash) finding(check string) Finding {
+	of := c.files[0]
+	if i := slices.IndexFunc(c.files, func(f File) bool { return !f.Managed }); i >= 0 {
+		of = c.files[i]
+	}
+	who, p := filepath.Join(c.runtime.ConfDir, of.Name), c.runtime.Plugins[c.plugin]
+	verb := "offers"
+	if more := len(c.files) - 1; more > 0 {
+		who, verb = fmt.Sprintf("%s and %d more", who, more), "offer"
+	}
+	f := bad(check, fmt.Sprintf("%s %s CNI %s, which %s does not speak (it speaks %s)", who, verb, c.not, p.Path, strings.Join(p.Speaks, " ")), "")
+	switch {
+	case of.Managed:
+		f.Advice = "the router makes that list from the one of the network weave: fit that one by `weave conflist`, and it follows"
+	case !c.runtime.complete(of):
+		f.Advice = "first install the plugins that are not there, then fit the list by `weave conflist`"
+	default:
+		f.Cure = fmt.Sprintf("weave conflist --out %s%s %s", c.runtime.ConfDir, dirFlags(c.runtime), filepath.Join(c.runtime.ConfDir, of.Name))
+	}
+	return f
 }
 
 // plugins are those that a list names, or a runtime starts by itself, and that are not there.
@@ -200,28 +253,56 @@ func plugins(s Snapshot) []Finding {
 	var out []Finding
 	said := map[string]bool{}
 	looked := 0
+	say := func(r Runtime, f Finding) {
+		if key := f.What + strings.Join(r.PluginDirs, " "); !said[key] { // two runtimes look in the same places
+			said[key] = true
+			f.Check, f.What = check, fmt.Sprintf("%s, where %s looks", f.What, r.Name)
+			out = append(out, f)
+		}
+	}
 	for _, r := range s.Runtimes {
+		var missing []string // of ours: they come together
 		for _, name := range r.wanted() {
 			p, asked := r.Plugins[name]
-			if !asked {
+			if !asked || r.Stopped {
 				continue
 			}
 			f, well := r.judge(name, p)
-			if well {
+			switch {
+			case well:
 				looked++
-				continue
+			case p.Path == "" && isOurPlugin(name):
+				missing = append(missing, name)
+			default:
+				say(r, f)
 			}
-			if key := f.What + strings.Join(r.PluginDirs, " "); !said[key] { // two runtimes look in the same places
-				said[key] = true
-				f.Check, f.What = check, fmt.Sprintf("%s, where %s looks", f.What, r.Name)
-				out = append(out, f)
-			}
+		}
+		if len(missing) > 0 {
+			say(r, r.missing(missing))
 		}
 	}
 	if len(out) == 0 && looked > 0 {
 		out = append(out, ok(check, "all are there and answer"))
 	}
 	return out
+}
+
+// missing is what is to be said of plugins of ours that are not there.
+func (r Runtime) missing(names []string) Finding {
+	is := "is"
+	if len(names) > 1 {
+		is = "are"
+	}
+	return Finding{Level: Problem, What: fmt.Sprintf("%s %s not in %s", strings.Join(names, ", "), is, strings.Join(r.PluginDirs, ", ")),
+		Cure: fmt.Sprintf("install -m 0755 -D -t %s bin/%s   # from the build of weave", r.firstDir(), strings.Join(names, " bin/"))}
+}
+
+// firstDir is where a plugin is found before all others.
+func (r Runtime) firstDir() string {
+	if len(r.PluginDirs) > 0 {
+		return r.PluginDirs[0]
+	}
+	return conflist.PluginDirs()[0]
 }
 
 // judge is what is to be said of one plugin.
@@ -266,10 +347,7 @@ var reference = []string{"bandwidth", "bridge", "dhcp", "firewall", "host-device
 // which is not known who brings them.
 func install(plugin string, r Runtime) (cure, advice string) {
 	const debian = "/usr/lib/cni"
-	dir := conflist.PluginDirs()[0]
-	if len(r.PluginDirs) > 0 {
-		dir = r.PluginDirs[0]
-	}
+	dir := r.firstDir()
 	into := fmt.Sprintf("install -m 0755 -D -t %s ", dir)
 	switch {
 	case isOurPlugin(plugin):

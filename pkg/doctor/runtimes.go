@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/conflist"
 )
@@ -45,11 +49,14 @@ func gatherRuntimes(ctx context.Context, o Options) []Runtime {
 func installed() []Runtime {
 	var out []Runtime
 	if has("containerd", "/run/containerd/containerd.sock") {
-		conf, dirs := containerdDirs(readText("/etc/containerd/config.toml"))
-		out = append(out, Runtime{Name: "containerd", Picks: PicksFirst, ConfDir: conf, PluginDirs: dirs, Loopback: true})
+		config := readText("/etc/containerd/config.toml")
+		conf, dirs := containerdDirs(config)
+		out = append(out, Runtime{Name: "containerd", Picks: PicksFirst, ConfDir: conf, PluginDirs: dirs, Loopback: true,
+			Stopped: nobodyAt(containerdSockets(config)...)})
 	}
 	if has("crio", "/run/crio/crio.sock") {
-		out = append(out, Runtime{Name: "CRI-O", Picks: PicksValid, ConfDir: conflist.Dir, PluginDirs: conflist.PluginDirs(), Loopback: true})
+		out = append(out, Runtime{Name: "CRI-O", Picks: PicksValid, ConfDir: conflist.Dir, PluginDirs: conflist.PluginDirs(), Loopback: true,
+			Stopped: nobodyAt("/run/crio/crio.sock")})
 	}
 	if has("podman") {
 		out = append(out, podman(podmanConfig(), readText("/var/lib/containers/storage/defaultNetworkBackend")))
@@ -82,6 +89,30 @@ func has(program string, files ...string) bool {
 	return err == nil || slices.ContainsFunc(files, exists)
 }
 
+// nobodyAt reports whether nobody listens at any of some unix sockets. One that this user
+// may not open has somebody.
+func nobodyAt(sockets ...string) bool {
+	return !slices.ContainsFunc(sockets, func(s string) bool {
+		c, err := net.DialTimeout("unix", s, answersIn)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED)
+	})
+}
+
+// answersIn bounds a question whether a daemon is there.
+const answersIn = 200 * time.Millisecond
+
+// containerdSockets are where it may listen: the usual place, and what its configuration has.
+func containerdSockets(config string) []string {
+	out := []string{"/run/containerd/containerd.sock"}
+	for _, m := range tomlAddress.FindAllStringSubmatch(config, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -94,6 +125,7 @@ func readText(file string) string {
 
 var (
 	tomlConfDir = regexp.MustCompile(`(?m)^\s*conf_dir\s*=\s*["']([^"']+)["']`)
+	tomlAddress = regexp.MustCompile(`(?m)^\s*address\s*=\s*["'](/[^"']+)["']`)
 	tomlBinDir  = regexp.MustCompile(`(?m)^\s*bin_dirs?\s*=\s*(.+)$`)
 	tomlText    = regexp.MustCompile(`["']([^"']+)["']`)
 	tomlBackend = regexp.MustCompile(`(?m)^\s*network_backend\s*=\s*["']([^"']*)["']`)
@@ -200,6 +232,7 @@ func (f *File) parse(text []byte, isList bool) error {
 		return err
 	}
 	f.Network, f.Versions, f.Plugins = l.Name(), l.Versions(), l.Plugins()
+	f.Managed = l.ManagedID() != ""
 	return nil
 }
 
