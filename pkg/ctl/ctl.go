@@ -247,7 +247,7 @@ type Status struct {
 // Peer is another router as this one sees it.
 type Peer struct {
 	Name    string `json:"name"`
-	Address string `json:"address"`          // where its gossip is reached; "" if it dialled us, without a port if it was refused when it did
+	Address string `json:"address"`          // where its gossip is reached; without a port: where it says that it is, of one that dialled us, or where it was refused from
 	State   string `json:"state"`            // "connected", "relayed", "dialling", "refused"
 	Detail  string `json:"detail,omitempty"` // the last error, in words
 
@@ -255,7 +255,7 @@ type Peer struct {
 	Count     uint64    `json:"count,omitempty"`      // of one that was refused when it dialled us: how often
 	Last      time.Time `json:"last,omitzero"`        // and when last
 
-	// Former: it is no member any more, and dialled because it is named as a PEER.
+	// Former: it is no member any more, and dialled because it is named as a PEER, or for some seconds more.
 	Former bool `json:"former,omitempty"`
 }
 
@@ -294,7 +294,7 @@ type NetStatus struct {
 	Network
 	VNI     uint32         `json:"vni"`
 	Subnets []netip.Prefix `json:"subnets"`
-	Device  string         `json:"device"` // the VXLAN device
+	Device  string         `json:"device"` // the VXLAN device; "" of a network of one host
 
 	Contested []Contested `json:"contested,omitempty"` // of the bridge's own addresses
 }
@@ -312,8 +312,8 @@ type Remote struct {
 	Network   string     `json:"network"`
 	Host      string     `json:"host"`
 	VTEP      netip.Addr `json:"vtep"`
-	Endpoints int        `json:"endpoints"`
-	Path      string     `json:"path"` // "vxlan"
+	Endpoints int        `json:"endpoints"` // of containers
+	Path      string     `json:"path"`      // "vxlan"
 }
 
 // DNS counts what the name server has.

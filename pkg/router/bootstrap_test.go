@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestAHostOfAClusterHasNoPartInFoundingAnother(t *testing.T) {
 	c.until("c founds", ready)
 	b := startOn(t, lab.Host(1), func(c *Config) { c.Name, c.Peers = "b", all[2:] })
 	first := b.until("b joins, and its kernel leads to c", func(s ctl.Status) bool {
-		return ready(s) && len(s.Overlay) == 1 && s.Overlay[0].Endpoints == 1
+		return ready(s) && len(s.Overlay) == 1 && slices.ContainsFunc(s.DNS.Names, func(n ctl.NameEntry) bool { return n.Host == "c" })
 	}).Cluster
 	must(t, netlab.Wait(patience, "b's kernel leads to c", func() error {
 		out, err := lab.Host(1).Run("bridge", "fdb", "show", "dev", DefaultDevice)

@@ -230,6 +230,15 @@ func TestANetworkOfOneHostIsOnThatHostAlone(t *testing.T) {
 	if strings.Contains(links, "wx-") || strings.Contains(lab.Host(1).MustRun(t, "ip", "-o", "link"), "sb-") || strings.Count(rules, n.Bridge) < 3 {
 		t.Errorf("links\n%s\nrules\n%s", links, rules)
 	}
+	s := all[0].until("its status has the network", func(s ctl.Status) bool { return len(s.Networks) == 2 })
+	for _, n := range s.Networks {
+		if (n.Device == "") != (n.Name == "local") {
+			t.Errorf("network %s has the tunnel %q", n.Name, n.Device)
+		}
+	}
+	if slices.ContainsFunc(s.Overlay, func(o ctl.Remote) bool { return o.Network == "local" }) {
+		t.Errorf("another host has a part of it: %+v", s.Overlay)
+	}
 	_, err = call[ctl.NetRemoved](all[2], ctl.PathNetRemove, ctl.NetRemoveRequest{Ref: "local"})
 	must(t, err)
 	vanishes(t, n, all...)

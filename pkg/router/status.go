@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
-	"github.com/weave-cni/weave-cni/pkg/gossip"
 	"github.com/weave-cni/weave-cni/pkg/gossip/meshlink"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
@@ -78,7 +77,7 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 	}
 	for _, n := range r.standing() {
 		s.Networks = append(s.Networks, ctl.NetStatus{
-			Network: n.describe(), VNI: n.VNI, Subnets: n.Subnets, Device: deviceName(n.Network), Contested: contested[ipam.HostKey(n.Name).Hash()],
+			Network: n.describe(), VNI: n.VNI, Subnets: n.Subnets, Device: tunnelOf(n.Network), Contested: contested[ipam.HostKey(n.Name).Hash()],
 		})
 	}
 	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
@@ -94,26 +93,42 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 	return s, nil
 }
 
+// tunnelOf is the device that leads to other hosts, "" for a network of one host.
+func tunnelOf(n ledger.Network) string {
+	if n.Driver != ctl.DriverWeave {
+		return ""
+	}
+	return deviceName(n)
+}
+
 func (r *Router) statusPeers() []ctl.Peer {
 	var out []ctl.Peer
-	former := gone(r.replica.State())
+	former, hosts, targets := gone(r.replica.State()), r.view.Hosts(), r.targets.all()
 	for _, p := range r.link.Status() {
 		line := ctl.Peer{
 			Name: string(p.Name), Address: p.Addr, State: string(p.State), Detail: p.Detail, RefusesUs: p.Theirs, Count: p.Count, Last: p.Last,
 		}
 		if m, ok := former[line.Name]; ok && p.State == meshlink.Dialling {
-			line.Former, line.Detail = true, formerWords(m)
+			named := slices.ContainsFunc(targets, func(t ctl.Target) bool { return t.Peer == p.Addr && !t.Forgotten })
+			line.Former, line.Detail = true, formerWords(m, named)
+		}
+		if h, known := hosts[p.Name]; known && line.Address == "" && h.VTEP.IsValid() {
+			line.Address = h.VTEP.String()
 		}
 		out = append(out, line)
 	}
 	return append(out, silent(out, r.absentMembers())...)
 }
 
-// formerWords say why nobody answers where a former member was.
-func formerWords(m ledger.Member) string {
+// formerWords say why nobody answers where a former member was. One that is not named as
+// a PEER is dialled for some seconds more.
+func formerWords(m ledger.Member, named bool) string {
 	how := "has left the cluster"
 	if m.Retired {
 		how = "was retired as destroyed"
+	}
+	if !named {
+		return how
 	}
 	return how + ", and is named as a PEER here: take it out of the PEERs"
 }
@@ -135,23 +150,17 @@ func (r *Router) absentMembers() []string {
 
 func (r *Router) statusOverlay() []ctl.Remote {
 	var out []ctl.Remote
+	members, hosts := r.view.Members(), r.view.Hosts()
 	for _, n := range r.standing() {
-		count := map[gossip.Peer]*ctl.Remote{}
-		hosts := r.view.Hosts()
+		if n.Driver != ctl.DriverWeave {
+			continue // no other host has a part of it
+		}
 		for h, rec := range hosts {
 			path := pathVXLAN
 			if rec.VTEP.Is4() != r.vtep.Is4() {
 				path = "none: it is reached by the other address family"
 			}
-			count[h] = &ctl.Remote{Network: n.Name, Host: string(h), VTEP: rec.VTEP, Path: path}
-		}
-		for _, e := range r.view.Plan(n.Name).Remotes {
-			if c := count[e.Host]; c != nil { // not what is inherited
-				c.Endpoints++
-			}
-		}
-		for _, c := range count {
-			out = append(out, *c)
+			out = append(out, ctl.Remote{Network: n.Name, Host: string(h), VTEP: rec.VTEP, Path: path, Endpoints: members[n.Name][h]})
 		}
 	}
 	slices.SortFunc(out, func(a, b ctl.Remote) int {

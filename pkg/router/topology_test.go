@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,5 +90,16 @@ func TestAHostKnowsOfTheLinksBetweenTwoOthers(t *testing.T) {
 	}
 	if len(top.Networks) != 1 || top.Networks[0].Name != DefaultNetwork || len(top.Networks[0].Hosts) != 0 {
 		t.Errorf("networks %+v: the hosts' own addresses are no endpoints", top.Networks)
+	}
+	sees := a.until("it knows where both are", func(s ctl.Status) bool {
+		return len(s.Peers) == 2 && s.Peers[0].Address != "" && s.Peers[1].Address != "" && len(s.Overlay) == 2
+	})
+	for i, p := range sees.Peers { // they dialled a
+		if want := lab.Host(i + 1).Addr().String(); p.State != "connected" || !strings.HasPrefix(p.Address, want) {
+			t.Errorf("%+v is at %s", p, want)
+		}
+		if sees.Overlay[i].Endpoints != 0 {
+			t.Errorf("%+v: the hosts' own addresses are no endpoints", sees.Overlay[i])
+		}
 	}
 }
