@@ -252,6 +252,8 @@ func TestWhatIsWrongWithACommandLineIsSaidAtOnceAndTheRouterNotAsked(t *testing.
 		{[]string{"create", "--mtu", "1400"}, []string{"unknown flag: --mtu"}},
 		{[]string{"create", "--encrypt"}, []string{"unknown flag: --encrypt"}},
 		{[]string{"list", "--format", "{{.Nme}}"}, []string{"Nme", "net list --help"}},
+		{[]string{"list", "--format", "{{.Nme}}"}, []string{"weave: --format: a network has no .Nme"}},
+		{[]string{"list", "--format", "yaml"}, []string{`--format "yaml": want "json", or a Go template such as '{{.Name}} {{.Subnets}}'`}},
 		{[]string{"list", "--format", "{{.Name"}, []string{"--format"}},
 		{[]string{"list", "blue"}, []string{"blue"}},
 		{[]string{"inspect"}, []string{"no network is named; want: weave net inspect REF…"}},
@@ -355,6 +357,26 @@ func TestWhatCannotBeDoneIsNotInTheHelp(t *testing.T) {
 		code, out, _ := weave(t, false, nil, strings.Fields(args)...)
 		if code != 0 || strings.Contains(strings.ToLower(out), "encrypt") || strings.Contains(out, "--mtu") {
 			t.Errorf("%s: exit %d\n%s", args, code, out)
+		}
+	}
+}
+
+// What another host tells of its containers is their names: two interfaces are one container.
+func TestAContainerOfAnotherHostIsCountedOnce(t *testing.T) {
+	n := ctl.Net{Endpoints: []ctl.NetEndpoint{
+		{Host: "alpha", ContainerID: "5e24637c4a1a8cfd", Names: []string{"db"}},
+		{Host: "beta", Names: []string{"web", "3f1d"}}, {Host: "beta", Names: []string{"web", "3f1d"}}, {Host: "beta", Names: []string{"web", "77aa"}},
+		{Host: "gamma", Names: []string{"web", "3f1d"}},
+	}}
+	if got := containersOf(n, false); got != "db, web, web and 1 more" {
+		t.Errorf("got %s", got)
+	}
+	if got := containersOf(n, true); got != "db (5e24637c4a1a8cfd), web, web, web" {
+		t.Errorf("got %s", got)
+	}
+	for host, scope := range map[string]string{"": "cluster", "alpha": "host alpha", "host-0b62eefaed8c": "host-0b62eefaed8c"} {
+		if r := rowOf(ctl.Net{Host: host}, false); r.Scope != scope {
+			t.Errorf("%q: scope %q", host, r.Scope)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/template"
 
@@ -97,6 +98,9 @@ func rowOf(n ctl.Net, full bool) netRow {
 	if n.Host != "" {
 		r.Scope = "host " + n.Host
 	}
+	if strings.HasPrefix(n.Host, "host-") { // as hosts without a --name are called
+		r.Scope = n.Host
+	}
 	return r
 }
 
@@ -106,8 +110,8 @@ func containersOf(n ctl.Net, full bool) string {
 	var names []string
 	seen := map[[2]string]bool{}
 	for _, e := range n.Endpoints {
-		at := [2]string{e.Host, e.ContainerID}
-		if e.ContainerID != "" && seen[at] {
+		at := [2]string{e.Host, cmp.Or(e.ContainerID, strings.Join(e.Names, ","))} // of other hosts' containers only the names are known
+		if at[1] != "" && seen[at] {
 			continue // several endpoints of one
 		}
 		seen[at] = true
@@ -133,8 +137,8 @@ func containerName(e ctl.NetEndpoint, full bool) string {
 	if len(e.Addresses) > 0 {
 		addr = e.Addresses[0].Addr().String()
 	}
-	if full {
-		return cmp.Or(id, names, addr, e.MAC)
+	if full && id != "" && names != "" {
+		return names + " (" + id + ")"
 	}
 	return cmp.Or(names, id, addr, e.MAC)
 }
@@ -145,14 +149,23 @@ type netFormat struct {
 	table bool
 }
 
+// noField is how a template says that there is no such field.
+var noField = regexp.MustCompile(`can't evaluate field (\w+)`)
+
 func parseFormat(text string) (netFormat, error) {
 	text, asTable := strings.CutPrefix(text, "table ")
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
+	if !strings.Contains(text, "{{") {
+		return netFormat{}, fmt.Errorf("--format %q: want \"json\", or a Go template such as '{{.Name}} {{.Subnets}}'", text)
+	}
 	t, err := template.New("--format").Parse(text + "\n")
 	if err == nil {
 		err = t.Execute(io.Discard, netHead)
 	}
 	if err != nil {
+		if m := noField.FindStringSubmatch(err.Error()); m != nil {
+			err = fmt.Errorf("--format: a network has no .%s", m[1])
+		}
 		return netFormat{}, fmt.Errorf("%w\n--format is \"json\", or a Go template with the fields that `weave net list --help` names", err)
 	}
 	return netFormat{t, asTable}, nil

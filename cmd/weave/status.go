@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,9 +99,7 @@ func (a *app) showSummary(s ctl.Status) {
 	}
 	fmt.Fprintln(a.out)
 	rows := [][]string{{"peers", a.peersLine(s.Peers)}}
-	for _, u := range s.IPAM.Subnets {
-		rows = append(rows, []string{"addresses", subnetLine(u)})
-	}
+	rows = append(rows, addressRows(s.IPAM.Subnets)...)
 	rows = append(rows, []string{"ledger", ledgerLine(s.IPAM)})
 	if s.IPAM.Waiting != "" {
 		rows = append(rows, []string{"", a.paint.in(amber, s.IPAM.Waiting)})
@@ -154,18 +154,55 @@ func peerName(p ctl.Peer) string {
 	return p.Name
 }
 
-func subnetLine(u ctl.SubnetUse) string {
-	var used, owned uint64
-	hosts := 0
-	for _, h := range u.Hosts {
-		if h.Self {
-			used, owned = h.Used, h.Owned
-		}
-		if !h.Former {
-			hosts++
+// mostSubnets is how many have a line each.
+const mostSubnets = 4
+
+// addressRows are a line for each subnet; of many the default network's, those that are
+// short of addresses, and a sum of the others.
+func addressRows(all []ctl.SubnetUse) [][]string {
+	var rows [][]string
+	var others []ctl.SubnetUse
+	for _, u := range all {
+		if len(all) <= mostSubnets || u.Network == "weave" || isShort(u) {
+			rows = append(rows, []string{"addresses", subnetLine(u)})
+		} else {
+			others = append(others, u)
 		}
 	}
-	return fmt.Sprintf("%s  %s used of %s here, %s in the pool, %s", u.Subnet, number(used), number(owned), number(u.Pool), count(hosts, "host"))
+	if len(others) == 0 {
+		return rows
+	}
+	var used, owned uint64
+	for _, u := range others {
+		mine, _ := sharesOf(u)
+		used, owned = used+mine.Used, owned+min(mine.Owned, math.MaxUint64-owned)
+	}
+	return append(rows, []string{"addresses", fmt.Sprintf("%s more: %s used of %s here, none is short (weave status ipam)",
+		count(len(others), "subnet"), number(used), number(owned))})
+}
+
+// isShort reports whether the next containers may find no address.
+func isShort(u ctl.SubnetUse) bool {
+	mine, owners := sharesOf(u)
+	return u.Full || owners > 0 && u.Pool == 0 && mine.Owned > 0 && mine.Owned-min(mine.Used, mine.Owned) < mine.Owned/10+1
+}
+
+// sharesOf are this host's share of a subnet, and how many hosts have one.
+func sharesOf(u ctl.SubnetUse) (mine ctl.HostUse, owners int) {
+	for _, h := range u.Hosts {
+		if h.Self {
+			mine = h
+		}
+		if !h.Former && h.Owned > 0 {
+			owners++
+		}
+	}
+	return mine, owners
+}
+
+func subnetLine(u ctl.SubnetUse) string {
+	mine, owners := sharesOf(u)
+	return fmt.Sprintf("%s %s  %s used of %s here, %s in the pool, %s", u.Network, u.Subnet, number(mine.Used), number(mine.Owned), number(u.Pool), count(owners, "host"))
 }
 
 func ledgerLine(i ctl.IPAM) string {
@@ -182,8 +219,12 @@ func overlayLine(remotes []ctl.Remote) string {
 	var endpoints int
 	hosts := map[string]bool{}
 	for _, r := range remotes {
-		endpoints += r.Endpoints
-		hosts[r.Host] = true
+		if endpoints += r.Endpoints; r.Endpoints > 0 {
+			hosts[r.Host] = true
+		}
+	}
+	if endpoints == 0 {
+		return overlayLine(nil)
 	}
 	return count(endpoints, "endpoint") + " on " + count(len(hosts), "other host")
 }
@@ -284,12 +325,15 @@ func (a *app) showDNS(s ctl.Status) {
 		return
 	}
 	fmt.Fprintln(a.out)
+	own := func(n ctl.NameEntry) int { // a host's own name, on the bridge of each network: after the containers
+		if n.Name == n.Host {
+			return 1
+		}
+		return 0
+	}
 	names := slices.Clone(s.DNS.Names)
 	slices.SortFunc(names, func(x, y ctl.NameEntry) int {
-		if c := strings.Compare(x.Name, y.Name); c != 0 {
-			return c
-		}
-		return x.Address.Compare(y.Address)
+		return cmp.Or(cmp.Compare(own(x), own(y)), strings.Compare(x.Name, y.Name), x.Address.Compare(y.Address))
 	})
 	rows := [][]string{{"NAME", "ADDRESS", "NETWORK", "HOST"}}
 	for _, n := range names {
@@ -301,7 +345,7 @@ func (a *app) showDNS(s ctl.Status) {
 func (a *app) showOverlay(s ctl.Status) {
 	rows := [][]string{{"NETWORK", "BRIDGE", "DEVICE", "VNI", "MTU", "GATEWAY", "SUBNETS"}}
 	for _, n := range s.Networks {
-		rows = append(rows, []string{n.Name, n.Bridge, n.Device, fmt.Sprint(n.VNI), fmt.Sprint(n.MTU), orDash(join(n.Gateways)), orDash(join(n.Subnets))})
+		rows = append(rows, []string{n.Name, n.Bridge, orDash(n.Device), fmt.Sprint(n.VNI), fmt.Sprint(n.MTU), orDash(join(n.Gateways)), orDash(join(n.Subnets))})
 	}
 	table(a.out, rows)
 	fmt.Fprintln(a.out)

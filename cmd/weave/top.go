@@ -29,14 +29,15 @@ func (a *app) top() *cobra.Command {
 goes through each network's tunnels and each container's interface: bytes and packets
 a second, and packets that were dropped. IN is towards the container, or this host.
 
-It ends with Ctrl-C. --once shows the rates of one second and ends, for scripts.`,
+It ends with Ctrl-C. --once shows the rates of one second and ends, and so does top
+where its output is no terminal.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
 			t := top{
 				app: a, read: func() map[string]traffic { return parseDevices(readDevices()) },
 				ask: func(ctx context.Context) (s ctl.Status, err error) { return s, a.ask(ctx, ctl.PathStatus, &s) },
 			}
-			if once {
+			if _, _, isScreen := t.size(); once || !isScreen {
 				return t.once(ctx)
 			}
 			return t.watch(ctx)
@@ -205,10 +206,7 @@ func (t top) draw(w io.Writer, from, to sample) {
 		fmt.Fprintln(w, t.paint.in(amber, "problem")+"  "+p)
 	}
 	rows := [][]string{{"peers", t.peersLine(s.Peers)}}
-	for _, u := range s.IPAM.Subnets {
-		rows = append(rows, []string{"addresses", subnetLine(u)})
-	}
-	table(w, rows)
+	table(w, append(rows, addressRows(s.IPAM.Subnets)...))
 	fmt.Fprintln(w)
 	table(w, t.hostRows(s))
 	fmt.Fprintln(w)

@@ -103,6 +103,13 @@ func TestOnceShowsOneSecondAndEnds(t *testing.T) {
 	}
 }
 
+func TestWithoutATerminalTopShowsOneSecondAndEnds(t *testing.T) {
+	code, out, errs := weave(t, false, nil, "top", "--socket", router(t, busy()))
+	if code != 0 || errs != "" || strings.Count(out, "\nCONTAINER") != 1 || strings.Contains(out, "\x1b") {
+		t.Errorf("exit %d, %s%s", code, out, errs)
+	}
+}
+
 // watched runs top for some seconds of a bubble's time.
 func watched(t *testing.T, d time.Duration, screen func() (int, int, bool), answers func(n int) error) (out string, err error) {
 	t.Helper()
@@ -146,7 +153,7 @@ func TestTheScreenIsGivenBackWhenItIsInterrupted(t *testing.T) {
 	}
 }
 
-func TestWithoutATerminalOnePictureFollowsTheOther(t *testing.T) {
+func TestOnATerminalWithoutASizeOnePictureFollowsTheOther(t *testing.T) {
 	out, err := watched(t, 2500*time.Millisecond, nil, always)
 	if err != nil || strings.Count(out, "CONTAINER") != 2 || strings.Contains(out, "\x1b[?") || strings.Contains(out, toTheTop) {
 		t.Errorf("%v, %q", err, out)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +135,7 @@ func busy() ctl.Status {
 		},
 		DNS: ctl.DNS{Enabled: true, Domain: "weave.local", Upstreams: []string{"9.9.9.9:53"}, Errors: []string{"network weave at 10.32.0.1: in use"}, Names: []ctl.NameEntry{
 			{Name: "web", Network: "weave", Address: netip.MustParseAddr("10.32.8.7"), Host: "beta"},
+			{Name: "alpha", Network: "weave", Address: netip.MustParseAddr("10.32.0.1"), Host: "alpha"},
 			{Name: "db", Network: "weave", Address: netip.MustParseAddr("10.32.0.2"), Host: "alpha"},
 		}},
 		Attachments: []ctl.Attachment{
@@ -164,6 +166,32 @@ func TestWhatAnOperatorSees(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestOfManySubnetsThoseThatAreShortHaveALine(t *testing.T) {
+	use := func(network string, full bool) ctl.SubnetUse {
+		return ctl.SubnetUse{Network: network, Subnet: netip.MustParsePrefix("10.48.0.0/20"), Pool: 8, Full: full,
+			Hosts: []ctl.HostUse{{Host: "a", Self: true, Owned: 100, Used: 1}, {Host: "b", Owned: 2}, {Host: "c"}, {Host: "d", Former: true, Owned: 3}}}
+	}
+	all := []ctl.SubnetUse{use("blue", false), use("red", true), use("weave", false), use("x", false)}
+	rows := addressRows(all)
+	if len(rows) != 4 || rows[0][1] != "blue 10.48.0.0/20  1 used of 100 here, 8 in the pool, 2 hosts" {
+		t.Errorf("got %q", rows)
+	}
+	tight := use("y", false)
+	tight.Pool, tight.Hosts[0].Used = 0, 95
+	rows = addressRows(append(all, tight))
+	var got []string
+	for _, r := range rows {
+		got = append(got, r[1])
+	}
+	want := []string{"red ", "weave ", "y ", "2 subnets more: 2 used of 200 here, none is short"}
+	if !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("got %q", got)
+	}
+	if got := overlayLine([]ctl.Remote{{Host: "b", Endpoints: 2}, {Host: "c"}}); got != "2 endpoints on 1 other host" {
+		t.Errorf("got %s", got)
 	}
 }
 
