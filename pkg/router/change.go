@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +30,7 @@ func (r *Router) change(ctx context.Context, c ledger.Command) (ledger.Result, e
 	ctx, end := context.WithTimeout(ctx, changeWithin)
 	defer end()
 	if why := r.led(ctx); why != "" {
-		return ledger.Result{}, noMajority(why, "nothing was changed")
+		return ledger.Result{}, r.noMajority(why, "nothing was changed")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watcher sync.WaitGroup
@@ -40,7 +42,7 @@ func (r *Router) change(ctx context.Context, c ledger.Command) (ledger.Result, e
 	case errors.Is(err, replica.ErrGone), errors.Is(err, replica.ErrStopped):
 		return res, &ctl.Error{Code: ctl.CodeTryAgain, Msg: "this host's router is starting again", Details: err.Error()}
 	case err != nil:
-		return res, noMajority(err.Error(), "whether it will still be done is not known: `weave net list` shows it")
+		return res, r.noMajority(err.Error(), "whether this will still be done is not known, `weave net list` shows it")
 	}
 	return res, nil
 }
@@ -90,9 +92,29 @@ func (r *Router) watchLeader(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-func noMajority(why, after string) error {
-	return &ctl.Error{Code: ctl.CodeNoMajority, Msg: "a change of the networks needs a majority of the voters, and none answers here",
-		Details: fmt.Sprintf("%s; %s; everything that exists goes on", why, after)}
+// noMajority says first what has become of the change, then who lacks and where that was.
+func (r *Router) noMajority(why, become string) error {
+	where := map[string]netip.Addr{}
+	for name, h := range r.view.Hosts() {
+		where[string(name)] = h.VTEP
+	}
+	return noMajority(why, become, r.absentMembers(), where)
+}
+
+func noMajority(why, become string, absent []string, where map[string]netip.Addr) error {
+	why, _, _ = strings.Cut(why, "; the network goes on")
+	parts := []string{why}
+	var at []string
+	for _, name := range absent {
+		if a := where[name]; a.IsValid() {
+			at = append(at, fmt.Sprintf("%s was at %s", name, a))
+		}
+	}
+	if len(at) > 0 {
+		parts = append(parts, strings.Join(firstOf(at), ", "))
+	}
+	return &ctl.Error{Code: ctl.CodeNoMajority, Msg: become + ": a change of the networks needs a majority of the voters, and none answers here",
+		Details: strings.Join(append(parts, "everything that exists goes on"), "; ")}
 }
 
 // refusal says what the ledger said; nil when it did what was asked.

@@ -110,3 +110,13 @@ func TestALabelsKeyIsOneWord(t *testing.T) {
 		coded(t, checkLabels(map[string]string{key: "v"}), ctl.CodeInvalidConfig, "without blanks and commas")
 	}
 }
+
+func TestWithoutAMajorityTheOutcomeStandsFirst(t *testing.T) {
+	const why = "no majority: 2 of the 3 voters cannot be reached (b; c); the network goes on, but no block changes hands until they are back"
+	err := noMajority(why, "nothing was changed", []string{"b", "c", "d"}, map[string]netip.Addr{"b": netip.MustParseAddr("192.0.2.2"), "c": netip.MustParseAddr("192.0.2.3"), "d": {}})
+	const want = "nothing was changed: a change of the networks needs a majority of the voters, and none answers here: " +
+		"no majority: 2 of the 3 voters cannot be reached (b; c); b was at 192.0.2.2, c was at 192.0.2.3; everything that exists goes on"
+	if err.Error() != want {
+		t.Errorf("got %s", err)
+	}
+}
