@@ -660,7 +660,7 @@ func TestASecondContainerWithAMACIsRefusedAndLeavesNothing(t *testing.T) {
 		b.keys["args"] = map[string]any{"cni": map[string]any{"mac": "02:00:00:00:00:77"}}
 		b.call("ADD", a.path).result(t)
 		before := b.world(t) + a.world(t) + c.world(t)
-		if got := b.call("ADD", c.path, "CNI_CONTAINERID=c2"); got.rc != 1 || got.err().Code != ctl.CodeAddressTaken {
+		if got := b.call("ADD", c.path, "CNI_CONTAINERID=c2"); got.rc != 1 || got.err().Code != ctl.CodeAddressTaken || got.err().Msg != "another container on this bridge has that MAC already" {
 			t.Errorf("got %+v", got)
 		}
 		if after := b.world(t) + a.world(t) + c.world(t); after != before || b.held() != 1 {

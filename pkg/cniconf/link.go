@@ -71,7 +71,8 @@ func (c *Call) whyTaken(cause error, undo *Undo) error {
 	if inside || host || err != nil {
 		return cause
 	}
-	return types.NewError(ctl.CodeAddressTaken, cause.Error(), "another container on this bridge has the MAC; without one asked for, it has the address too")
+	return types.NewError(ctl.CodeAddressTaken, "another container on this bridge has that MAC already",
+		"ask for another MAC, or for none; `weave ps` shows whose it is. Where none was asked for, it has the address too: ask for another one ("+cause.Error()+")")
 }
 
 // AddAddresses asks the IPAM plugin for the attachment's addresses, and pushes
