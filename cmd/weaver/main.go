@@ -39,8 +39,21 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "weaver:", asRoot(err, os.Geteuid()))
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// misused is a flag that there is not, or a value that is none.
+type misused struct{ error }
+
+func (m misused) Unwrap() error { return m.error }
+
+// exitCode is 2 where the program was used wrongly, as weave's is.
+func exitCode(err error) int {
+	if errors.As(err, new(misused)) {
+		return 2
+	}
+	return 1
 }
 
 // untilTold runs f until it ends, its context until SIGTERM or SIGINT comes, and reports
@@ -120,6 +133,9 @@ the environment, that over the file, and that over the default.`,
 		},
 	}
 	f.register(cmd.Flags())
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return misused{fmt.Errorf("%w; `weaver --help` shows all flags", err)}
+	})
 	return cmd
 }
 

@@ -186,3 +186,17 @@ func TestNetworkListsAreKeptUnlessToldNotTo(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAFlagThatThereIsNotIsWrongUse(t *testing.T) {
+	for _, args := range [][]string{{"--bogus"}, {"--mtu", "many"}} {
+		cmd := command()
+		cmd.SetArgs(args)
+		err := cmd.ExecuteContext(t.Context())
+		if exitCode(err) != 2 || !strings.Contains(err.Error(), "`weaver --help` shows all flags") {
+			t.Errorf("%v: exit code %d, %v", args, exitCode(err), err)
+		}
+	}
+	if code := exitCode(errors.New("no route")); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+}
