@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weave-cni/weave-cni/pkg/conflist"
+	"github.com/weave-cni/weave-cni/pkg/doctor"
 )
 
 type conflistFlags struct {
@@ -79,6 +81,10 @@ func (a *app) fit(ctx context.Context, file string, f conflistFlags) error {
 		dirs = append([]string{f.asked}, dirs...)
 	}
 	spoken, err := conflist.Ask(ctx, l, dirs)
+	var missing *conflist.Missing
+	if errors.As(err, &missing) {
+		return fmt.Errorf("%s: %w\nit is elsewhere: name its directory by --plugin-dir; else: %s", file, err, doctor.HowToInstall(missing.Plugin, f.plugins))
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -93,9 +99,13 @@ func (a *app) put(dir, name string, l *conflist.List) error {
 		_, err := a.out.Write(l.Encode())
 		return err
 	}
+	_, missing := os.Stat(dir)
 	changed, err := conflist.Install(dir, name, l.Encode())
 	if err != nil {
 		return err
+	}
+	if errors.Is(missing, fs.ErrNotExist) {
+		fmt.Fprintf(a.err, "weave: the directory %s was not there, and is made\n", dir)
 	}
 	did := "is as it should be"
 	if changed {

@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,6 +90,9 @@ func (a *app) run(ctx context.Context, args []string, env func(string) string, s
 		return 0
 	}
 	if text := err.Error(); text != "" {
+		if strings.HasPrefix(text, "unknown ") { // cobra's own
+			text += "; `weave --help` shows what there is"
+		}
 		fmt.Fprintln(stderr, "weave:", text)
 	}
 	return exitCode(err)

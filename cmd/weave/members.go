@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,9 @@ the other lost hosts run rmpeer again, without it.`,
 		Args: oneHost,
 		RunE: does(func(ctx context.Context, args []string) error {
 			if !destroyed {
+				if err := a.knowsHost(ctx, args[0]); err != nil {
+					return err
+				}
 				return exit{exitUsage, fmt.Errorf("rmpeer needs --destroyed: your word that %s will never use its addresses again", args[0])}
 			}
 			in.Name = args[0]
@@ -67,6 +72,32 @@ the other lost hosts run rmpeer again, without it.`,
 	c.Flags().BoolVar(&destroyed, "destroyed", false, "the host will never use its addresses again")
 	c.Flags().BoolVar(&in.MajorityLost, "majority-lost", false, "go on with this host's copy of the ledger")
 	return c
+}
+
+// knowsHost says that no host is called so, where the router answers: a name that is
+// misspelt is told before a word is asked for.
+func (a *app) knowsHost(ctx context.Context, name string) error {
+	var s ctl.Status
+	if a.ask(ctx, ctl.PathStatus, &s) != nil {
+		return nil
+	}
+	known := map[string]bool{}
+	for _, p := range s.Peers {
+		known[p.Name] = true
+	}
+	for _, u := range s.IPAM.Subnets {
+		for _, h := range u.Hosts {
+			known[h.Host] = true
+		}
+	}
+	for _, v := range s.IPAM.Voters {
+		known[v] = true
+	}
+	delete(known, "")
+	if known[name] {
+		return nil
+	}
+	return exit{exitFailed, fmt.Errorf("no host %q is known here: there are %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))}
 }
 
 // oneHost wants the one name that rmpeer is about.
@@ -105,7 +136,7 @@ taken back what it had; --abandon forgets the cluster all the same.`,
 			if err := a.order(ctx, ctl.PathReset, in, nil); err != nil {
 				return err
 			}
-			says := "its router begins anew"
+			says := "its router begins anew, and answers again in some seconds"
 			if in.Stop {
 				if err := routerEnds(ctx); err != nil {
 					return err
@@ -132,7 +163,11 @@ func (a *app) sayPlugged(s attach.Intents) {
 	if len(all) == 0 {
 		return
 	}
-	fmt.Fprintf(a.err, "weave: %s stays plugged (%s), and a container with a hook does not start without this program:\n", count(len(all), "endpoint"), s.Dir)
+	stays := "stay"
+	if len(all) == 1 {
+		stays = "stays"
+	}
+	fmt.Fprintf(a.err, "weave: %s %s plugged (%s), and a container with a hook does not start without this program:\n", count(len(all), "endpoint"), stays, s.Dir)
 	const most = 20
 	for _, i := range all[:min(len(all), most)] {
 		fmt.Fprintf(a.err, "  weave net unplug %s %s\n", i.Container.ID, short(i.ID))

@@ -257,6 +257,16 @@ func TestUsedWronglyItSaysSoOnStderr(t *testing.T) {
 	if _, _, errs := weave(t, false, nil, "rmpeer", "--destroyed", "host-b", "host-c"); !strings.Contains(errs, "2 are given (host-b host-c)") {
 		t.Errorf("rmpeer with two names: %q", errs)
 	}
+	socket := router(t, busy())
+	if code, _, errs := weave(t, false, nil, "rmpeer", "--socket", socket, "nosuch"); code != exitFailed || !strings.Contains(errs, `no host "nosuch" is known here: there are alpha, beta`) {
+		t.Errorf("rmpeer of nobody: exit %d, %q", code, errs)
+	}
+	if code, _, errs := weave(t, false, nil, "rmpeer", "--socket", socket, "beta"); code != exitUsage || !strings.Contains(errs, "your word that beta") {
+		t.Errorf("rmpeer without --destroyed: exit %d, %q", code, errs)
+	}
+	if _, _, errs := weave(t, false, nil, "upgrade"); !strings.Contains(errs, "`weave --help` shows what there is") {
+		t.Errorf("an unknown command: %q", errs)
+	}
 	for _, cmd := range []string{"rmpeer", "rmpeer --destroyed a b", "nonsense", "status nonsense", "status --nonsense", "status topology --dot --svg", "conflist", "ps x", "conflist --name a b c"} {
 		code, out, errs := weave(t, false, nil, strings.Fields(cmd)...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errs, "weave: ") {
@@ -323,7 +333,7 @@ func TestConflistIsFittedPrintedAndInstalled(t *testing.T) {
 		}
 	}
 	code, _, errs = weave(t, false, nil, "conflist", "--plugin-dir", netd, file)
-	if code != exitFailed || !strings.Contains(errs, `plugin "weave-net" is not in `+netd) {
+	if code != exitFailed || !strings.Contains(errs, `plugin "weave-net" is not in `+netd) || !strings.Contains(errs, "else: install -m 0755 -D -t "+netd+" bin/weave-net") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }

@@ -36,6 +36,16 @@ func Ask(ctx context.Context, l *List, dirs []string) (Spoken, error) {
 	return spoken, nil
 }
 
+// Missing is a plugin that no directory of the runtime has.
+type Missing struct {
+	Plugin string
+	Dirs   []string
+}
+
+func (m *Missing) Error() string {
+	return fmt.Sprintf("plugin %q is not in %s", m.Plugin, strings.Join(m.Dirs, ", "))
+}
+
 func find(plugin string, dirs []string) (string, error) {
 	if plugin != filepath.Base(plugin) || strings.HasPrefix(plugin, ".") {
 		return "", fmt.Errorf("plugin type %q is not a file name", plugin)
@@ -46,7 +56,7 @@ func find(plugin string, dirs []string) (string, error) {
 			return filepath.Abs(p)
 		}
 	}
-	return "", fmt.Errorf("plugin %q is not in %s", plugin, strings.Join(dirs, ", "))
+	return "", &Missing{Plugin: plugin, Dirs: dirs}
 }
 
 // versions runs CNI's VERSION. The variables that VERSION does not need are

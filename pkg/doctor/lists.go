@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -342,6 +343,12 @@ func (r Runtime) wanted() []string {
 // reference are the plugins that Debian's containernetworking-plugins brings.
 var reference = []string{"bandwidth", "bridge", "dhcp", "firewall", "host-device", "host-local", "ipvlan", "loopback", "macvlan", "portmap", "ptp",
 	"sbr", "static", "tuning", "vlan", "vrf"}
+
+// HowToInstall is what brings a plugin into the first of a runtime's directories.
+func HowToInstall(plugin string, dirs []string) string {
+	cure, advice := install(plugin, Runtime{PluginDirs: dirs})
+	return cmp.Or(cure, advice)
+}
 
 // install is how a plugin comes into a runtime's first directory; only advice for those of
 // which is not known who brings them.
