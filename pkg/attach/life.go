@@ -14,6 +14,7 @@ import (
 // Life names a life of a container: its namespace and its first process.
 type Life struct {
 	NetNS   attachment.NSID `json:"netns,omitzero"`
+	Made    int64           `json:"made,omitempty"` // of a namespace that is mounted: numbers are given again, see netdev.NS.Made
 	Path    string          `json:"path,omitempty"` // of the namespace
 	PID     int             `json:"pid,omitempty"`
 	Started uint64          `json:"started,omitempty"` // clock ticks since the boot
@@ -38,8 +39,16 @@ func lifeOf(c runtimes.Container) (Life, error) {
 	if ns.IsOwn() {
 		return Life{}, ctl.Errorf(ctl.CodeInvalidConfig, "container %s uses the host's own network namespace and has no interfaces of its own", c)
 	}
-	l.NetNS = ns.ID()
+	l.NetNS, l.Made = ns.ID(), made(ns, c.NetNS)
 	return l, nil
+}
+
+// made is 0 for a path into /proc, which holds nothing.
+func made(ns *netdev.NS, path string) int64 {
+	if strings.HasPrefix(path, "/proc/") {
+		return 0
+	}
+	return ns.Made()
 }
 
 // boot is "" where the kernel does not say.
@@ -65,7 +74,7 @@ func (i Intent) lives() bool {
 		return false
 	}
 	defer ns.Close()
-	return ns.ID() == l.NetNS
+	return ns.ID() == l.NetNS && made(ns, l.Path) == l.Made
 }
 
 func hasLink(netns, ifname string) (bool, error) {

@@ -76,6 +76,17 @@ func (ns *NS) FD() int { return ns.fd }
 // ID identifies the namespace for as long as somebody holds it.
 func (ns *NS) ID() attachment.NSID { return ns.id }
 
+// Made is when the kernel made the namespace's inode, in ns since 1970: it tells one from
+// another that is gone and had the same number. It changes while nothing holds the inode,
+// no mount and no open file.
+func (ns *NS) Made() int64 {
+	var st unix.Stat_t
+	if err := unix.Fstat(ns.fd, &st); err != nil {
+		return 0
+	}
+	return st.Ctim.Nano()
+}
+
 // IsOwn reports whether it is the namespace of the calling thread, which no
 // attachment may ever be made into. In doubt it says yes.
 func (ns *NS) IsOwn() bool {

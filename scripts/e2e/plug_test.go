@@ -323,7 +323,7 @@ func TestTheRouterPassesTheAttachCallOnAndSaysWhatToStartWhenNobodyTakesIt(t *te
 		t.Errorf("got %+v, %+v, %v", out, at, err)
 	}
 	// With a namespace given the id is the caller's own, as in an ADD.
-	request = map[string]any{"Endpoint": "", "ContainerID": "ca88a6e", "NetNS": box.Path(), "IfName": "wv0", "Names": []string{"db"}}
+	request = map[string]any{"Endpoint": "weave://", "ContainerID": "ca88a6e", "NetNS": box.Path(), "IfName": "wv0", "Names": []string{"db"}}
 	if err := post(h, ctl.DefaultSocket, ctl.PathNetAttach, request, &out); err != nil {
 		t.Fatal(err)
 	}
