@@ -21,7 +21,8 @@ whole cluster's: every host has it within a second, and runtimes see it by the n
 list that the router writes for them. One of driver simplebridge is a bridge of the
 host on which it was made, and of that host only.
 
-REF names a network: its name, its id, or a beginning of its id that no other has.
+REF names a network: its name, its id, or a beginning of its id that no other has, of
+4 digits or more.
 
 What is made or removed is decided by a majority of the cluster's voters; without one
 it is refused at once, and everything that is there goes on.`,

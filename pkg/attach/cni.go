@@ -66,12 +66,21 @@ func noList(dir, network string, have, bad []string) error {
 	e := ctl.Errorf(ctl.CodeInvalidConfig, "this host has no network %q", network)
 	e.Details = "there is no list of that name in " + dir
 	if len(have) > 0 {
-		e.Details += ", which has " + strings.Join(have, ", ")
+		e.Details += ", which has " + firstOf(have)
 	}
 	if len(bad) > 0 {
 		e.Details += "; not read: " + strings.Join(bad, "; ")
 	}
 	return missing{e, len(bad) == 0}
+}
+
+// firstOf are the first few of the networks with a list, and how many more there are.
+func firstOf(names []string) string {
+	const most = 8
+	if more := len(names) - most; more > 0 {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more (`weave net list`)", more)
+	}
+	return strings.Join(names, ", ")
 }
 
 // conf is one attachment as libcni wants it.

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -184,5 +185,31 @@ func TestANetworkWithoutAListIsNamedAndNotTheOneThatItsListIsMadeOf(t *testing.T
 	_, _, err := a.wish(t.Context(), ctl.AttachRequest{Endpoint: "backend"}, runtimes.Container{})
 	if err == nil || !strings.Contains(err.Error(), "network backend has no list on this host") || !strings.Contains(err.Error(), "weave conflist --out") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// manifold is a router that has many networks, and not the one that is asked for.
+type manifold struct{}
+
+func (manifold) Call(context.Context, string, any, any) error {
+	e := ctl.Errorf(ctl.CodeInvalidConfig, "no network is called so")
+	e.Details = "there are net1 (abababababab), net2"
+	return e
+}
+
+func TestThatThereIsNoNetworkListsThoseThereAreOnceAndNotAll(t *testing.T) {
+	s := newStage(t, box(t, runtimes.NameDocker, "aa"))
+	for i := range 20 {
+		s.list(fmt.Sprintf("net%d", i), fmt.Sprintf("%064x", i))
+	}
+	s.Router = manifold{}
+	_, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web", Endpoint: "nosuch"})
+	for _, want := range []string{`this host has no network "nosuch"`, "no network is called so", "more (`weave net list`)"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	if err != nil && (strings.Contains(err.Error(), "ababab") || strings.Count(err.Error(), "net1,") != 1 || strings.Count(err.Error(), "net") > 20) {
+		t.Errorf("all networks, or some twice: %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 		return place{}, ctl.Errorf(ctl.CodeWrongHost, "network %s is of driver %s and of host %s: plug there", n.Name, n.Driver, n.Host)
 	case err == nil:
 	case e.Network != "" && errors.As(missing, &unknown) && !isCode(err, ctl.CodeAmbiguous):
-		unknown.Details += "; of the cluster's networks: " + err.Error()
+		unknown.Details += "; " + ofTheCluster(err)
 		return place{}, unknown
 	default:
 		return place{}, err
@@ -72,6 +72,16 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 	}
 	at.list = defaultNetwork
 	return at, nil
+}
+
+// ofTheCluster says what the router knows of a network that has no list here. Those that
+// it has are mostly those of the lists, which are told already.
+func ofTheCluster(err error) string {
+	var no *ctl.Error
+	if errors.As(err, &no) && no.Code == ctl.CodeInvalidConfig {
+		return "nor has the cluster one: " + no.Msg
+	}
+	return "of the cluster's networks: " + err.Error()
 }
 
 // ours are plugins that call the router.

@@ -9,7 +9,7 @@ import (
 const AttachSocket = "/run/weave/attach.sock"
 
 // The calls about named networks. A network is named by a REF: its name, its id, or a
-// beginning of its id that no other network has.
+// beginning of its id that no other network has, of 4 digits or more.
 const (
 	PathNets       = "/v1/nets"        // GET -> NetList
 	PathNetCreate  = "/v1/net/create"  // NetCreateRequest -> Net; every host has it within a second

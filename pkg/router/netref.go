@@ -15,6 +15,10 @@ import (
 // id, and so can be no name.
 const idLike = 12
 
+// minBegin is how much of a network's id stands for it, as of an endpoint's: one digit that
+// was typed by mistake is not to remove a network.
+const minBegin = 4
+
 var (
 	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 	hexForm  = regexp.MustCompile(`^[0-9a-f]+$`)
@@ -45,14 +49,14 @@ func checkName(name string) error {
 }
 
 // resolve finds the network that a REF means: its name, its id, or a beginning of its id
-// that no other has. A name goes before an id.
+// that no other has, of minBegin digits or more. A name goes before an id.
 func resolve(all []ledger.Network, ref string) (ledger.Network, error) {
 	var begin []ledger.Network
 	for _, n := range all {
 		switch {
 		case n.Name == ref:
 			return n, nil
-		case ref != "" && strings.HasPrefix(n.ID, strings.ToLower(ref)):
+		case len(ref) >= minBegin && strings.HasPrefix(n.ID, strings.ToLower(ref)):
 			begin = append(begin, n)
 		}
 	}
@@ -60,7 +64,11 @@ func resolve(all []ledger.Network, ref string) (ledger.Network, error) {
 	case 1:
 		return begin[0], nil
 	case 0:
-		return ledger.Network{}, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %.80q, and no id begins like that", ref), Details: "there are " + candidates(all)}
+		no := "no id begins like that"
+		if len(ref) < minBegin {
+			no = fmt.Sprintf("of an id %d digits or more are wanted", minBegin)
+		}
+		return ledger.Network{}, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %.80q, and %s", ref, no), Details: "there are " + candidates(all)}
 	}
 	return ledger.Network{}, &ctl.Error{Code: ctl.CodeAmbiguous, Msg: fmt.Sprintf("%d networks have an id that begins with %q", len(begin), ref), Details: "they are " + candidates(begin)}
 }

@@ -26,22 +26,26 @@ func coded(t *testing.T, err error, code uint, words ...string) {
 
 func TestANetworkIsMeantByItsNameItsIDOrABeginningOfThat(t *testing.T) {
 	id := func(head string) string { return head + strings.Repeat("0", 64-len(head)) }
-	all := []ledger.Network{{Name: "one", ID: id("ab1")}, {Name: "two", ID: id("ab2")}, {Name: "ab1", ID: id("cd")}}
-	for ref, want := range map[string]string{"one": "one", id("ab2"): "two", "ab2": "two", "AB2": "two", "ab1": "ab1", "ab10": "one", "c": "ab1"} {
+	all := []ledger.Network{{Name: "one", ID: id("abcd1")}, {Name: "two", ID: id("abcd2")}, {Name: "abcd1", ID: id("cd")}, {Name: "4", ID: id("ef")}}
+	for ref, want := range map[string]string{"one": "one", id("abcd2"): "two", "abcd2": "two", "ABCD2": "two", "abcd1": "abcd1", "abcd10": "one", "cd00": "abcd1", "4": "4"} {
 		if n, err := resolve(all, ref); err != nil || n.Name != want {
 			t.Errorf("%q is %q, %v; want %q", ref, n.Name, err, want)
 		}
 	}
-	_, err := resolve(all, "ab")
-	coded(t, err, ctl.CodeAmbiguous, "one (ab1000000000), two (ab2000000000)")
-	for _, ref := range []string{"", "three", "abc", id("ab1") + "0"} {
+	_, err := resolve(all, "abcd")
+	coded(t, err, ctl.CodeAmbiguous, "one (abcd10000000), two (abcd20000000)")
+	for _, ref := range []string{"", "three", "abcc", id("abcd1") + "0"} {
 		_, err := resolve(all, ref)
-		coded(t, err, ctl.CodeInvalidConfig, "ab1 (cd0000000000)", "one", "two")
+		coded(t, err, ctl.CodeInvalidConfig, "abcd1 (cd0000000000)", "one", "two")
+	}
+	for _, ref := range []string{"e", "cd0"} { // one network's alone
+		_, err := resolve(all, ref)
+		coded(t, err, ctl.CodeInvalidConfig, "of an id 4 digits or more are wanted", "abcd1 (cd0000000000)")
 	}
 	for i := range byte(20) {
-		all = append(all, ledger.Network{Name: "n" + string('a'+rune(i)), ID: id("e")})
+		all = append(all, ledger.Network{Name: "n" + string('a'+rune(i)), ID: id("eeee")})
 	}
-	_, err = resolve(all, "e")
+	_, err = resolve(all, "eeee")
 	coded(t, err, ctl.CodeAmbiguous, "20 networks", "12 more")
 }
 
