@@ -58,13 +58,15 @@ func (l idlers) refusal(n ctl.Net) error {
 		if slices.ContainsFunc(n.Endpoints, func(e ctl.NetEndpoint) bool { return e.ID == i.ID }) {
 			continue
 		}
-		who = append(who, fmt.Sprintf("%s, which is plugged and does not run", calledOf(i)))
+		if is := fmt.Sprintf("%s, which is plugged and does not run", named(calledOf(i), i.Container.ID)); !slices.Contains(who, is) {
+			who = append(who, is)
+		}
 		do = append(do, fmt.Sprintf("weave net unplug %s %s", calledOf(i), short(i.ID)))
 	}
 	for _, c := range l.podman {
 		if c.State != runtimes.Running {
 			name := cmp.Or(c.Name(), short(c.ID))
-			who = append(who, fmt.Sprintf("podman's container %s (%s), which is %s", name, short(c.ID), c.State))
+			who = append(who, fmt.Sprintf("podman's container %s, which is %s", named(name, c.ID), c.State))
 			do = append(do, fmt.Sprintf("podman network disconnect %s %s", n.Name, name))
 		}
 	}
@@ -73,6 +75,14 @@ func (l idlers) refusal(n ctl.Net) error {
 	}
 	return exit{exitFailed, fmt.Errorf("network %s is in use on this host: %s\nwithout it they cannot start; take them off it: %s\nor all of this host at once: weave net rm --force %s",
 		n.Name, strings.Join(who, "; "), strings.Join(do, "; "), n.Name)}
+}
+
+// named is a container's name with what ps shows of its id, where that says more.
+func named(name, id string) string {
+	if strings.Contains(name, short(id)) {
+		return name
+	}
+	return fmt.Sprintf("%s (%s)", name, short(id))
 }
 
 // calledOf is what a person calls the container of a plug, and unplug takes.

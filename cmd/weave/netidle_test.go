@@ -41,7 +41,10 @@ func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *tes
 	other := i
 	other.Key.IfName, other.Net.ID = "eth2", storeID // of a network that had the name before
 	other.ID = other.Key.EndpointID()
-	for _, i := range []attach.Intent{i, other} {
+	second := i
+	second.Key.IfName = "eth3"
+	second.ID = second.Key.EndpointID()
+	for _, i := range []attach.Intent{i, other, second} {
 		if err := plugs.Put(i); err != nil {
 			t.Fatal(err)
 		}
@@ -51,10 +54,13 @@ func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *tes
 	if code != exitFailed || out != "" || r.changes(t) != "null" {
 		t.Errorf("exit %d, %q, asked %s", code, out, r.changes(t))
 	}
-	for _, w := range []string{"c2, which is plugged", "weave net unplug c2 " + i.ID[:12], "container c1 (e796a1b2c3d4), which is created", "podman network disconnect blue c1", "weave net rm --force blue"} {
+	for _, w := range []string{"c2 (feed), which is plugged", "weave net unplug c2 " + i.ID[:12], "weave net unplug c2 " + second.ID[:12], "container c1 (e796a1b2c3d4), which is created", "podman network disconnect blue c1", "weave net rm --force blue"} {
 		if !strings.Contains(errs, w) {
 			t.Errorf("%q is not in %q", w, errs)
 		}
+	}
+	if strings.Count(errs, "c2 (feed)") != 1 {
+		t.Errorf("a container is named twice: %q", errs)
 	}
 	if strings.Contains(errs, other.ID[:12]) {
 		t.Errorf("another network's plug: %q", errs)

@@ -295,19 +295,7 @@ func (r *Router) apiNetRemove(ctx context.Context, in ctl.NetRemoveRequest) (ctl
 // users name what is on a network, on which host: endpoints, what an ADD that is under way
 // here has reserved, and how much another main plugin attached elsewhere.
 func (r *Router) users(n ledger.Network) (out []string) {
-	self := string(r.id.Name())
-	for _, who := range dwellers(r.ipam.Dwellers(n.Name)) {
-		out = append(out, fmt.Sprintf("container %s on host %s", who, self))
-	}
-	for _, e := range r.netEndpoints()[n.Name] {
-		switch {
-		case e.Host == self:
-		case len(e.Names) > 0:
-			out = append(out, fmt.Sprintf("container %s on host %s", e.Names[0], e.Host))
-		default:
-			out = append(out, fmt.Sprintf("a container with %v on host %s", e.Addresses, e.Host))
-		}
-	}
+	out = usersOf(string(r.id.Name()), r.ipam.Dwellers(n.Name), r.netEndpoints()[n.Name])
 	return append(out, foreignUsers(r.view.Uses(n.ID))...)
 }
 

@@ -106,7 +106,7 @@ func (r *Router) removalWaits(n ledger.Network) string {
 // heldHere says what ends the stay of containers here on a network that is being removed.
 func heldHere(n ledger.Network, here []ipam.Claim) string {
 	foreign := slices.DeleteFunc(slices.Clone(here), detachable)
-	switch list := func(claims []ipam.Claim) string { return strings.Join(firstOf(dwellers(claims)), ", ") }; {
+	switch list := func(claims []ipam.Claim) string { return strings.Join(firstOf(calledOf(claims)), ", ") }; {
 	case len(foreign) > 0 && (n.Forced || len(foreign) == len(here)):
 		return fmt.Sprintf("containers on this host that another main plugin attached, which --force does not detach (%s): remove them; of one that is gone already have the runtime run CNI GC, or DEL again", list(foreign))
 	case n.Forced:
@@ -146,14 +146,6 @@ func othersOf(state *ledger.State, network string, self ledger.MemberID) (away [
 	}
 	slices.Sort(away)
 	return slices.Compact(away), former
-}
-
-// dwellers name containers.
-func dwellers(claims []ipam.Claim) (out []string) {
-	for _, c := range claims {
-		out = append(out, cmp.Or(c.Key.ContainerID, c.Veth()))
-	}
-	return out
 }
 
 // netEndpoints are the endpoints of all hosts by network: this host's by their claims,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -62,7 +63,7 @@ func (r *Router) reset(ctx context.Context, abandon bool) error {
 		return &ctl.Error{Code: ctl.CodeInternal, Msg: "this host has not left its cluster", Details: err.Error()}
 	}
 	if len(held) > 0 {
-		return stillHere(held)
+		return stillHere(string(r.id.Name()), held, r.ipam.Claims())
 	}
 	err = r.leave(ctx)
 	if err == nil || abandon || r.replica.Spent() != "" {
@@ -156,8 +157,10 @@ func (r *Router) relieved(ctx context.Context) error {
 	}
 }
 
-func stillHere(held []string) error {
-	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached here (%v): remove them first, `weave ps` lists them", firstOf(held))
+// stillHere refuses to leave while containers are attached, which are held by their ids.
+func stillHere(host string, held []string, claims []ipam.Claim) error {
+	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached to this host, %s: %s: remove them first, `weave ps` lists them",
+		host, strings.Join(firstOf(called(held, claims)), ", "))
 }
 
 // watchReset ends the life once the caller has been answered.

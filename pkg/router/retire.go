@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -109,8 +110,8 @@ func stillUsing(name string, using []string) error {
 	if len(using) == 0 {
 		return nil
 	}
-	return ctl.Errorf(ctl.CodeInvalidConfig, "%s of host %s's former life still in use there (%v): "+
-		"end these containers first, `weave ps` on %s lists them", amount(len(using), "address is", "addresses are"), name, firstOf(using), name)
+	return ctl.Errorf(ctl.CodeInvalidConfig, "%s of host %s's former life still in use there (%s): "+
+		"end these containers first, `weave ps` on %s lists them", amount(len(using), "address is", "addresses are"), name, strings.Join(firstOf(using), ", "), name)
 }
 
 // firstOf are the first few of a list, and how many more there are.
