@@ -30,10 +30,7 @@ are not there yet: "planned" until their container starts. ENDPOINT is what unpl
 			if err := a.ask(ctx, ctl.PathStatus, &s); err != nil {
 				return err
 			}
-			plugs := attach.Intents{Dir: filepath.Join(state, "plugs")}
-			if state == "" {
-				plugs = plugsOf(a.reported(ctx))
-			}
+			plugs := a.plugsOfHost(ctx, state)
 			if asJSON {
 				return a.printJSON(a.entries(s, plugs))
 			}
@@ -45,6 +42,15 @@ are not there yet: "planned" until their container starts. ENDPOINT is what unpl
 	c.Flags().StringVar(&state, "state-dir", "", "the directory whose plugs has what is plugged (default: the router's)")
 	c.Flags().Lookup("state-dir").Hidden = true
 	return c
+}
+
+// plugsOfHost has what is plugged, in a state directory or, where none is given, in the
+// router's.
+func (a *app) plugsOfHost(ctx context.Context, state string) attach.Intents {
+	if state == "" {
+		return plugsOf(a.reported(ctx))
+	}
+	return attach.Intents{Dir: filepath.Join(state, "plugs")}
 }
 
 // entry is one endpoint: as the router has it, or, where it has none, as it was plugged.

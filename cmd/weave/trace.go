@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/runtimes"
 )
 
 // latest is how many calls are listed of all containers.
@@ -17,13 +22,16 @@ const latest = 20
 
 func (a *app) trace() *cobra.Command {
 	var asJSON bool
+	var state string
 	var in ctl.TraceRequest
 	c := &cobra.Command{
 		Use:   "trace [CONTAINER]",
 		Short: "Show the calls about a container, with their steps, times and errors",
-		Long: `Show what the runtime's plugins asked of this host's router about one container, by
-its id or a beginning of it: when, with what outcome, and how long each step took.
-Without CONTAINER the latest calls about all of them are listed.
+		Long: `Show what the runtime's plugins asked of this host's router about one container: when,
+with what outcome, and how long each step took. CONTAINER is its id or a beginning of
+it, a name that it has on a network, or had last, the path of its network namespace or
+pid:N, or what weave net plug called it. Without it the latest calls about all
+containers are listed.
 
 The router keeps some thousands of calls in memory, from its start on. It sees a
 plugin by its calls only: what must have happened between them is said in words.`,
@@ -33,19 +41,20 @@ plugin by its calls only: what must have happened between them is said in words.
 				return errors.New("--last: want a number above 0")
 			}
 			return does(func(ctx context.Context, args []string) error {
-				if len(args) == 1 {
-					in.Container = args[0]
-				} else if in.Last == 0 {
-					in.Last = latest
-				}
 				var t ctl.Trace
-				if err := a.tell(ctx, ctl.PathTrace, in, &t); err != nil {
-					return err
+				var err error
+				if len(args) == 1 {
+					t, err = a.tracedOf(ctx, in, args[0], state)
+				} else {
+					in.Last = cmp.Or(in.Last, latest)
+					err = a.tell(ctx, ctl.PathTrace, in, &t)
 				}
 				switch {
+				case err != nil:
+					return err
 				case asJSON:
 					return a.printJSON(t)
-				case in.Container == "":
+				case len(args) == 0:
 					a.listCalls(t)
 				default:
 					a.showCalls(t)
@@ -56,7 +65,62 @@ plugin by its calls only: what must have happened between them is said in words.
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	c.Flags().IntVar(&in.Last, "last", 0, fmt.Sprintf("only the latest calls, so many; 0: all of one container, %d of all", latest))
+	c.Flags().StringVar(&state, "state-dir", "", "the directory whose plugs has what is plugged (default: the router's)")
+	c.Flags().Lookup("state-dir").Hidden = true
 	return c
+}
+
+// tracedOf asks about the container that a text means: by a namespace, by what the router
+// knows it by, or, where it knows none, as it was plugged.
+func (a *app) tracedOf(ctx context.Context, in ctl.TraceRequest, text, state string) (t ctl.Trace, err error) {
+	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, runtimes.NamePID+":") {
+		in.NetNS, err = namespaceOf(ctx, text)
+	} else {
+		in.Container = text
+	}
+	if err == nil {
+		err = a.tell(ctx, ctl.PathTrace, in, &t)
+	}
+	var coded *ctl.Error
+	if !errors.As(err, &coded) || coded.Code != ctl.CodeUnknownContainer {
+		return t, err
+	}
+	i, is := plugOf(a.plugsOfHost(ctx, state), text)
+	if !is {
+		return t, err
+	}
+	err = a.tell(ctx, ctl.PathTrace, ctl.TraceRequest{Container: i.Key.ContainerID, Last: in.Last}, &t)
+	return t, err
+}
+
+// namespaceOf is the network namespace at a path, or of pid:N.
+func namespaceOf(ctx context.Context, text string) (attachment.NSID, error) {
+	c, err := (runtimes.Finder{}).Find(ctx, text) // which asks no runtime for these
+	if err != nil {
+		return attachment.NSID{}, err
+	}
+	ns, err := netdev.OpenNS(c.NetNS)
+	if err != nil {
+		return attachment.NSID{}, fmt.Errorf("%s: %w", text, err)
+	}
+	defer ns.Close()
+	return ns.ID(), nil
+}
+
+// plugOf is a plug of the one container that a text means, whole.
+func plugOf(plugs attach.Intents, text string) (of attach.Intent, is bool) {
+	all, _ := plugs.All() // of one that cannot be read the id is still taken
+	for _, i := range all {
+		whole, _ := i.Means(text)
+		switch {
+		case !whole:
+		case is && i.Key.ContainerID != of.Key.ContainerID:
+			return attach.Intent{}, false
+		default:
+			of, is = i, true
+		}
+	}
+	return of, is
 }
 
 // atFormat is when, as people compare it with a runtime's log.

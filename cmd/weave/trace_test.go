@@ -6,10 +6,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/attach"
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
@@ -17,6 +21,22 @@ import (
 // remembering is a router that remembers calls: it answers at its socket and keeps what
 // it was asked.
 func remembering(t *testing.T, answer any, status int) (socket string, asked *[]ctl.TraceRequest) {
+	t.Helper()
+	return answering(t, func(ctl.TraceRequest) (any, int) { return answer, status })
+}
+
+// knowing is one that knows some containers.
+func knowing(t *testing.T, knows func(ctl.TraceRequest) bool) (socket string, asked *[]ctl.TraceRequest) {
+	t.Helper()
+	return answering(t, func(in ctl.TraceRequest) (any, int) {
+		if knows(in) {
+			return story(), http.StatusOK
+		}
+		return ctl.Error{Code: ctl.CodeUnknownContainer, Msg: "no call"}, http.StatusUnprocessableEntity
+	})
+}
+
+func answering(t *testing.T, answer func(ctl.TraceRequest) (any, int)) (socket string, asked *[]ctl.TraceRequest) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "weave")
 	if err != nil {
@@ -32,8 +52,9 @@ func remembering(t *testing.T, answer any, status int) (socket string, asked *[]
 		var in ctl.TraceRequest
 		_ = json.NewDecoder(r.Body).Decode(&in)
 		*asked = append(*asked, in)
+		out, status := answer(in)
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(answer)
+		_ = json.NewEncoder(w).Encode(out)
 	})
 	srv := &http.Server{Handler: mux}
 	done := make(chan struct{})
@@ -78,6 +99,39 @@ func TestATraceTellsWhatHappenedToAContainer(t *testing.T) {
 		golden(t, name, out)
 		if len(*asked) != 1 || (*asked)[0] != c.asked {
 			t.Errorf("%s: asked %+v, want %+v", name, *asked, c.asked)
+		}
+	}
+}
+
+// A router that knows the container of one id, and that of one namespace.
+func TestATraceTakesWhatAPersonKnowsTheContainerBy(t *testing.T) {
+	state := t.TempDir()
+	i := web() // podman does not name it to the router
+	if err := (attach.Intents{Dir: filepath.Join(state, "plugs")}).Put(i); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := self.Sys().(*syscall.Stat_t)
+	here := attachment.NSID{Dev: uint64(own.Dev), Ino: own.Ino}
+	socket, asked := knowing(t, func(in ctl.TraceRequest) bool { return in.Container == i.Key.ContainerID || in.NetNS == here })
+	for _, c := range []struct {
+		text string
+		want []ctl.TraceRequest
+	}{
+		{i.Key.ContainerID, []ctl.TraceRequest{{Container: i.Key.ContainerID}}},
+		{"web", []ctl.TraceRequest{{Container: "web"}, {Container: i.Key.ContainerID}}},
+		{"/proc/self/ns/net", []ctl.TraceRequest{{NetNS: here}}},
+		{"pid:" + strconv.Itoa(os.Getpid()), []ctl.TraceRequest{{NetNS: here}}},
+		{"nobody", []ctl.TraceRequest{{Container: "nobody"}}},
+		{"/run/netns/of/nobody", nil},
+	} {
+		*asked = nil
+		code, _, errs := weave(t, false, nil, "trace", c.text, "--socket", socket, "--state-dir", state)
+		if !slices.Equal(*asked, c.want) || (code == 0) == strings.Contains(c.text, "nobody") {
+			t.Errorf("%s: exit %d, %q, asked %+v", c.text, code, errs, *asked)
 		}
 	}
 }

@@ -164,8 +164,11 @@ func (l *Log) keep(c ctl.TracedCall) {
 
 // size is about what a call takes in memory, in bytes.
 func size(c ctl.TracedCall) int {
-	const fixed, step = 320, 48
+	const fixed, step, stringHead = 344, 48, 16
 	n := fixed + len(c.Call) + len(c.Key.Network) + len(c.Key.ContainerID) + len(c.Key.IfName) + len(c.Network) + len(c.TraceID) + len(c.Detail) + len(c.Error)
+	for _, name := range c.Names {
+		n += len(name) + stringHead
+	}
 	for _, s := range c.Steps {
 		n += step + len(s.What)
 	}

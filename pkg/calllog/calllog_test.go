@@ -211,3 +211,19 @@ func TestManyMayWriteAndReadAtOnce(t *testing.T) {
 		t.Errorf("%d calls, %d missed, %d open", len(k.Calls), k.Missed, len(l.open))
 	}
 }
+
+func TestANameLeadsToTheContainerThatHadItLast(t *testing.T) {
+	l, _ := fresh(10, 1<<20)
+	for _, container := range []string{"first", "second", "third"} {
+		c := about(container, "register")
+		if c.Names = []string{"web", "web-of-" + container}; container == "third" {
+			c.Names = []string{"other"}
+		}
+		l.Begin(c).End(0, "")
+	}
+	for name, want := range map[string]string{"web": "second", "WEB-of-first": "first", "we": "", "": ""} {
+		if got := l.Named(name); got != want {
+			t.Errorf("%q is %q, want %q", name, got, want)
+		}
+	}
+}

@@ -42,6 +42,18 @@ func (l *Log) Find(prefix string, n int, known ...string) (k Kept, candidates []
 	return k, nil
 }
 
+// Named gives the container that was given a name last; "" when none is known.
+func (l *Log) Named(name string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range slices.Backward(l.calls) {
+		if slices.ContainsFunc(c.Names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			return c.Key.ContainerID
+		}
+	}
+	return ""
+}
+
 // resolve finds the one container that is called so or begins so; "" when there is none.
 func resolve(calls []ctl.TracedCall, known []string, prefix string) (id string, candidates []string) {
 	ids := slices.Clone(known)

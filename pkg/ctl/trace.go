@@ -11,10 +11,14 @@ const PathTrace = "/v1/trace" // TraceRequest -> Trace
 
 // TraceRequest asks for the calls about one container, or about all.
 type TraceRequest struct {
-	// Container is a container's id, or a beginning of it that no other container has;
-	// "": all containers.
+	// Container is a container's id, a name that it has here, or had last, or a beginning
+	// of its id that no other container has; "": all containers, or the one of NetNS.
 	Container string `json:"container,omitempty"`
-	Last      int    `json:"last,omitempty"` // the latest so many; 0: all that are kept
+
+	// NetNS is the namespace of a container that has an interface or an address here.
+	NetNS attachment.NSID `json:"netns,omitzero"`
+
+	Last int `json:"last,omitempty"` // the latest so many; 0: all that are kept
 }
 
 // Trace answers TraceRequest.
@@ -33,6 +37,7 @@ type TracedCall struct {
 	Call    string         `json:"call"` // "allocate" for PathAllocate
 	Key     attachment.Key `json:"key"`
 	Network string         `json:"network,omitempty"` // the ledger's name, where the call says it
+	Names   []string       `json:"names,omitempty"`   // that it gives the attachment
 	TraceID string         `json:"trace_id,omitempty"`
 	Detail  string         `json:"detail,omitempty"` // what was asked and what came of it
 	Steps   []TracedStep   `json:"steps,omitempty"`

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func tracedOf(c control.Call) (t ctl.TracedCall, about bool) {
 	case ctl.ReservedRequest:
 		t.Key, t.Detail = in.Key, strings.Join(texts(in.Addresses), ", ")
 	case ctl.RegisterRequest:
-		t.Key, t.Detail = in.Key, strings.Join(in.Names, ", ")
+		t.Key, t.Names, t.Detail = in.Key, in.Names, strings.Join(in.Names, ", ")
 	case ctl.KeyRequest:
 		t.Key = in.Key
 	}
@@ -133,23 +134,25 @@ func (r *Router) over(how string, c ipam.Claim) {
 
 // apiTrace answers with what is remembered about a container, or about all.
 func (r *Router) apiTrace(_ context.Context, in ctl.TraceRequest) (ctl.Trace, error) {
-	if in.Container == "" {
+	if in.Container == "" && !in.NetNS.Known() {
 		k := r.calls.Latest(in.Last)
 		return ctl.Trace{Calls: k.Calls, Since: k.Since, Missed: k.Missed}, nil
 	}
-	claims := r.ipam.Claims()
+	claims := slices.DeleteFunc(slices.Clone(r.ipam.Claims()), ipam.Claim.Host)
+	id, err := r.meant(in, claims)
+	if err != nil {
+		return ctl.Trace{}, err
+	}
 	var known []string
 	for _, c := range claims {
-		if !c.Host() {
-			known = append(known, c.Key.ContainerID)
-		}
+		known = append(known, c.Key.ContainerID)
 	}
-	k, candidates := r.calls.Find(in.Container, in.Last, known...)
+	k, candidates := r.calls.Find(id, in.Last, known...)
 	switch {
 	case len(candidates) > 0:
 		return ctl.Trace{}, &ctl.Error{Code: ctl.CodeAmbiguous, Msg: fmt.Sprintf("%d containers begin with %q", len(candidates), in.Container), Details: someOf(candidates)}
 	case k.ContainerID == "":
-		return ctl.Trace{}, &ctl.Error{Code: ctl.CodeUnknownContainer, Msg: fmt.Sprintf("no call about a container %q is known", in.Container),
+		return ctl.Trace{}, &ctl.Error{Code: ctl.CodeUnknownContainer, Msg: fmt.Sprintf("no call about a container %q is known", id),
 			Details: fmt.Sprintf("this router remembers what was since %s; `weave trace` lists the latest calls", k.Since.Format(time.DateTime))}
 	}
 	out := ctl.Trace{Calls: k.Calls, Since: k.Since, Missed: k.Missed}
@@ -158,6 +161,36 @@ func (r *Router) apiTrace(_ context.Context, in ctl.TraceRequest) (ctl.Trace, er
 		out.Claims = append(out.Claims, describe(c))
 	}
 	return out, nil
+}
+
+// meant is the id, or the beginning of one, that a request for a trace means: of the
+// container in a namespace, or of a name. Those that are here now go before those that were.
+func (r *Router) meant(in ctl.TraceRequest, claims []ipam.Claim) (string, error) {
+	what := fmt.Sprintf("called %q", in.Container)
+	is := func(c ipam.Claim) bool {
+		return slices.ContainsFunc(c.Names, func(n string) bool { return strings.EqualFold(n, in.Container) })
+	}
+	if in.Container == "" {
+		what, is = "in that namespace", func(c ipam.Claim) bool { return c.NetNS == in.NetNS }
+	}
+	var found []ipam.Claim
+	for _, c := range claims {
+		if c.Key.ContainerID == in.Container && in.Container != "" {
+			return in.Container, nil
+		}
+		if is(c) && c.Key.ContainerID != "" {
+			found = append(found, c)
+		}
+	}
+	switch these := calledOf(found); {
+	case len(these) > 1:
+		return "", &ctl.Error{Code: ctl.CodeAmbiguous, Msg: fmt.Sprintf("%d containers are %s", len(these), what), Details: "say which, by its id: " + someOf(these)}
+	case len(these) == 1:
+		return found[0].Key.ContainerID, nil
+	case in.Container == "":
+		return "", &ctl.Error{Code: ctl.CodeUnknownContainer, Msg: "no container " + what + " has an interface or an address of this router", Details: "`weave trace` lists the latest calls"}
+	}
+	return cmp.Or(r.calls.Named(in.Container), in.Container), nil
 }
 
 func someOf(ids []string) string {

@@ -90,6 +90,31 @@ func TestARealRouterRemembersWhatWasAskedAboutAContainer(t *testing.T) {
 		}
 	}
 
+	// By a name, also after the container; by its namespace.
+	register := func(container string, names ...string) {
+		t.Helper()
+		must(t, client.Call(t.Context(), ctl.PathRegister, ctl.RegisterRequest{Key: key(container), Names: names}, nil))
+	}
+	ns := attachment.NSID{Dev: 4, Ino: 4711}
+	must(t, client.Call(t.Context(), ctl.PathAllocate, ctl.AllocateRequest{Key: key("5e24637c4a1a"), Network: DefaultNetwork, Decider: ctl.DecidedByClaim, NetNS: ns}, nil))
+	register("5e24637c4a1a", "hopper", "shared")
+	register("web-2", "shared")
+	allocate("web-3", ctl.DecidedByClaim)
+	register("web-3", "lovelace")
+	release("web-3")
+	for id, in := range map[string]ctl.TraceRequest{"5e24637c4a1a": {Container: "Hopper"}, "web-3": {Container: "lovelace"}} {
+		if out, err := r.trace(in); err != nil || out.Calls[0].Key.ContainerID != id {
+			t.Errorf("%+v: %+v, %v, want %s", in, out, err, id)
+		}
+	}
+	if out, err := r.trace(ctl.TraceRequest{NetNS: ns}); err != nil || out.Calls[0].Key.ContainerID != "5e24637c4a1a" {
+		t.Errorf("by its namespace: %+v, %v", out, err)
+	}
+	_, err = r.trace(ctl.TraceRequest{Container: "shared"})
+	coded(t, err, ctl.CodeAmbiguous, "2 containers are called", "hopper (5e24637c4a1a)", "shared (web-2)")
+	_, err = r.trace(ctl.TraceRequest{NetNS: attachment.NSID{Dev: 4, Ino: 1}})
+	coded(t, err, ctl.CodeUnknownContainer, "no container in that namespace")
+
 	// What it has is known over a restart, what was asked is not.
 	must(t, r.Kill())
 	must(t, r.Restart())
