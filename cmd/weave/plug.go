@@ -160,6 +160,9 @@ process starts, where its runtime has a road for that.
 		if err != nil {
 			return a.asRoot(err)
 		}
+		if out.Note != "" {
+			fmt.Fprintln(a.err, "weave: "+out.Note)
+		}
 		if asJSON {
 			return a.printJSON(out)
 		}

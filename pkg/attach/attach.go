@@ -111,6 +111,7 @@ func (a *Attacher) Plug(ctx context.Context, req ctl.AttachRequest) (ctl.Attache
 	if err != nil {
 		return ctl.Attached{}, err
 	}
+	note := a.beside(c, i)
 	if err := a.Intents.Put(i); err != nil {
 		return ctl.Attached{}, err
 	}
@@ -121,6 +122,7 @@ func (a *Attacher) Plug(ctx context.Context, req ctl.AttachRequest) (ctl.Attache
 	case err != nil:
 		return ctl.Attached{}, errors.Join(err, a.Intents.Drop(i.ID))
 	}
+	out.Note = note
 	if err := a.note(i.ID, out.NetworkID); err != nil {
 		a.Log.Warn("the network of an endpoint is known by its name alone", "endpoint", i.ID, "error", err)
 	}

@@ -213,3 +213,35 @@ func TestThatThereIsNoNetworkListsThoseThereAreOnceAndNotAll(t *testing.T) {
 		t.Errorf("all networks, or some twice: %v", err)
 	}
 }
+
+func TestASecondPlugIntoANetworkSaysSo(t *testing.T) {
+	c := box(t, runtimes.NameDocker, "aa")
+	s := newStage(t, c)
+	s.list("lab3", firstID)
+	plug := func(network string) ctl.Attached {
+		t.Helper()
+		out, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web", Endpoint: network})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	first, other := plug("lab3"), plug("weave")
+	if first.Note != "" || other.Note != "" {
+		t.Errorf("networks that it was not on: %q, %q", first.Note, other.Note)
+	}
+	second := plug("lab3")
+	if want := "web is on network lab3 already, by " + first.IfName + " (endpoint " + first.EndpointID[:12] + "), and now by " + second.IfName +
+		" too; if that was not meant: weave net unplug web " + second.EndpointID[:12]; second.Note != want {
+		t.Errorf("got  %q\nwant %q", second.Note, want)
+	}
+	i, err := s.Intents.Get(first.EndpointID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Networks = []string{"lab3"}
+	i.Container.Typed = "box"
+	if i.Key.ContainerID = "another"; !strings.Contains(s.beside(c, i), "box is on network lab3 already, by its runtime") {
+		t.Errorf("got %q", s.beside(c, i))
+	}
+}

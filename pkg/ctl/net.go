@@ -139,6 +139,8 @@ type Attached struct {
 	Names      []string       `json:"Names,omitempty"`
 
 	Labels map[string]string `json:"Labels,omitempty"` // of the request, kept with the endpoint
+
+	Note string `json:"Note,omitempty"` // what the caller may not have meant, in words: the container is on that network already
 }
 
 // DetachRequest takes an endpoint away: the one of that id (or an unambiguous beginning
