@@ -30,6 +30,7 @@ type Record struct {
 	Network string     `json:"network"` // the network whose members may ask for it
 	Host    string     `json:"host"`    // the peer that published it
 	Addr    netip.Addr `json:"addr"`
+	ByHand  bool       `json:"by_hand,omitempty"` // `weave dns add` did it
 }
 
 // ValidName brings a container's name into the form that DNS knows it by: lower

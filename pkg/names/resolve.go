@@ -53,7 +53,7 @@ func servedType(t uint16) bool {
 }
 
 func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) ([]byte, outcome) {
-	if q.labels == 1 {
+	if q.labels == 1 || q.labels == 3 && isService(q.name) {
 		return r.answer(dst, q, sc, q.name, 1)
 	}
 	if q.name == r.domain {
@@ -98,25 +98,39 @@ func apex(dst []byte, q *query, labels int) ([]byte, outcome) {
 // the zone that a negative answer speaks for.
 func (r resolver) answer(dst []byte, q *query, sc scope, rel string, zone int) ([]byte, outcome) {
 	var room [16]netip.Addr
-	as := r.table.lookup(room[:0], sc.network, rel)
+	as, name := r.table.lookup(room[:0], sc.network, rel), rel
 	if len(as) == 0 && q.labels > 1 {
-		if short, ok := cutSuffix(rel, sc.label); ok {
-			as = r.table.lookup(as, sc.network, short)
+		if short, ok := cutSuffix(rel, sc.label); ok && r.table.exists(sc.network, short) {
+			as, name = r.table.lookup(as, sc.network, short), short
 		}
 	}
 	switch {
 	case len(as) == 0 && rel == sc.label && q.labels > 1:
 		return q.negative(dst, dns.RcodeSuccess, zone), noData // where names are below
-	case len(as) == 0:
+	case len(as) == 0 && !r.table.exists(sc.network, name):
 		return q.negative(dst, dns.RcodeNameError, zone), noName
 	case q.qtype == dns.TypeANY:
 		return q.minimalANY(dst), answered
+	case q.qtype == dns.TypeSRV || q.qtype == dns.TypeTXT:
+		return r.data(dst, q, sc, name, zone)
 	}
 	as = slices.DeleteFunc(as, func(a netip.Addr) bool { return !hasType(a, q.qtype) })
 	if len(as) == 0 {
 		return q.negative(dst, dns.RcodeSuccess, zone), noData
 	}
 	return q.addresses(dst, as), answered
+}
+
+// data answers with what a name has besides addresses.
+func (r resolver) data(dst []byte, q *query, sc scope, name string, zone int) ([]byte, outcome) {
+	if q.qtype == dns.TypeTXT {
+		if texts := r.table.texts(sc.network, name); len(texts) > 0 {
+			return q.texts(dst, texts), answered
+		}
+	} else if targets := r.table.services(sc.network, name); len(targets) > 0 {
+		return q.services(dst, targets, r.domain), answered
+	}
+	return q.negative(dst, dns.RcodeSuccess, zone), noData
 }
 
 func hasType(a netip.Addr, qtype uint16) bool {

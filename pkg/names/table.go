@@ -2,6 +2,7 @@ package names
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -10,48 +11,101 @@ import (
 // Table holds the names of all networks, from all hosts. Each record belongs to
 // an owner, in practice an endpoint, and goes with it. It is safe for concurrent
 // use; a change costs as much as its owner has records, however many others there are.
+//
+// An address has one owner in a network, the one that said so last. What an earlier
+// one still says of it is not answered: word of that one's end is on its way, and
+// its name must not lead to somebody else's container meanwhile. Records by hand
+// neither take an address nor lose it.
 type Table struct {
 	mu     sync.RWMutex
-	owners map[string][]*item
+	owners map[string]*owned
 	names  map[nameKey][]*item
 	addrs  map[netip.Addr][]*item
+	data   map[nameKey][]*datum // services and texts
+	below  map[nameKey]int      // how many names end in this one
+	away   map[string]bool      // hosts whose records are not answered
+	now    uint64               // counts the changes
 }
 
 type nameKey struct{ network, name string }
+
+// owned is all that one owner has.
+type owned struct {
+	name  string // the owner's
+	items []*item
+	data  []*datum
+}
 
 // item knows its places in the two indexes, so that it can be taken out of them
 // without a search.
 type item struct {
 	Record
+	owner            *owned
 	inNames, inAddrs int
+	since            uint64 // when its owner got the address
+	away             bool   // its host is
+	lost             bool   // another owner got the address later
+	hidden           bool   // a name that nobody is told of but as the target of a service
 }
+
+// answers reports whether the item is to be answered.
+func (it *item) answers() bool { return !it.away && !it.lost && it.Name != "" }
+
+// listed reports whether the item is also to be told of unasked.
+func (it *item) listed() bool { return it.answers() && !it.hidden }
 
 // NewTable makes an empty table.
 func NewTable() *Table {
-	return &Table{owners: map[string][]*item{}, names: map[nameKey][]*item{}, addrs: map[netip.Addr][]*item{}}
+	return &Table{
+		owners: map[string]*owned{}, names: map[nameKey][]*item{}, addrs: map[netip.Addr][]*item{},
+		data: map[nameKey][]*datum{}, below: map[nameKey]int{}, away: map[string]bool{},
+	}
 }
 
 // Put gives an owner these records and no others. Records come from other hosts:
 // those that no query could ever name (see ValidName) or that lack an address are
-// passed over. Names are taken in any case.
-func (t *Table) Put(owner string, records []Record) {
+// passed over. Names are taken in any case; one without a name says only whose the
+// address is.
+func (t *Table) Put(owner string, records []Record) { t.put(owner, usable(records), nil) }
+
+// usable are the records as the table has them.
+func usable(records []Record) []*item {
 	fresh := make([]*item, 0, len(records))
 	for _, r := range records {
 		name, err := ValidName(r.Name)
-		if err != nil || !r.Addr.IsValid() {
+		if err != nil && r.Name != "" || !r.Addr.IsValid() {
 			continue
 		}
 		r.Name, r.Addr = name, r.Addr.Unmap().WithZone("")
 		fresh = append(fresh, &item{Record: r})
 	}
+	return fresh
+}
+
+func (t *Table) put(owner string, items []*item, data []*datum) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.now++
+	since := map[netip.Addr]uint64{}
+	if was := t.owners[owner]; was != nil {
+		for _, it := range was.items {
+			since[it.Addr] = it.since
+		}
+	}
 	t.drop(owner)
-	for _, it := range fresh {
+	if len(items) == 0 && len(data) == 0 {
+		return
+	}
+	o := &owned{owner, items, data}
+	t.owners[owner] = o
+	for _, it := range items {
+		it.owner, it.away, it.since = o, t.away[it.Host], cmp.Or(since[it.Addr], t.now)
 		t.insert(it)
 	}
-	if len(fresh) > 0 {
-		t.owners[owner] = fresh
+	t.judge(items)
+	for _, d := range data {
+		d.owner = o
+		t.insertDatum(d)
 	}
 }
 
@@ -62,11 +116,53 @@ func (t *Table) Drop(owner string) {
 	t.drop(owner)
 }
 
+// SetAway has only the records of these hosts not answered, until it is called again.
+// What they say of whose an address is counts all the same.
+func (t *Table) SetAway(hosts map[string]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.away = maps.Clone(hosts)
+	for _, o := range t.owners {
+		for _, it := range o.items {
+			it.away = t.away[it.Host]
+		}
+	}
+}
+
 func (t *Table) drop(owner string) {
-	for _, it := range t.owners[owner] {
+	o := t.owners[owner]
+	if o == nil {
+		return
+	}
+	for _, it := range o.items {
 		t.remove(it)
 	}
+	for _, d := range o.data {
+		t.removeDatum(d)
+	}
 	delete(t.owners, owner)
+	t.judge(o.items)
+}
+
+// judge finds out again whose the addresses of these items are.
+func (t *Table) judge(items []*item) {
+	judged := map[netip.Addr]bool{}
+	for _, it := range items {
+		if judged[it.Addr] {
+			continue
+		}
+		judged[it.Addr] = true
+		same := t.addrs[it.Addr]
+		latest := map[string]*item{} // by network
+		for _, o := range same {
+			if l := latest[o.Network]; !o.ByHand && (l == nil || o.since > l.since) {
+				latest[o.Network] = o
+			}
+		}
+		for _, o := range same {
+			o.lost = !o.ByHand && o.owner != latest[o.Network].owner
+		}
+	}
 }
 
 func (t *Table) insert(it *item) {
@@ -74,6 +170,20 @@ func (t *Table) insert(it *item) {
 	it.inNames, it.inAddrs = len(t.names[k]), len(t.addrs[it.Addr])
 	t.names[k] = append(t.names[k], it)
 	t.addrs[it.Addr] = append(t.addrs[it.Addr], it)
+	t.count(k, 1)
+}
+
+// count notes under which names one is, or is no more.
+func (t *Table) count(k nameKey, n int) {
+	for i := range len(k.name) {
+		if k.name[i] != '.' {
+			continue
+		}
+		above := nameKey{k.network, k.name[i+1:]}
+		if t.below[above] += n; t.below[above] == 0 {
+			delete(t.below, above)
+		}
+	}
 }
 
 // remove puts the last of each list into the place that becomes free.
@@ -94,6 +204,7 @@ func (t *Table) remove(it *item) {
 	if t.addrs[it.Addr] = same[:len(same)-1]; len(same) == 1 {
 		delete(t.addrs, it.Addr)
 	}
+	t.count(k, -1)
 }
 
 // Lookup gives the addresses of a name in a network, each once, in ascending
@@ -106,7 +217,9 @@ func (t *Table) Lookup(network, name string) []netip.Addr {
 func (t *Table) lookup(dst []netip.Addr, network, name string) []netip.Addr {
 	t.mu.RLock()
 	for _, it := range t.names[nameKey{network, name}] {
-		dst = append(dst, it.Addr)
+		if it.answers() {
+			dst = append(dst, it.Addr)
+		}
 	}
 	t.mu.RUnlock()
 	if len(dst) < 2 {
@@ -116,24 +229,37 @@ func (t *Table) lookup(dst []netip.Addr, network, name string) []netip.Addr {
 	return slices.Compact(dst)
 }
 
+// exists reports whether there is a name, with records of whatever type or with names
+// below it.
+func (t *Table) exists(network, name string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	k := nameKey{network, name}
+	return t.below[k] > 0 || slices.ContainsFunc(t.names[k], (*item).answers) || slices.ContainsFunc(t.data[k], (*datum).answers)
+}
+
 // Reverse gives the records of an address, of all networks, in order of name.
 func (t *Table) Reverse(a netip.Addr) []Record {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	var rs []Record
 	for _, it := range t.addrs[a] {
-		rs = append(rs, it.Record)
+		if it.listed() {
+			rs = append(rs, it.Record)
+		}
 	}
 	return sorted(rs)
 }
 
-// All gives every record, by network, name and address.
+// All gives every record that is answered, by network, name and address.
 func (t *Table) All() []Record {
 	t.mu.RLock()
 	var rs []Record
-	for _, items := range t.owners {
-		for _, it := range items {
-			rs = append(rs, it.Record)
+	for _, o := range t.owners {
+		for _, it := range o.items {
+			if it.listed() {
+				rs = append(rs, it.Record)
+			}
 		}
 	}
 	t.mu.RUnlock()
@@ -142,17 +268,27 @@ func (t *Table) All() []Record {
 
 func sorted(rs []Record) []Record {
 	slices.SortFunc(rs, func(a, b Record) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Name, b.Name), a.Addr.Compare(b.Addr), cmp.Compare(a.Host, b.Host))
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Name, b.Name), a.Addr.Compare(b.Addr), cmp.Compare(a.Host, b.Host), handLast(a, b))
 	})
 	return rs
 }
 
-// size is the number of names and of records.
+func handLast(a, b Record) int {
+	switch {
+	case a.ByHand == b.ByHand:
+		return 0
+	case a.ByHand:
+		return 1
+	}
+	return -1
+}
+
+// size is the number of names and of records, also of those that are not answered now.
 func (t *Table) size() (names, records int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, items := range t.owners {
-		records += len(items)
+	for _, o := range t.owners {
+		records += len(o.items)
 	}
 	return len(t.names), records
 }

@@ -43,7 +43,7 @@ func TestAnOwnersRecordsComeAndGoTogether(t *testing.T) {
 	tab.Drop("a")
 	tab.Drop("a")
 	tab.Drop("b")
-	if n, r := tab.size(); n != 0 || r != 0 || len(tab.addrs) != 0 || len(tab.All()) != 0 {
+	if n, r := tab.size(); n != 0 || r != 0 || len(tab.addrs)+len(tab.below)+len(tab.data) != 0 || len(tab.All()) != 0 {
 		t.Errorf("left: %d names, %d records, %v", n, r, tab.All())
 	}
 }
@@ -64,31 +64,62 @@ func TestRecordsThatNobodyCouldAskForArePassedOver(t *testing.T) {
 	}
 }
 
+// modelled is an owner of the plainest model of the table.
+type modelled struct {
+	records []Record
+	since   map[netip.Addr]int // when it got each address
+}
+
+// counts reports whether a record of an owner is to be answered: its host is there, and
+// no other owner got the address later.
+func counts(model map[string]modelled, owner string, r Record, away map[string]bool) bool {
+	for other, m := range model {
+		for _, o := range m.records {
+			if other != owner && !r.ByHand && !o.ByHand && o.Network == r.Network && o.Addr == r.Addr && m.since[r.Addr] > model[owner].since[r.Addr] {
+				return false
+			}
+		}
+	}
+	return !away[r.Host]
+}
+
 // The table against the plainest model of it.
 func TestTheTableBehavesLikeAListOfRecords(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	tab, model := NewTable(), map[string][]Record{}
-	for step := range 3000 {
+	tab, model, away := NewTable(), map[string]modelled{}, map[string]bool{}
+	for step := 1; step <= 3000; step++ {
 		owner := fmt.Sprint("o", rng.IntN(8))
-		var rs []Record
+		m := modelled{since: map[netip.Addr]int{}}
 		for range rng.IntN(5) {
-			rs = append(rs, rec(fmt.Sprint("n", rng.IntN(2)), fmt.Sprint("x", rng.IntN(4)), fmt.Sprint("10.0.0.", rng.IntN(6))))
+			r := rec(fmt.Sprint("n", rng.IntN(2)), fmt.Sprint("x", rng.IntN(4)), fmt.Sprint("10.0.0.", rng.IntN(6)))
+			r.ByHand, r.Host = owner == "o1", fmt.Sprint("h", rng.IntN(2))
+			m.records = append(m.records, r)
+			if m.since[r.Addr] = step; model[owner].since[r.Addr] > 0 {
+				m.since[r.Addr] = model[owner].since[r.Addr]
+			}
 		}
-		if rng.IntN(3) == 0 {
+		switch rng.IntN(6) {
+		case 0, 1:
 			tab.Drop(owner)
 			delete(model, owner)
-		} else {
-			tab.Put(owner, rs)
-			model[owner] = rs
+		case 2:
+			away = map[string]bool{fmt.Sprint("h", rng.IntN(4)): true}
+			tab.SetAway(away)
+		default:
+			tab.Put(owner, m.records)
+			model[owner] = m
 		}
 		network, name, addr := fmt.Sprint("n", rng.IntN(2)), fmt.Sprint("x", rng.IntN(4)), netip.AddrFrom4([4]byte{10, 0, 0, byte(rng.IntN(6))})
 		var all, reverse []Record
 		var found []netip.Addr
-		for _, rs := range model {
-			all = append(all, rs...)
-			for _, r := range rs {
+		for o, m := range model {
+			for _, r := range m.records {
+				if !counts(model, o, r, away) {
+					continue
+				}
+				all = append(all, r)
 				if r.Network == network && r.Name == name {
 					found = append(found, r.Addr)
 				}
@@ -101,11 +132,58 @@ func TestTheTableBehavesLikeAListOfRecords(t *testing.T) {
 		if got := tab.Lookup(network, name); !slices.Equal(got, slices.Compact(found)) {
 			t.Fatalf("step %d: lookup %v, want %v", step, got, found)
 		}
+		if got := tab.exists(network, name); got != (len(found) > 0) {
+			t.Fatalf("step %d: exists %v, want %v", step, got, found)
+		}
 		if got := tab.Reverse(addr); !reflect.DeepEqual(got, sorted(reverse)) {
 			t.Fatalf("step %d: reverse %v, want %v", step, got, reverse)
 		}
 		if got := tab.All(); !reflect.DeepEqual(got, sorted(all)) {
 			t.Fatalf("step %d: all %v, want %v", step, got, all)
+		}
+	}
+}
+
+// Word that a container has ended may come after word of the next one that has its address.
+func TestANameNeverLeadsToAnAddressThatIsAnotherContainersByNow(t *testing.T) {
+	x := addrs("10.0.0.2")
+	web := Set{Network: "n", Host: "h1", Names: []string{"web"}, Addrs: x, Services: []Service{{"http", "tcp", 80}}, Texts: []string{"v1"}}
+	for what, next := range map[string]Set{
+		"one of another host":  {Network: "n", Host: "h2", Names: []string{"db"}, Addrs: x},
+		"one of the same host": {Network: "n", Host: "h1", Names: []string{"db"}, Addrs: x},
+		"one without a name":   {Network: "n", Host: "h2", Addrs: x},
+	} {
+		tab := NewTable()
+		gone := func() bool {
+			return tab.Lookup("n", "web") == nil && tab.texts("n", "web") == nil && tab.services("n", "_http._tcp.web") == nil
+		}
+		tab.PutSet("old", web)
+		tab.PutSet("other network", Set{Network: "n2", Host: "h2", Names: []string{"x"}, Addrs: x})
+		tab.PutSet("by hand", Set{Network: "n", Host: "h2", Names: []string{"y"}, Addrs: x, ByHand: true})
+		if gone() {
+			t.Errorf("%s: what is of another network, or by hand, takes the address", what)
+		}
+		tab.PutSet("new", next)
+		if !gone() {
+			t.Errorf("%s: the old name still leads there", what)
+		}
+		tab.SetAway(map[string]bool{"h2": true})
+		if !gone() {
+			t.Errorf("%s: the old name leads there again while the new one's router is away", what)
+		}
+		tab.SetAway(nil)
+		tab.PutSet("old", web) // told again, as it was
+		if got := tab.Lookup("n", "db"); !gone() || len(next.Names) > 0 && !slices.Equal(got, x) {
+			t.Errorf("%s: what is told again is believed more than what came later: db %v", what, got)
+		}
+		if got := tab.Lookup("n", "y"); !slices.Equal(got, x) {
+			t.Errorf("%s: a name by hand is gone: %v", what, got)
+		}
+		tab.Drop("old")
+		tab.Drop("new")
+		tab.PutSet("old", web)
+		if gone() {
+			t.Errorf("%s: the address is free, and its next owner has no name", what)
 		}
 	}
 }
