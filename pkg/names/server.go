@@ -47,6 +47,7 @@ type Server struct {
 	counters  counters
 	answering durations // of ours
 	asking    durations // of others
+	batches   sync.Pool // of *batch, lent to the readers of UDP sockets
 	slots     slots
 	tcp       tcpLimits
 	zones     atomic.Pointer[[]netip.Prefix] // of all listeners
@@ -65,6 +66,7 @@ func New(c Config) *Server {
 		cfg: c, port: cmp.Or(c.Port, 53), resolver: newResolver(c.Domain, c.Table), forwarder: forwarder{&net.Dialer{}},
 		want: map[netip.Addr]Listener{}, sockets: map[netip.Addr]*socketPair{},
 	}
+	s.batches.New = newBatch
 	s.zones.Store(&[]netip.Prefix{})
 	s.own.Store(&[]netip.Addr{})
 	return s

@@ -1,6 +1,7 @@
 package names
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -117,12 +118,15 @@ func enlarge(fd, buffer, force int) {
 	}
 }
 
-// serveUDP answers one datagram after the other. What others have to answer
+// serveUDP answers what has arrived, a batch at a time. What others have to answer
 // leaves it, within the bounds of slots: a reader waits for no upstream.
 func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
-	in, out := make([]byte, maxQuery+1), make([]byte, 0, maxUDP)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(in)
+		b, n, err := receive(raw, &s.batches)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -130,26 +134,33 @@ func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
 			pause(ctx)
 			continue
 		}
-		q := query{}
-		answer, o := s.serve(out, in[:n], &q, false, *p.scope.Load())
-		if o == forward {
-			answer = s.forwardUDP(ctx, c, from, q, out)
+		sc := *p.scope.Load()
+		for i := range n {
+			q := &b.queries[i]
+			*q = query{}
+			answer, o := s.serve(b.out[i][:0], b.message(i), q, false, sc)
+			if o == forward {
+				answer = s.forwardUDP(ctx, c, b.sender(i), q, b.out[i][:0])
+			}
+			if len(answer) > 0 {
+				b.answer(i, answer)
+			}
 		}
-		if answer != nil {
-			_, _ = c.WriteToUDPAddrPort(answer, from) // a client that is gone
-		}
+		b.flush(raw)
+		s.batches.Put(b)
 	}
 }
 
 // forwardUDP starts the search for somebody else's answer; an answer is returned
-// only when there is no room for it. q is the caller's no longer.
-func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.AddrPort, q query, out []byte) []byte {
+// only when there is no room for it.
+func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.AddrPort, seen *query, out []byte) []byte {
 	client := from.Addr()
 	if !s.slots.take(client) {
 		s.counters.count(busy)
-		return q.empty(out, rcodeFailed, 0)
+		return seen.empty(out, rcodeFailed, 0)
 	}
-	q.question = append([]byte(nil), q.question...) // the reader goes on
+	q := *seen
+	q.question = bytes.Clone(q.question) // the reader goes on
 	s.work.Go(func() {
 		defer s.slots.give(client)
 		_, _ = c.WriteToUDPAddrPort(s.forward(ctx, &q, false), from)
