@@ -1,0 +1,53 @@
+#!/bin/bash
+# Measures the name server with dnsperf, beside dnsmasq, CoreDNS, aardvark-dns and a
+# bare server of the miekg/dns library: names of ours, 1,000 and 100,000 of them; names
+# of others from the cache; and what a container waits while another floods the server.
+# Takes about six minutes; needs root and a machine that does nothing else. Flags go to
+# the driver:
+#
+#   scripts/bench/dns.sh
+#   scripts/bench/dns.sh -rounds 2 -length 2s -names 1000    a quick look
+#   COREDNS=/path/to/coredns scripts/bench/dns.sh            one that is built already
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. scripts/lib/shell.sh
+
+# CoreDNS at this version, with the plugins that are measured.
+version=v1.12.4
+build_coredns() {
+	mkdir -p "$work/coredns-src"
+	cat >"$work/coredns-src/main.go" <<-'END'
+		package main
+
+		import (
+			"github.com/coredns/coredns/core/dnsserver"
+			"github.com/coredns/coredns/coremain"
+			_ "github.com/coredns/coredns/plugin/bind"
+			_ "github.com/coredns/coredns/plugin/cache"
+			_ "github.com/coredns/coredns/plugin/errors"
+			_ "github.com/coredns/coredns/plugin/forward"
+			_ "github.com/coredns/coredns/plugin/hosts"
+		)
+
+		func main() {
+			dnsserver.Directives = []string{"bind", "errors", "cache", "hosts", "forward"}
+			coremain.Run()
+		}
+	END
+	printf 'module coredns\n\ngo 1.25\n\nrequire github.com/coredns/coredns %s\n' "$version" >"$work/coredns-src/go.mod"
+	(cd "$work/coredns-src" && go mod tidy && go build -trimpath -o "$work/coredns" .) >"$work/coredns.log" 2>&1 || {
+		tail -n 20 "$work/coredns.log" >&2
+		die "CoreDNS $version cannot be built"
+	}
+	COREDNS=$work/coredns
+}
+
+need_root
+need_go
+need_packages ip=iproute2 dig=bind9-dnsutils dnsperf=dnsperf /usr/sbin/dnsmasq=dnsmasq-base /usr/lib/podman/aardvark-dns=aardvark-dns
+scratch
+step 'building'
+[ -n "${COREDNS:-}" ] || build_coredns
+go build -o "$work/dnsbench" ./scripts/bench/dnsbench
+step "measuring on $(nproc) cores, kernel $(uname -r), load $(cut -d' ' -f1 /proc/loadavg)"
+TMPDIR=$work "$work/dnsbench" -coredns "$COREDNS" -aardvark /usr/lib/podman/aardvark-dns "$@"

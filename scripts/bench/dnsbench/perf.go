@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weave-cni/weave-cni/pkg/netlab"
+)
+
+// run is what dnsperf says of one run.
+type run struct {
+	rate    float64         // answers a second
+	lost    float64         // percent
+	bad     bool            // answers other than NOERROR
+	latency []time.Duration // of each query, where -v was given; rising
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(max(1, int(d.Seconds()))) }
+
+// perf runs dnsperf in a container against a contender.
+func (w *world) perf(ctx context.Context, from *netlab.Container, c *contender, args ...string) (run, error) {
+	args = append([]string{"-s", c.addr, "-c", strconv.Itoa(w.clients)}, args...)
+	out, err := from.Command(ctx, "dnsperf", args...).Output()
+	if err != nil {
+		return run{}, fmt.Errorf("dnsperf against %s: %w", c.name, err)
+	}
+	r, err := parsePerf(out)
+	if err == nil && r.bad && ctx.Err() == nil {
+		err = fmt.Errorf("not every answer is a good one:\n%s", last(out, 1500))
+	}
+	if err != nil {
+		return run{}, fmt.Errorf("dnsperf against %s: %w", c.name, err)
+	}
+	return r, nil
+}
+
+func last(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
+
+func parsePerf(out []byte) (r run, err error) {
+	rate := regexp.MustCompile(`Queries per second:\s+([0-9.]+)`).FindSubmatch(out)
+	lost := regexp.MustCompile(`Queries lost:\s+\d+ \(([0-9.]+)%\)`).FindSubmatch(out)
+	if rate == nil || lost == nil {
+		return r, fmt.Errorf("no figures in %q", last(out, 1500))
+	}
+	r.rate, _ = strconv.ParseFloat(string(rate[1]), 64)
+	r.lost, _ = strconv.ParseFloat(string(lost[1]), 64)
+	codes := regexp.MustCompile(`Response codes:\s+(.*)`).FindSubmatch(out)
+	r.bad = codes == nil || !bytes.HasPrefix(codes[1], []byte("NOERROR")) || bytes.Contains(codes[1], []byte(","))
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) == 5 && f[0] == ">" {
+			if s, err := strconv.ParseFloat(f[4], 64); err == nil {
+				r.latency = append(r.latency, time.Duration(s*float64(time.Second)))
+			}
+		}
+	}
+	slices.Sort(r.latency)
+	return r, nil
+}
+
+func (r run) quantile(q float64) time.Duration {
+	if len(r.latency) == 0 {
+		return 0
+	}
+	return r.latency[min(int(q*float64(len(r.latency))), len(r.latency)-1)]
+}
+
+// results are the runs of each contender, one a round.
+type results map[string][]run
+
+func (r results) rates(name string) (rising []float64) {
+	for _, x := range r[name] {
+		rising = append(rising, x.rate)
+	}
+	slices.Sort(rising)
+	return rising
+}
+
+func median(rising []float64) float64 {
+	if len(rising) == 0 {
+		return 0
+	}
+	return rising[len(rising)/2]
+}
+
+// ratio is the median over the rounds of our rate by another's.
+func (r results) ratio(name string) float64 {
+	var all []float64
+	for i, x := range r[name] {
+		all = append(all, r[ours][i].rate/x.rate)
+	}
+	slices.Sort(all)
+	return median(all)
+}
+
+func (r results) print(out io.Writer, title string) {
+	fmt.Fprintf(out, "\n%s: answers a second\n", title)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "server\tmin\tmedian\tmax\tlost\tweave is\tbar")
+	for _, name := range []string{ours, dnsmasq, coredns, aardvark, floor} {
+		rates := r.rates(name)
+		if len(rates) == 0 {
+			continue
+		}
+		var lost float64
+		for _, x := range r[name] {
+			lost = max(lost, x.lost)
+		}
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f %%\t%.2f x\t%s\n", name, rates[0], median(rates), rates[len(rates)-1], lost, r.ratio(name), bar(title, name))
+	}
+	t.Flush()
+}
+
+// bar is what is promised beside another server.
+func bar(title, name string) string {
+	cached := strings.Contains(title, "cached")
+	switch {
+	case name == coredns && cached:
+		return ">= 1.0"
+	case name == coredns:
+		return ">= 1.8"
+	case name == dnsmasq && !cached:
+		return ">= 1.0"
+	}
+	return ""
+}
+
+// flat says what many names cost beside few.
+func flat(out io.Writer, sizes []int, all map[int]results) {
+	few, many := sizes[0], sizes[len(sizes)-1]
+	if few == many {
+		return
+	}
+	fmt.Fprintf(out, "\n%d names beside %d: our median rate is %.2f x\n", many, few, median(all[many].rates(ours))/median(all[few].rates(ours)))
+}
+
+// underFlood asks for names of ours, 1000 a second, while another container floods
+// the server: with names of ours, and with names of others whose upstream is silent.
+func (w *world) underFlood(out io.Writer) error {
+	silent, err := w.start("silent", deadUpstream)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = silent.Stop() }()
+	n := w.sizes[0]
+	if err := w.queries(local, n, "c%d.weave.local A\n"); err != nil {
+		return err
+	}
+	d, err := w.start("ours", serverAddr(0).String()+" "+strconv.Itoa(n)+" "+deadUpstream)
+	if err != nil {
+		return err
+	}
+	c := &contender{name: ours, addr: serverAddr(0).String(), end: d.Stop}
+	defer func() { _ = c.end() }()
+	if err := w.answers(c); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%d queries a second from one container; what another waits for names of ours (bar: p99 <= 5 ms)\n", w.flood)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "flood of\tp50\tp99\tlost")
+	for _, kind := range []string{"", local, misses} {
+		r, err := w.floodOf(c, kind)
+		if err != nil {
+			return err
+		}
+		if kind == "" {
+			kind = "nothing"
+		}
+		fmt.Fprintf(t, "%s\t%v\t%v\t%.2f %%\n", kind, r.quantile(.5).Round(time.Microsecond), r.quantile(.99).Round(time.Microsecond), r.lost)
+	}
+	return t.Flush()
+}
+
+func (w *world) floodOf(c *contender, kind string) (run, error) {
+	ctx, stop := context.WithTimeout(context.Background(), w.length+patience)
+	defer stop()
+	var flood sync.WaitGroup
+	defer flood.Wait()
+	ctxFlood, end := context.WithCancel(ctx)
+	defer end()
+	if kind != "" {
+		flood.Go(func() { // it loses what nobody answers, and is ended with the run
+			_ = w.flooder.Command(ctxFlood, "dnsperf", "-s", c.addr, "-d", w.file(kind), "-Q", strconv.Itoa(w.flood), "-q", "60000", "-t", "1", "-l", "60").Run()
+		})
+		select {
+		case <-time.After(time.Second): // it is under way
+		case <-ctx.Done():
+		}
+	}
+	return w.perf(ctx, w.client, c, "-d", w.file(local), "-l", seconds(w.length), "-Q", "1000", "-v")
+}
