@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -19,17 +18,20 @@ import (
 const (
 	// forwardBudget is how long a client waits for somebody else's answer.
 	forwardBudget = 2 * time.Second
-	// maxInFlight bounds the queries to upstreams at any time, of all clients.
-	maxInFlight = 256
 	// maxUpstreams is how many upstreams one query is put to.
 	maxUpstreams = 3
 	// upstreamRead is the longest answer by UDP that is read.
 	upstreamRead = 4096
+	// maxForged is how many messages that are no answer to it one query by UDP bears.
+	// Who sends more of them is guessing, and is left with none of 65536 ids but these:
+	// the query is put by TCP.
+	maxForged = 100
 )
 
 var (
 	errNoUpstream = errors.New("no upstream resolver is known")
 	errNotUsable  = errors.New("the upstream resolver could not answer")
+	errForged     = errors.New("somebody forges answers of the upstream resolver")
 )
 
 // dialer opens connections to upstreams, as *net.Dialer does.
@@ -38,13 +40,16 @@ type dialer interface {
 }
 
 // forwarder puts queries to upstreams.
-type forwarder struct{ dialer }
+type forwarder struct {
+	dialer
+	counts *upstreamCounts
+}
 
 // exchange asks the upstreams in turn until one has an answer, at most for
-// forwardBudget, and returns it in a form that fits q. A single upstream is asked
-// twice. Each question goes out under a fresh random id and from a fresh port;
+// forwardBudget, and returns it as it came. A single upstream is asked twice. Each
+// question goes out under a fresh random id and from a fresh port, which sent is told;
 // an answer that does not fit is not looked at further, and the right one awaited.
-func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPort) ([]byte, error) {
+func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPort, sent func(stamp)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardBudget)
 	defer cancel()
 	if len(upstreams) == 1 {
@@ -53,9 +58,12 @@ func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams [
 	upstreams = upstreams[:min(len(upstreams), maxUpstreams)]
 	err := errNoUpstream
 	for i, up := range upstreams {
+		begin := time.Now()
 		var answer []byte
-		if answer, err = f.attempt(ctx, q, tcp, up, len(upstreams)-i); err == nil {
-			return q.adopt(answer), nil
+		answer, err = f.attempt(ctx, q, tcp, up, len(upstreams)-i, sent)
+		f.counts.note(up, time.Since(begin), err)
+		if err == nil {
+			return answer, nil
 		}
 		if ctx.Err() != nil {
 			break
@@ -65,7 +73,7 @@ func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams [
 }
 
 // attempt puts the question to one upstream, for its share of what is left of the time.
-func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left int) ([]byte, error) {
+func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left int, sent func(stamp)) ([]byte, error) {
 	end, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
 	defer cancel()
@@ -75,12 +83,11 @@ func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.Add
 	}
 	var answer []byte
 	if !tcp {
-		if answer, err = f.askUDP(ctx, ask, q, up); err == nil && truncated(answer) {
-			tcp = true
-		}
+		answer, err = f.askUDP(ctx, ask, q, up, sent)
+		tcp = err == nil && truncated(answer) || errors.Is(err, errForged)
 	}
 	if tcp {
-		if whole, tcpErr := f.askTCP(ctx, ask, q, up); tcpErr == nil {
+		if whole, tcpErr := f.askTCP(ctx, ask, q, up, sent); tcpErr == nil {
 			answer, err = whole, nil
 		} else if answer == nil {
 			err = tcpErr
@@ -115,18 +122,21 @@ func (q *query) upstreamQuery() ([]byte, error) {
 
 func truncated(b []byte) bool { return b[2]&(flagTC>>8) != 0 }
 
-// dialled opens a connection that lives no longer than ctx.
-func (f forwarder) dialled(ctx context.Context, network string, up netip.AddrPort) (net.Conn, func(), error) {
+// dialled opens a connection that lives no longer than ctx, for that query.
+func (f forwarder) dialled(ctx context.Context, network string, ask []byte, up netip.AddrPort, sent func(stamp)) (net.Conn, func(), error) {
 	c, err := f.DialContext(ctx, network, up.String())
 	if err != nil {
 		return nil, nil, err
+	}
+	if local, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil {
+		sent(stamp{binary.BigEndian.Uint16(ask), local.Port()})
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	return c, func() { stop(); c.Close() }, nil
 }
 
-func (f forwarder) askUDP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
-	c, hangUp, err := f.dialled(ctx, "udp", up)
+func (f forwarder) askUDP(ctx context.Context, ask []byte, q *query, up netip.AddrPort, sent func(stamp)) ([]byte, error) {
+	c, hangUp, err := f.dialled(ctx, "udp", ask, up, sent)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +145,7 @@ func (f forwarder) askUDP(ctx context.Context, ask []byte, q *query, up netip.Ad
 		return nil, err
 	}
 	buf := make([]byte, upstreamRead)
-	for {
+	for range maxForged {
 		n, err := c.Read(buf)
 		if err != nil {
 			return nil, err
@@ -149,10 +159,11 @@ func (f forwarder) askUDP(ctx context.Context, ask []byte, q *query, up netip.Ad
 			}
 		}
 	}
+	return nil, errForged
 }
 
-func (f forwarder) askTCP(ctx context.Context, ask []byte, q *query, up netip.AddrPort) ([]byte, error) {
-	c, hangUp, err := f.dialled(ctx, "tcp", up)
+func (f forwarder) askTCP(ctx context.Context, ask []byte, q *query, up netip.AddrPort, sent func(stamp)) ([]byte, error) {
+	c, hangUp, err := f.dialled(ctx, "tcp", ask, up, sent)
 	if err != nil {
 		return nil, err
 	}
@@ -237,17 +248,24 @@ func (q *query) adopt(msg []byte) []byte {
 	return q.opt(short, 0)
 }
 
-// fitOPT sees to it that there is an OPT record if and only if the client sent
-// one. Upstreams put it last; elsewhere it stays, which every client passes over.
+// fitOPT sees to it that there is an OPT record if and only if the client sent one.
 func (q *query) fitOPT(msg []byte) []byte {
+	if !q.edns {
+		return q.withoutOPT(msg)
+	}
 	off := q.findOPT(msg)
-	switch {
-	case off == 0 && q.edns:
+	if off == 0 {
 		return q.opt(msg, 0)
-	case off == 0:
-		return msg
-	case q.edns:
-		binary.BigEndian.PutUint16(msg[off+3:], maxUDP)
+	}
+	binary.BigEndian.PutUint16(msg[off+3:], maxUDP)
+	return msg
+}
+
+// withoutOPT takes the OPT record away. Upstreams put it last; elsewhere it stays,
+// which every client passes over.
+func (q *query) withoutOPT(msg []byte) []byte {
+	off := q.findOPT(msg)
+	if off == 0 {
 		return msg
 	}
 	if _, n := readRR(msg[off:]); off+n == len(msg) {
@@ -273,46 +291,4 @@ func (q *query) findOPT(msg []byte) int {
 		off += n
 	}
 	return 0
-}
-
-// slots shares the room for queries in flight. A client may have half of what it
-// would have if it were alone with those who are using it now, so that a newcomer
-// always finds room. The zero value is ready.
-type slots struct {
-	mu      sync.Mutex
-	total   int
-	clients map[netip.Addr]int
-}
-
-func (s *slots) take(client netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.clients == nil {
-		s.clients = map[netip.Addr]int{}
-	}
-	others := len(s.clients)
-	if s.clients[client] > 0 {
-		others--
-	}
-	if s.total >= maxInFlight || s.clients[client] >= max(1, maxInFlight/(others+2)) {
-		return false
-	}
-	s.total++
-	s.clients[client]++
-	return true
-}
-
-func (s *slots) give(client netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.total--
-	if s.clients[client]--; s.clients[client] == 0 {
-		delete(s.clients, client)
-	}
-}
-
-func (s *slots) used() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.total
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -73,12 +74,13 @@ func TestWithoutAnAnswerTheClientIsToldWithinTwoSeconds(t *testing.T) {
 				dead: silence, dead2: silence, quick: answerAfter(0), slow: answerAfter(990 * time.Millisecond),
 			}}
 			s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return slices.Clone(c.ups) }})
-			s.forwarder = forwarder{p}
+			s.forwarder.dialer = p
 			wire, _ := question("example.com.", dns.TypeA).Pack()
 			var q query
 			q.parse(wire, c.tcp)
 			begin, answer := time.Now(), new(dns.Msg)
-			if err := answer.Unpack(s.forward(t.Context(), &q, c.tcp)); err != nil {
+			_, e := s.atOnce(nil, &q, c.tcp, false, netip.AddrPort{})
+			if err := answer.Unpack(s.forward(t.Context(), e)); err != nil {
 				t.Fatal(err)
 			}
 			if took, asked := time.Since(begin), p.asked.Load(); answer.Rcode != c.rcode || took != c.took || asked != c.asked {

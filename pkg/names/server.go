@@ -1,6 +1,7 @@
 package names
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Config is what a server needs. Table and Log are required.
@@ -23,6 +26,10 @@ type Config struct {
 	Upstreams func() []string // host:port of the resolvers for all other names, asked for at each such query (see ResolvConf); nil: none
 	Port      uint16          // 0: 53
 	Log       *slog.Logger
+
+	// UpstreamsOf are a client's own resolvers, which are asked for it in place of
+	// Upstreams; none, or nil: it has none. It is called at each query for others' names.
+	UpstreamsOf func(client netip.Addr) []string
 }
 
 // Listener is one address to serve, of one network.
@@ -33,6 +40,9 @@ type Listener struct {
 	// Subnets are the network's. Their reverse zones are answered here only, on
 	// the addresses of all networks.
 	Subnets []netip.Prefix
+
+	// Internal says that the network has no way out: names of others do not exist there.
+	Internal bool
 }
 
 // retryEvery is how often an address that cannot be bound is tried again.
@@ -49,6 +59,10 @@ type Server struct {
 	asking    durations // of others
 	batches   sync.Pool // of *batch, lent to the readers of UDP sockets
 	slots     slots
+	cache     *cache
+	flights   flights
+	asked     upstreamCounts
+	common    atomic.Pointer[upstreamSet] // of all who have none of their own
 	tcp       tcpLimits
 	zones     atomic.Pointer[[]netip.Prefix] // of all listeners
 	own       atomic.Pointer[[]netip.Addr]   // of all listeners: never asked as upstreams
@@ -63,9 +77,10 @@ type Server struct {
 // New makes a server that serves nothing yet.
 func New(c Config) *Server {
 	s := &Server{
-		cfg: c, port: cmp.Or(c.Port, 53), resolver: newResolver(c.Domain, c.Table), forwarder: forwarder{&net.Dialer{}},
+		cfg: c, port: cmp.Or(c.Port, 53), resolver: newResolver(c.Domain, c.Table), cache: newCache(),
 		want: map[netip.Addr]Listener{}, sockets: map[netip.Addr]*socketPair{},
 	}
+	s.forwarder = forwarder{&net.Dialer{}, &s.asked}
 	s.batches.New = newBatch
 	s.zones.Store(&[]netip.Prefix{})
 	s.own.Store(&[]netip.Addr{})
@@ -123,6 +138,7 @@ func (s *Server) Sync(ctx context.Context, ls []Listener) error {
 	own := slices.Collect(maps.Keys(s.want))
 	s.zones.Store(&zones)
 	s.own.Store(&own)
+	s.common.Store(nil)
 	if s.ctx == nil {
 		return nil
 	}
@@ -148,6 +164,7 @@ func (s *Server) match(ctx context.Context) error {
 			s.sockets[a] = p
 		}
 		p.scope.Store(&scope{l.Network, strings.ToLower(l.Network)})
+		p.internal.Store(l.Internal)
 		before := p.err
 		if p.err = s.open(ctx, p, a); p.err != nil {
 			errs = append(errs, fmt.Errorf("serve names of network %q: %w", l.Network, p.err))
@@ -157,22 +174,6 @@ func (s *Server) match(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// upstreams lists whom to ask for names of others: never ourselves.
-func (s *Server) upstreams() []netip.AddrPort {
-	if s.cfg.Upstreams == nil {
-		return nil
-	}
-	var ups []netip.AddrPort
-	for _, u := range s.cfg.Upstreams() {
-		ap, err := netip.ParseAddrPort(u)
-		if err != nil || ap.Port() == s.port && slices.Contains(*s.own.Load(), ap.Addr().Unmap()) {
-			continue
-		}
-		ups = append(ups, ap)
-	}
-	return ups
 }
 
 // serve answers a message, or gives the query that has to be put to others. A
@@ -192,18 +193,60 @@ func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []
 	return s.resolver.handle(dst, msg, q, tcp, sc, *s.zones.Load())
 }
 
+// errand is a query that others have to answer: what to ask whom.
+type errand struct {
+	query
+	client netip.AddrPort
+	set    upstreamSet
+	key    string
+	tcp    bool
+	begun  time.Time
+}
+
+// atOnce answers a query for a name of others if nobody has to be asked; nil: e is
+// what to ask. q's memory stays the caller's.
+func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.AddrPort) (answer []byte, e *errand) {
+	if internal {
+		s.counters.count(withheld)
+		return q.empty(dst, dns.RcodeNameError, 0), nil
+	}
+	now := time.Now()
+	set := s.upstreamsOf(client.Addr())
+	var room [512]byte
+	key := q.forwardKey(room[:0], set)
+	if answer = s.cache.answer(dst, key, q, now); answer != nil {
+		s.counters.count(cached)
+		s.asking.note(time.Since(now))
+		return answer, nil
+	}
+	if s.flights.isOurs(key, stamp{q.id, client.Port()}) {
+		s.counters.count(looped)
+		return q.empty(dst, dns.RcodeRefused, 0), nil
+	}
+	e = &errand{query: *q, client: client, set: set, key: string(key), tcp: tcp, begun: now}
+	e.question = bytes.Clone(q.question)
+	return nil, e
+}
+
 // forward has others answer; the answer is never empty.
-func (s *Server) forward(ctx context.Context, q *query, tcp bool) []byte {
-	start := time.Now()
-	defer func() { s.asking.note(time.Since(start)) }()
-	answer, err := s.forwarder.exchange(ctx, q, tcp, s.upstreams())
+func (s *Server) forward(ctx context.Context, e *errand) []byte {
+	defer func() { s.asking.note(time.Since(e.begun)) }()
+	ctx, cancel := context.WithDeadline(ctx, e.begun.Add(forwardBudget))
+	defer cancel()
+	answer, err := s.flights.do(ctx, e.key, func(sent func(stamp)) ([]byte, error) {
+		answer, err := s.forwarder.exchange(ctx, &e.query, e.tcp, e.set.addrs, sent)
+		if err == nil {
+			s.cache.put([]byte(e.key), &e.query, answer, time.Now())
+		}
+		return answer, err
+	})
 	if err != nil {
 		s.counters.count(failed)
-		s.cfg.Log.Debug("names: nobody answered", "name", q.name, "type", q.qtype, "err", err)
-		return q.empty(nil, rcodeFailed, 0)
+		s.cfg.Log.Debug("names: nobody answered", "name", e.name, "type", e.qtype, "err", err)
+		return e.empty(nil, rcodeFailed, 0)
 	}
 	s.counters.count(forward)
-	return answer
+	return e.adopt(bytes.Clone(answer))
 }
 
 // Stats tells the state of the server now.
@@ -213,7 +256,8 @@ func (s *Server) Stats() Stats {
 		st.Queries[o.String()] = s.counters[o].Load()
 	}
 	st.Names, st.Records = s.cfg.Table.size()
-	st.Forwarding = s.slots.used()
+	st.Forwarding, st.Waiting = s.slots.stats()
+	st.Cache, st.Upstreams = s.cache.stats(), s.asked.stats()
 	st.TCPConnections, st.TCPRefused = s.tcp.stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()

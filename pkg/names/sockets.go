@@ -1,7 +1,6 @@
 package names
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -45,13 +44,14 @@ const (
 	errorPause = 50 * time.Millisecond
 )
 
-// socketPair is the two sockets of one address. The server's lock guards all but scope.
+// socketPair is the two sockets of one address. The server's lock guards all but the first two.
 type socketPair struct {
-	scope atomic.Pointer[scope]
-	udp   *net.UDPConn
-	tcp   *net.TCPListener
-	stop  context.CancelFunc // of the connections
-	err   error              // of the last attempt to open what is missing
+	scope    atomic.Pointer[scope]
+	internal atomic.Bool // the network has no way out
+	udp      *net.UDPConn
+	tcp      *net.TCPListener
+	stop     context.CancelFunc // of the connections
+	err      error              // of the last attempt to open what is missing
 }
 
 func (p *socketPair) close() {
@@ -140,7 +140,7 @@ func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
 			*q = query{}
 			answer, o := s.serve(b.out[i][:0], b.message(i), q, false, sc)
 			if o == forward {
-				answer = s.forwardUDP(ctx, c, b.sender(i), q, b.out[i][:0])
+				answer = s.forwardUDP(ctx, c, b.sender(i), q, p.internal.Load(), b.out[i][:0])
 			}
 			if len(answer) > 0 {
 				b.answer(i, answer)
@@ -151,21 +151,45 @@ func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
 	}
 }
 
-// forwardUDP starts the search for somebody else's answer; an answer is returned
-// only when there is no room for it.
-func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.AddrPort, seen *query, out []byte) []byte {
-	client := from.Addr()
-	if !s.slots.take(client) {
-		s.counters.count(busy)
-		return seen.empty(out, rcodeFailed, 0)
+// forwardUDP answers a query for a name of others, or starts the search for the
+// answer, within the bounds of slots, and returns nothing.
+func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.AddrPort, q *query, internal bool, out []byte) []byte {
+	answer, e := s.atOnce(out, q, false, internal, from)
+	if e == nil {
+		return answer
 	}
-	q := *seen
-	q.question = bytes.Clone(q.question) // the reader goes on
-	s.work.Go(func() {
-		defer s.slots.give(client)
-		_, _ = c.WriteToUDPAddrPort(s.forward(ctx, &q, false), from)
-	})
+	search := func() {
+		s.work.Go(func() {
+			defer s.slots.give(from.Addr())
+			_, _ = c.WriteToUDPAddrPort(s.forward(ctx, e), from)
+		})
+	}
+	if !s.slots.take(from.Addr(), search) {
+		s.counters.count(busy)
+		return q.empty(out, rcodeFailed, 0)
+	}
 	return nil
+}
+
+// forwardTCP is the same for a connection, whose answer it waits for.
+func (s *Server) forwardTCP(ctx context.Context, from netip.AddrPort, q *query, internal bool, out []byte) []byte {
+	answer, e := s.atOnce(out, q, true, internal, from)
+	if e == nil {
+		return answer
+	}
+	return s.inTurn(ctx, e)
+}
+
+// inTurn answers when it is the client's turn. That comes: whatever is under way ends in time.
+func (s *Server) inTurn(ctx context.Context, e *errand) []byte {
+	turn := make(chan struct{})
+	if !s.slots.take(e.client.Addr(), func() { close(turn) }) {
+		s.counters.count(busy)
+		return e.empty(nil, rcodeFailed, 0)
+	}
+	<-turn
+	defer s.slots.give(e.client.Addr())
+	return s.forward(ctx, e)
 }
 
 func pause(ctx context.Context) {
@@ -188,23 +212,24 @@ func (s *Server) accept(ctx context.Context, p *socketPair, l *net.TCPListener) 
 			pause(ctx)
 			continue
 		}
-		client := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		if !s.tcp.take(client) {
+		from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if !s.tcp.take(from.Addr()) {
 			c.Close()
 			continue
 		}
 		s.work.Go(func() {
-			defer s.tcp.give(client)
+			defer s.tcp.give(from.Addr())
 			defer c.Close()
 			defer context.AfterFunc(ctx, func() { c.Close() })()
-			s.serveTCP(ctx, p, c, client)
+			s.serveTCP(ctx, p, c, from)
 		})
 	}
 }
 
 // serveTCP answers the queries of one connection, one after the other. Whatever
 // goes wrong ends it.
-func (s *Server) serveTCP(ctx context.Context, p *socketPair, c net.Conn, client netip.Addr) {
+func (s *Server) serveTCP(ctx context.Context, p *socketPair, c net.Conn, from netip.AddrPort) {
 	in := make([]byte, maxQuery)
 	var out []byte
 	for range tcpQueries {
@@ -214,14 +239,10 @@ func (s *Server) serveTCP(ctx context.Context, p *socketPair, c net.Conn, client
 		}
 		q := query{}
 		answer, o := s.serve(out, msg, &q, true, *p.scope.Load())
-		switch {
-		case o == forward && !s.slots.take(client):
-			s.counters.count(busy)
-			answer = q.empty(out, rcodeFailed, 0)
-		case o == forward:
-			answer = s.forward(ctx, &q, true)
-			s.slots.give(client)
-		case answer == nil:
+		if o == forward {
+			answer = s.forwardTCP(ctx, from, &q, p.internal.Load(), out)
+		}
+		if answer == nil {
 			return
 		}
 		_ = c.SetWriteDeadline(time.Now().Add(tcpWrite))

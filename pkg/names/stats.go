@@ -13,6 +13,9 @@ const (
 	noData            // the name is ours and has nothing of that type
 	noName            // the name would be ours and does not exist
 	forward           // somebody else's answer was handed on
+	cached            // and so it was from the cache
+	withheld          // somebody else's name, in a network without a way out
+	looped            // our own query to an upstream had come back to us
 	failed            // nobody who was asked had an answer
 	busy              // too much is being asked at once, by this client or by all
 	refused           // a class or type that is not served
@@ -24,7 +27,7 @@ const (
 
 // String is the outcome's name in Stats.
 func (o outcome) String() string {
-	return [outcomes]string{"answered", "nodata", "nxdomain", "forwarded", "failed", "busy", "refused", "malformed", "dropped", "panicked"}[o]
+	return [outcomes]string{"answered", "nodata", "nxdomain", "forwarded", "cached", "internal", "looped", "failed", "busy", "refused", "malformed", "dropped", "panicked"}[o]
 }
 
 type counters [outcomes]atomic.Uint64
@@ -39,6 +42,9 @@ type Stats struct {
 	Names          int               `json:"names"`
 	Records        int               `json:"records"`
 	Forwarding     int               `json:"forwarding"`     // queries in flight to upstreams
+	Waiting        int               `json:"waiting"`        // queries held back until it is their client's turn
+	Cache          CacheStats        `json:"cache"`          // of others' answers
+	Upstreams      []UpstreamStats   `json:"upstreams"`      // by address
 	TCPConnections int               `json:"tcpConnections"` // open now
 	TCPRefused     uint64            `json:"tcpRefused"`     // over a bound, since the start
 	Listeners      []ListenerStats   `json:"listeners"`      // by address

@@ -1,0 +1,406 @@
+package names
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+type netConn = net.Conn
+
+// parsed is a query as the server sees it.
+func parsed(t testing.TB, m *dns.Msg) *query {
+	t.Helper()
+	wire, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := new(query)
+	if rcode, silent := q.parse(wire, false); rcode != 0 || silent {
+		t.Fatalf("%v: %d", m, rcode)
+	}
+	return q
+}
+
+// forwarded is what a client is answered whose query others have to answer, by UDP.
+func forwarded(t testing.TB, s *Server, client netip.Addr, q *query) []byte {
+	answer, e := s.atOnce(nil, q, false, false, netip.AddrPortFrom(client, 1))
+	if e == nil {
+		return answer
+	}
+	return s.inTurn(t.Context(), e)
+}
+
+// reply is an upstream's answer to m with these records; those with "SOA" or "NS" in
+// them go where they belong.
+func reply(t testing.TB, m *dns.Msg, rcode int, records ...string) []byte {
+	t.Helper()
+	r := new(dns.Msg).SetRcode(m, rcode)
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := rr.Header().Rrtype; h == dns.TypeSOA || h == dns.TypeNS {
+			r.Ns = append(r.Ns, rr)
+		} else {
+			r.Answer = append(r.Answer, rr)
+		}
+	}
+	r.SetEdns0(1232, false)
+	wire, err := r.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire
+}
+
+func unpacked(t testing.TB, b []byte) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		t.Fatalf("%x: %v", b, err)
+	}
+	return m
+}
+
+func TestHowLongAnAnswerIsKept(t *testing.T) {
+	soa := func(ttl, minimum int) string {
+		return fmt.Sprintf("example.com. %d IN SOA ns.example.com. root.example.com. 1 2 3 4 %d", ttl, minimum)
+	}
+	for name, c := range map[string]struct {
+		rcode   int
+		records []string
+		want    uint32
+	}{
+		"an address":                     {0, []string{"a.example.com. 60 IN A 192.0.2.1"}, 60},
+		"two, the shorter counts":        {0, []string{"a.example.com. 60 IN A 192.0.2.1", "a.example.com. 7 IN A 192.0.2.2"}, 7},
+		"an alias":                       {0, []string{"a.example.com. 5 IN CNAME b.example.com.", "b.example.com. 60 IN A 192.0.2.1"}, 5},
+		"of no duration":                 {0, []string{"a.example.com. 0 IN A 192.0.2.1"}, 0},
+		"longer than we keep anything":   {0, []string{"a.example.com. 86400 IN A 192.0.2.1"}, cachePositive},
+		"a duration that is none":        {0, []string{"a.example.com. 4294967295 IN A 192.0.2.1"}, 0},
+		"no such name":                   {dns.RcodeNameError, []string{soa(60, 30)}, 30},
+		"no such name, by the record":    {dns.RcodeNameError, []string{soa(20, 30)}, 20},
+		"no such name, for a day":        {dns.RcodeNameError, []string{soa(86400, 86400)}, cacheNegative},
+		"no such name, and no authority": {dns.RcodeNameError, nil, 0},
+		"no such type":                   {0, []string{soa(60, 30)}, 30},
+		"an alias of no such type":       {0, []string{"a.example.com. 60 IN CNAME b.example.com.", soa(60, 30)}, 30},
+		"a referral":                     {0, []string{"example.com. 60 IN NS ns.example.com."}, 0},
+		"nothing":                        {0, nil, 0},
+		"a failure":                      {dns.RcodeServerFailure, []string{"a.example.com. 60 IN A 192.0.2.1"}, 0},
+		"refused":                        {dns.RcodeRefused, nil, 0},
+	} {
+		m := question("a.example.com.", dns.TypeA)
+		q := parsed(t, m)
+		cache, now := newCache(), time.Now()
+		key := q.forwardKey(nil, upstreamSet{})
+		cache.put(key, q, reply(t, m, c.rcode, c.records...), now)
+		end := now.Add(time.Duration(c.want) * time.Second)
+		if c.want > 0 && cache.answer(nil, key, q, end.Add(-time.Nanosecond)) == nil {
+			t.Errorf("%s: gone before %d s", name, c.want)
+		}
+		if cache.answer(nil, key, q, end) != nil {
+			t.Errorf("%s: still there after %d s", name, c.want)
+		}
+	}
+}
+
+func TestACachedAnswerIsTheClientsOwn(t *testing.T) {
+	m := question("www.example.com.", dns.TypeA)
+	q := parsed(t, m)
+	cache, now := newCache(), time.Now()
+	cache.put(q.forwardKey(nil, upstreamSet{}), q, reply(t, m, 0, "www.example.com. 60 IN A 192.0.2.1", "www.example.com. 90 IN A 192.0.2.2"), now)
+
+	other := question("wWw.Example.COM.", dns.TypeA)
+	other.SetEdns0(4096, false)
+	q = parsed(t, other)
+	for range 2 { // what is handed out is a copy
+		got := unpacked(t, cache.answer(nil, q.forwardKey(nil, upstreamSet{}), q, now.Add(10*time.Second)))
+		if got.Id != other.Id || got.Question[0].Name != "wWw.Example.COM." || got.IsEdns0() == nil || got.Authoritative || !got.RecursionAvailable {
+			t.Errorf("got %v", got)
+		}
+		if text(got) != "A 192.0.2.1, A 192.0.2.2" || got.Answer[0].Header().Ttl != 50 || got.Answer[1].Header().Ttl != 80 {
+			t.Errorf("got %v", got)
+		}
+	}
+	plain := parsed(t, question("www.example.com.", dns.TypeA))
+	if got := unpacked(t, cache.answer(nil, plain.forwardKey(nil, upstreamSet{}), plain, now)); got.IsEdns0() != nil {
+		t.Errorf("EDNS to a client without: %v", got)
+	}
+}
+
+func TestAnAnswerIsKeptForThoseWhoAskTheSameOfTheSame(t *testing.T) {
+	m := question("www.example.com.", dns.TypeA)
+	q := parsed(t, m)
+	cache, now := newCache(), time.Now()
+	own := func(netip.AddrPort) bool { return false }
+	one, two := newUpstreamSet([]string{"192.0.2.1:53"}, own), newUpstreamSet([]string{"192.0.2.1:53", "192.0.2.2:53"}, own)
+	cache.put(q.forwardKey(nil, one), q, reply(t, m, 0, "www.example.com. 60 IN A 192.0.2.1"), now)
+	for name, c := range map[string]struct {
+		change func(m *dns.Msg)
+		set    upstreamSet
+		want   bool
+	}{
+		"the same":         {func(*dns.Msg) {}, one, true},
+		"other servers":    {func(*dns.Msg) {}, two, false},
+		"no servers":       {func(*dns.Msg) {}, upstreamSet{}, false},
+		"another name":     {func(m *dns.Msg) { m.Question[0].Name = "ww.example.com." }, one, false},
+		"another type":     {func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeAAAA }, one, false},
+		"with signatures":  {func(m *dns.Msg) { m.SetEdns0(1232, true) }, one, false},
+		"unchecked":        {func(m *dns.Msg) { m.CheckingDisabled = true }, one, false},
+		"if authenticated": {func(m *dns.Msg) { m.AuthenticatedData = true }, one, false},
+		"not recursively":  {func(m *dns.Msg) { m.RecursionDesired = false }, one, false},
+	} {
+		m := question("www.example.com.", dns.TypeA)
+		c.change(m)
+		q := parsed(t, m)
+		if got := cache.answer(nil, q.forwardKey(nil, c.set), q, now) != nil; got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestACachedAnswerFitsTheClient(t *testing.T) {
+	m := question("www.example.com.", dns.TypeA)
+	q := parsed(t, m)
+	var records []string
+	for i := range 60 {
+		records = append(records, fmt.Sprintf("www.example.com. 60 IN A 192.0.2.%d", i))
+	}
+	r := unpacked(t, reply(t, m, 0, records...))
+	r.Compress = true
+	wire, _ := r.Pack()
+	cache, now := newCache(), time.Now()
+	key := q.forwardKey(nil, upstreamSet{})
+	cache.put(key, q, wire, now)
+	if got := unpacked(t, cache.answer(nil, key, q, now)); !got.Truncated || len(got.Answer) != 0 {
+		t.Errorf("without EDNS: %v", got)
+	}
+	q.limit = dns.MaxMsgSize
+	if got := unpacked(t, cache.answer(nil, key, q, now)); got.Truncated || len(got.Answer) != 60 {
+		t.Errorf("by TCP: %v", got)
+	}
+}
+
+func TestWhatATruncatedAnswerSaysIsNotKept(t *testing.T) {
+	m := question("www.example.com.", dns.TypeA)
+	q := parsed(t, m)
+	wire := reply(t, m, 0, "www.example.com. 60 IN A 192.0.2.1")
+	wire[2] |= flagTC >> 8
+	cache, now := newCache(), time.Now()
+	cache.put(q.forwardKey(nil, upstreamSet{}), q, wire, now)
+	if st := cache.stats(); st.Entries != 0 || st.Bytes != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestTheCacheIsBoundedAndKeepsWhatIsOfUse(t *testing.T) {
+	cache, now := newCache(), time.Now()
+	enter := func(name string) (key []byte, q *query) {
+		m := question(name, dns.TypeTXT)
+		q = parsed(t, m)
+		key = q.forwardKey(nil, upstreamSet{})
+		cache.put(key, q, reply(t, m, 0, name+` 3600 IN TXT "`+strings.Repeat("x", 250)+`"`), now)
+		return key, q
+	}
+	key, q := enter("popular.example.com.")
+	kept := 0
+	const n = 30_000
+	for i := range n {
+		now = now.Add(10 * time.Millisecond)
+		enter(fmt.Sprintf("n%d.example.com.", i))
+		if cache.answer(nil, key, q, now) != nil {
+			kept++
+		}
+	}
+	st := cache.stats()
+	if st.Bytes > cacheBytes || st.Bytes < cacheBytes/2 || st.Evicted == 0 || st.Entries < 1000 {
+		t.Errorf("%+v", st)
+	}
+	if kept != n {
+		t.Errorf("a name that is asked for all the time was there %d times of %d", kept, n)
+	}
+	sum := 0
+	for i := range cache.shards {
+		for key, e := range cache.shards[i].entries {
+			sum += e.size([]byte(key))
+		}
+	}
+	if sum != st.Bytes {
+		t.Errorf("%d bytes are counted as %d", sum, st.Bytes)
+	}
+}
+
+func TestANameOfOthersIsAskedForOnce(t *testing.T) {
+	u := newUpstream(t, answerA)
+	s := start(t, u.addr)
+	for _, network := range []string{"udp", "tcp", "udp"} {
+		for _, addr := range []string{s.addr, s.addr2} {
+			if got := text(exchangeOver(t, network, addr, question("Example.com.", dns.TypeA))); got != "A 198.51.100.7" {
+				t.Errorf("%s: %s", network, got)
+			}
+		}
+	}
+	st := s.Stats()
+	if u.asked.Load() != 1 || st.Queries["forwarded"] != 1 || st.Queries["cached"] != 5 || st.Cache.Entries != 1 || st.Cache.Hits != 5 || st.Cache.Misses != 1 {
+		t.Errorf("asked %d times, %+v", u.asked.Load(), st)
+	}
+	if len(st.Upstreams) != 1 || st.Upstreams[0].Answered != 1 || st.Upstreams[0].Took.Count != 1 {
+		t.Errorf("%+v", st.Upstreams)
+	}
+}
+
+// A container with resolvers of its own is told what these say, and nobody else is.
+func TestEachIsAnsweredByItsOwnUpstreams(t *testing.T) {
+	const common, theirs = "192.0.2.1:53", "192.0.2.2:53"
+	says := func(addr string) func(netConn) {
+		return func(c netConn) {
+			buf := make([]byte, upstreamRead)
+			n, _ := c.Read(buf)
+			m := unpacked(t, buf[:n])
+			_, _ = c.Write(reply(t, m, 0, m.Question[0].Name+" 60 IN A "+addr))
+		}
+	}
+	special := netip.MustParseAddr("10.0.0.2")
+	s := New(Config{
+		Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return []string{common} },
+		UpstreamsOf: func(client netip.Addr) []string {
+			if client == special {
+				return []string{theirs}
+			}
+			return nil
+		},
+	})
+	s.forwarder.dialer = &pipes{upstreams: map[string]func(netConn){common: says("198.51.100.1"), theirs: says("198.51.100.2")}}
+	for range 2 {
+		for client, want := range map[netip.Addr]string{special: "A 198.51.100.2", netip.MustParseAddr("10.0.0.1"): "A 198.51.100.1"} {
+			q := parsed(t, question("example.com.", dns.TypeA))
+			if got := text(unpacked(t, forwarded(t, s, client, q))); got != want {
+				t.Errorf("%v: %s, want %s", client, got, want)
+			}
+		}
+	}
+	if st := s.Stats(); st.Cache.Hits != 2 || st.Cache.Entries != 2 {
+		t.Errorf("%+v", st.Cache)
+	}
+}
+
+func TestEqualQuestionsAreAskedOnceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const up = "192.0.2.1:53"
+		s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return []string{up} }})
+		p := &pipes{upstreams: map[string]func(netConn){up: answerAfter(time.Second / 2)}}
+		s.forwarder.dialer = p
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				m := question("Example.com.", dns.TypeA)
+				if i%2 == 1 {
+					m.Question[0].Name = "eXAMPLE.com."
+				}
+				client := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+				got := unpacked(t, forwarded(t, s, client, parsed(t, m)))
+				if text(got) != "A 198.51.100.7" || got.Id != m.Id || got.Question[0].Name != m.Question[0].Name {
+					t.Errorf("got %v", got)
+				}
+			})
+		}
+		all.Wait()
+		if n := p.asked.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+func TestAnInternalNetworkKnowsNoNamesOfOthers(t *testing.T) {
+	u := newUpstream(t, answerA)
+	s := start(t, u.addr)
+	exchangeOver(t, "udp", s.addr2, question("example.com.", dns.TypeA)) // so that it is in the cache
+	ls := testListeners()
+	ls[0].Internal = true
+	if err := s.Sync(t.Context(), ls); err != nil {
+		t.Fatal(err)
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		for _, name := range []string{"example.com.", "other.example.com.", "1.2.0.192.in-addr.arpa."} {
+			if got := exchangeOver(t, network, s.addr, question(name, dns.TypeA)); got.Rcode != dns.RcodeNameError || len(got.Answer) != 0 {
+				t.Errorf("%s %s: %v", network, name, got)
+			}
+		}
+		if got := text(exchangeOver(t, network, s.addr, question("web.", dns.TypeA))); got != "A 10.48.0.2, A 10.48.0.3" {
+			t.Errorf("%s: %s", network, got)
+		}
+	}
+	if n := u.asked.Load(); n != 1 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+}
+
+// A router whose upstream is, by whatever way, the router.
+func TestAQueryOfOursThatComesBackIsRefused(t *testing.T) {
+
+	s := start(t)
+	s.common.Store(nil)
+	s.cfg.Upstreams = func() []string { return []string{s.addr} }
+	s.own.Store(&[]netip.Addr{}) // as if we did not know the address for ours
+	if got := exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA)); got.Rcode != dns.RcodeServerFailure {
+		t.Errorf("got %v", got)
+	}
+	if st := s.Stats(); st.Queries["looped"] != 2 || st.Queries["failed"] != 1 || st.Forwarding != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// FuzzCachedAnswer keeps whatever an upstream may say, and answers with it.
+func FuzzCachedAnswer(f *testing.F) {
+	m := question("example.com.", dns.TypeA)
+	for _, records := range [][]string{
+		{"example.com. 60 IN A 192.0.2.1"}, {"example.com. 60 IN CNAME www.example.com.", "www.example.com. 60 IN A 192.0.2.1"},
+		{"example.com. 60 IN SOA ns.example.com. root.example.com. 1 2 3 4 5"},
+	} {
+		f.Add(reply(f, m, 0, records...), uint16(10), true)
+		f.Add(reply(f, m, dns.RcodeNameError, records...), uint16(0), false)
+	}
+	f.Fuzz(func(t *testing.T, msg []byte, age uint16, edns bool) {
+		m := question("eXample.com.", dns.TypeA)
+		if edns {
+			m.SetEdns0(1232, false)
+		}
+		q := parsed(t, m)
+		if len(msg) < headerLen {
+			return
+		}
+		ask, _ := q.upstreamQuery()
+		copy(ask, msg[:2])
+		if !q.answeredBy(ask, msg) || truncated(msg) || !q.wellFormed(msg) {
+			return
+		}
+		cache, now := newCache(), time.Now()
+		key := q.forwardKey(nil, upstreamSet{})
+		cache.put(key, q, msg, now)
+		later := now.Add(time.Duration(age) * time.Second)
+		out := cache.answer(nil, key, q, later)
+		if out == nil {
+			return
+		}
+		if len(out) > q.limit || binary.BigEndian.Uint16(out) != q.id || !q.wellFormed(out) {
+			t.Fatalf("%d bytes: %x", len(out), out)
+		}
+		q.eachRecord(out, func(_ int, r rr, _ []byte) {
+			if r.rtype != dns.TypeOPT && (r.ttl == 0 || r.ttl > 1<<31-1) {
+				t.Fatalf("a record lives %d s: %x", r.ttl, out)
+			}
+		})
+		if new(dns.Msg).Unpack(msg) == nil {
+			unpacked(t, out)
+		}
+	})
+}
