@@ -258,7 +258,7 @@ func (s *Server) Stats() Stats {
 	st.Names, st.Records = s.cfg.Table.size()
 	st.Forwarding, st.Waiting = s.slots.stats()
 	st.Cache, st.Upstreams = s.cache.stats(), s.asked.stats()
-	st.TCPConnections, st.TCPRefused = s.tcp.stats()
+	st.TCPConnections, st.TCPRefused, st.TCPEvicted = s.tcp.stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for a, l := range s.want {

@@ -2,14 +2,10 @@ package names
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,13 +16,6 @@ import (
 
 const (
 	rcodeFailed = dns.RcodeServerFailure
-
-	tcpConns     = 64               // at a time, of all clients
-	tcpPerClient = 8                // of them one client's
-	tcpQueries   = 128              // on one connection
-	tcpIdle      = 10 * time.Second // between queries
-	tcpRead      = 3 * time.Second  // for a query once it has begun
-	tcpWrite     = 3 * time.Second
 
 	// readersPerSocket is how many goroutines read one UDP socket, on a machine
 	// with that many processors.
@@ -199,112 +188,4 @@ func pause(ctx context.Context) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
-}
-
-// accept takes connections until its listener is closed.
-func (s *Server) accept(ctx context.Context, p *socketPair, l *net.TCPListener) {
-	for {
-		c, err := l.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			pause(ctx)
-			continue
-		}
-		from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		if !s.tcp.take(from.Addr()) {
-			c.Close()
-			continue
-		}
-		s.work.Go(func() {
-			defer s.tcp.give(from.Addr())
-			defer c.Close()
-			defer context.AfterFunc(ctx, func() { c.Close() })()
-			s.serveTCP(ctx, p, c, from)
-		})
-	}
-}
-
-// serveTCP answers the queries of one connection, one after the other. Whatever
-// goes wrong ends it.
-func (s *Server) serveTCP(ctx context.Context, p *socketPair, c net.Conn, from netip.AddrPort) {
-	in := make([]byte, maxQuery)
-	var out []byte
-	for range tcpQueries {
-		msg, err := readTCP(c, in)
-		if err != nil {
-			return
-		}
-		q := query{}
-		answer, o := s.serve(out, msg, &q, true, *p.scope.Load())
-		if o == forward {
-			answer = s.forwardTCP(ctx, from, &q, p.internal.Load(), out)
-		}
-		if answer == nil {
-			return
-		}
-		_ = c.SetWriteDeadline(time.Now().Add(tcpWrite))
-		if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
-			return
-		}
-		out = answer
-	}
-}
-
-// readTCP reads one message: it may be long in coming, but not in arriving.
-func readTCP(c net.Conn, buf []byte) ([]byte, error) {
-	_ = c.SetReadDeadline(time.Now().Add(tcpIdle))
-	if _, err := io.ReadFull(c, buf[:1]); err != nil {
-		return nil, err
-	}
-	_ = c.SetReadDeadline(time.Now().Add(tcpRead))
-	if _, err := io.ReadFull(c, buf[1:2]); err != nil {
-		return nil, err
-	}
-	n := int(binary.BigEndian.Uint16(buf))
-	if n > len(buf) {
-		return nil, fmt.Errorf("query of %d bytes", n)
-	}
-	_, err := io.ReadFull(c, buf[:n])
-	return buf[:n], err
-}
-
-// tcpLimits counts connections. The zero value is ready.
-type tcpLimits struct {
-	mu      sync.Mutex
-	open    int
-	clients map[netip.Addr]int
-	refused uint64
-}
-
-func (t *tcpLimits) take(client netip.Addr) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.clients == nil {
-		t.clients = map[netip.Addr]int{}
-	}
-	if t.open >= tcpConns || t.clients[client] >= tcpPerClient {
-		t.refused++
-		return false
-	}
-	t.open++
-	t.clients[client]++
-	return true
-}
-
-func (t *tcpLimits) give(client netip.Addr) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.open--
-	if t.clients[client]--; t.clients[client] == 0 {
-		delete(t.clients, client)
-	}
-}
-
-func (t *tcpLimits) stats() (open int, refused uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.open, t.refused
 }

@@ -47,6 +47,7 @@ type Stats struct {
 	Upstreams      []UpstreamStats   `json:"upstreams"`      // by address
 	TCPConnections int               `json:"tcpConnections"` // open now
 	TCPRefused     uint64            `json:"tcpRefused"`     // over a bound, since the start
+	TCPEvicted     uint64            `json:"tcpEvicted"`     // idle ones that made room for others, since the start
 	Listeners      []ListenerStats   `json:"listeners"`      // by address
 }
 
