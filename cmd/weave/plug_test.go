@@ -30,7 +30,7 @@ func TestPSShowsWhatIsPluggedAndNotThereYetByWhatUnplugTakes(t *testing.T) {
 			rows = append(rows, line)
 		}
 	}
-	if len(rows) != 1 || strings.Join(strings.Fields(rows[0]), " ") != "feed "+i.ID[:12]+" blue eth1 - - idle - planned" || errs != "" {
+	if len(rows) != 1 || strings.Join(strings.Fields(rows[0]), " ") != "feed "+i.ID[:12]+" blue eth1 - - idle - planned: its container has not started" || errs != "" {
 		t.Errorf("got %q, %q", rows, errs)
 	}
 	if strings.Count(out, made.ID[:12]) != 1 {

@@ -23,7 +23,8 @@ func (a *app) ps() *cobra.Command {
 		Use:   "ps",
 		Short: "Show the container interfaces of this host",
 		Long: `ps shows the container interfaces of this host, and the endpoints that were plugged and
-are not there yet: "planned" until their container starts. ENDPOINT is what unplug takes.`,
+are not there: "planned" before their container has started, "plugged" after it, with why.
+ENDPOINT is what unplug takes.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
 			var s ctl.Status
@@ -31,10 +32,12 @@ are not there yet: "planned" until their container starts. ENDPOINT is what unpl
 				return err
 			}
 			plugs := a.plugsOfHost(ctx, state)
+			all := a.entries(s, plugs)
+			a.addWhy(ctx, all)
 			if asJSON {
-				return a.printJSON(a.entries(s, plugs))
+				return a.printJSON(all)
 			}
-			a.showAttachments(s.Name, a.entries(s, plugs))
+			a.showAttachments(s.Name, all)
 			return nil
 		}),
 	}
@@ -58,8 +61,41 @@ type entry struct {
 	ctl.Attachment
 	EndpointID string            `json:"endpointID,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"` // given when it was plugged
+	Why        string            `json:"why,omitempty"`    // it is planned or plugged, and not there
 
 	called string // what plug and unplug take for the container, where its id is none
+}
+
+// States of what the router has no attachment of.
+const (
+	statePlanned = "planned" // its container was not started since
+	statePlugged = "plugged" // it was made, in a life of the container that may have ended
+)
+
+// addWhy says of those that are plugged and not there what they wait for, as far as
+// attachd knows.
+func (a *app) addWhy(ctx context.Context, all []entry) {
+	waits := func(e entry) bool { return e.State == statePlanned || e.State == statePlugged }
+	if !slices.ContainsFunc(all, waits) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerIn)
+	defer cancel()
+	var known ctl.Plugs
+	unsaid := "it is there, and the router does not know it"
+	if err := ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetPlugs, nil, &known); err != nil {
+		unsaid = "weave attachd, which would bring it back, does not answer"
+	}
+	for i, e := range all {
+		why, _, _ := strings.Cut(known.Waiting[e.EndpointID], "\n")
+		switch {
+		case !waits(e):
+		case e.State == statePlanned:
+			all[i].Why = cmp.Or(why, "its container has not started")
+		default:
+			all[i].Why = cmp.Or(why, unsaid)
+		}
+	}
 }
 
 // entries are those of the router, then those that are only plugged.
@@ -68,16 +104,16 @@ func (a *app) entries(s ctl.Status, plugs attach.Intents) []entry {
 	if err != nil {
 		fmt.Fprintf(a.err, "weave: what is plugged is not shown whole: %v\n", err)
 	}
-	return withPlugged(containers(s), plugged)
+	return withPlugged(s, plugged)
 }
 
-func withPlugged(known []ctl.Attachment, plugged []attach.Intent) []entry {
+func withPlugged(s ctl.Status, plugged []attach.Intent) []entry {
 	intents := map[string]attach.Intent{}
 	for _, i := range plugged {
 		intents[i.ID] = i
 	}
 	all := []entry{}
-	for _, t := range known {
+	for _, t := range containers(s) {
 		e := entry{Attachment: t}
 		if t.Key.ContainerID != "" {
 			e.EndpointID = t.Key.EndpointID()
@@ -92,14 +128,31 @@ func withPlugged(known []ctl.Attachment, plugged []attach.Intent) []entry {
 		if _, only := intents[i.ID]; !only {
 			continue
 		}
-		e := entry{ctl.Attachment{Key: i.Key, MAC: i.Wish.MAC, Names: i.Wish.Names, State: "planned"}, i.ID, i.Wish.Labels, refOf(i)}
+		e := entry{
+			Attachment: ctl.Attachment{Key: i.Key, MAC: i.Wish.MAC, Names: i.Wish.Names, State: statePlanned},
+			EndpointID: i.ID, Labels: i.Wish.Labels, called: refOf(i),
+		}
 		if i.Life != (attach.Life{}) {
-			e.State = "plugged" // by plugins that are not of the router's
+			e.State = statePlugged
+		}
+		if ip := i.Wish.IP; ip.IsValid() {
+			e.Addresses = []netip.Prefix{inSubnet(s, ip)}
 		}
 		e.Key.Network = i.Network()
 		all = append(all, e)
 	}
 	return all
+}
+
+// inSubnet is an address with the length that it has on a network of this host.
+func inSubnet(s ctl.Status, ip netip.Addr) netip.Prefix {
+	bits := ip.BitLen()
+	for _, n := range s.Networks {
+		if i := slices.IndexFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(ip) }); i >= 0 {
+			bits = n.Subnets[i].Bits()
+		}
+	}
+	return netip.PrefixFrom(ip, bits)
 }
 
 // refOf is how a person names the container of a plug of which CNI's id is no runtime's;
@@ -134,7 +187,7 @@ func (a *app) showAttachments(host string, all []entry) {
 	for _, t := range all {
 		rows = append(rows, []string{
 			orDash(cmp.Or(t.called, short(t.Key.ContainerID))), orDash(short(t.EndpointID)), orDash(t.Key.Network), orDash(t.Key.IfName),
-			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), orDash(t.Veth), t.State + notOursAlone(host, t.Attachment),
+			orDash(join(t.Addresses)), orDash(t.MAC), orDash(strings.Join(t.Names, ",")), orDash(t.Veth), strings.TrimSuffix(t.State+": "+t.Why, ": ") + notOursAlone(host, t.Attachment),
 		})
 	}
 	table(a.out, rows)

@@ -1,15 +1,18 @@
 package attachd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/attach"
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
@@ -20,7 +23,9 @@ type host struct {
 	fails map[string]error
 	looks map[string][]time.Duration // since the start
 	start time.Time
-	now   int // looks at once
+	asked int               // KeepAll
+	of    map[string]string // the container of an endpoint, where it is not one of its own
+	now   int               // looks at once
 	most  int
 	takes time.Duration
 	hangs string // the one whose look does not end
@@ -36,12 +41,22 @@ func (h *host) All() ([]attach.Intent, error) {
 	defer h.mu.Unlock()
 	var all []attach.Intent
 	for id := range h.fates {
-		all = append(all, attach.Intent{ID: id})
+		all = append(all, attach.Intent{ID: id, Key: attachment.Key{ContainerID: cmp.Or(h.of[id], id)}})
 	}
 	return all, errors.New("one cannot be read, always")
 }
 
-func (h *host) Keep(ctx context.Context, i attach.Intent) (attach.Fate, error) {
+func (h *host) KeepAll(ctx context.Context, of []attach.Intent, seen func(attach.Intent, attach.Fate, error)) {
+	h.mu.Lock()
+	h.asked++
+	h.mu.Unlock()
+	for _, i := range of {
+		fate, err := h.keep(ctx, i)
+		seen(i, fate, err)
+	}
+}
+
+func (h *host) keep(ctx context.Context, i attach.Intent) (attach.Fate, error) {
 	h.mu.Lock()
 	h.now++
 	h.most = max(h.most, h.now)
@@ -74,13 +89,13 @@ func (h *host) watch(t *testing.T, while time.Duration) {
 func TestAContainerThatLivesIsLookedAtEachSecondAndOneThatRestsEverMoreSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(0)
-		h.fates["lives"], h.fates["rests"], h.fates["fails"] = attach.Lives, attach.Rests, attach.Unknown
-		h.fails["fails"] = errors.New("the router is away")
+		h.fates["lives"], h.fates["rests"], h.fates["fails"], h.fates["unasked"] = attach.Lives, attach.Rests, attach.Back, attach.Unknown
+		h.fails["fails"], h.fails["unasked"] = errors.New("the router is away"), errors.New("podman did not answer in time")
 		h.watch(t, 10*time.Minute)
 		if n := len(h.looks["lives"]); n < 595 || n > 602 {
 			t.Errorf("one that lives was looked at %d times in 600 s", n)
 		}
-		for id, most := range map[string]time.Duration{"rests": restMost, "fails": failMost} {
+		for id, most := range map[string]time.Duration{"rests": restMost, "unasked": restMost, "fails": failMost} {
 			l := h.looks[id]
 			for i := 1; i < len(l); i++ {
 				if gap := l[i] - l[i-1]; gap > most+2*lookEvery {
@@ -171,5 +186,40 @@ func TestOnlyAFewCallsAreWorkedOnTogetherAndTheOthersWaitTheirTurn(t *testing.T)
 		if err := inTurn(ctx, slots, work); !errors.As(err, &coded) || coded.Code != ctl.CodeTryAgain {
 			t.Errorf("without a turn: %v", err)
 		}
+	})
+}
+
+func TestWhatAnEndpointWaitsForIsKnownUntilItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(0)
+		h.of = map[string]string{"one": "web", "two": "web", "three": "web"}
+		h.fates["one"], h.fates["two"], h.fates["three"], h.fates["other"] = attach.Rests, attach.Unknown, attach.Lives, attach.Unknown
+		h.fails["two"], h.fails["other"] = errors.New("podman did not answer in time"), errors.New("it is away")
+		d := New(h, h, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); d.keep(ctx) }()
+		waiting := func() map[string]string {
+			time.Sleep(lookEvery / 2) // after a tick, in the test's own time
+			synctest.Wait()
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return maps.Clone(d.waiting)
+		}
+		want := map[string]string{"one": "its container does not run", "two": "podman did not answer in time", "other": "it is away"}
+		if got := waiting(); !maps.Equal(got, want) || h.asked != 2 {
+			t.Errorf("got %v, asked of containers %d times, want 2", got, h.asked)
+		}
+		h.mu.Lock()
+		h.fates["one"], h.fates["two"] = attach.Back, attach.Lives
+		delete(h.fails, "two")
+		delete(h.fates, "other")
+		h.mu.Unlock()
+		time.Sleep(2 * restMost)
+		if got := waiting(); len(got) != 0 {
+			t.Errorf("got %v, all are there or unplugged", got)
+		}
+		cancel()
+		<-done
 	})
 }

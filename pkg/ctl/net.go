@@ -19,6 +19,7 @@ const (
 
 	PathNetAttach = "/v1/net/attach" // AttachRequest -> Attached; what ADD does
 	PathNetDetach = "/v1/net/detach" // DetachRequest -> {}; what DEL does
+	PathNetPlugs  = "/v1/net/plugs"  // GET -> Plugs; attachd answers it, at its own socket alone
 )
 
 // Codes of the calls about networks.
@@ -151,4 +152,10 @@ type DetachRequest struct {
 	ContainerID string `json:"ContainerID,omitempty"`
 	Network     string `json:"Network,omitempty"`  // its name, or its id or 4 digits or more of that; "weave://" alone is the default network
 	Endpoint    string `json:"Endpoint,omitempty"` // in the place of Network
+}
+
+// Plugs says of the endpoints of this host that were plugged and are not there for what
+// they wait, by their ids: that their container does not run, or what hinders them.
+type Plugs struct {
+	Waiting map[string]string `json:"waiting"`
 }
