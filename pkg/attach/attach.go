@@ -162,7 +162,11 @@ func (a *Attacher) container(ctx context.Context, req ctl.AttachRequest) (runtim
 		if req.ContainerID == "" {
 			return runtimes.Container{}, ctl.Errorf(ctl.CodeInvalidConfig, "which container? ContainerID is empty")
 		}
-		return a.Finder.Find(ctx, req.ContainerID)
+		c, err := a.Finder.Find(ctx, req.ContainerID)
+		if ref := a.knownAs(req.ContainerID); ref != "" && isCode(err, ctl.CodeUnknownContainer) {
+			return a.Finder.Find(ctx, ref)
+		}
+		return c, err
 	}
 	if !strings.HasPrefix(req.NetNS, "/") {
 		return runtimes.Container{}, ctl.Errorf(ctl.CodeInvalidConfig, "NetNS %q: want the path of a network namespace", req.NetNS)
@@ -172,6 +176,21 @@ func (a *Attacher) container(ctx context.Context, req ctl.AttachRequest) (runtim
 		c.CNI = req.ContainerID
 	}
 	return c, err
+}
+
+// knownAs is what a container that has a plug is called by its runtime, where a text means
+// it as `weave ps` shows it, or as it was called then; "" when it means none, or several.
+func (a *Attacher) knownAs(text string) (ref string) {
+	all, _ := a.Intents.All()
+	found, _ := runtimes.Choose(text, all)
+	for _, i := range found {
+		of := i.find().Ref()
+		if ref != "" && ref != of {
+			return ""
+		}
+		ref = of
+	}
+	return ref
 }
 
 // make does what the intent says, now or at the container's start.

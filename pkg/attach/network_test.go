@@ -245,3 +245,35 @@ func TestASecondPlugIntoANetworkSaysSo(t *testing.T) {
 		t.Errorf("got %q", s.beside(c, i))
 	}
 }
+
+// only finds one container, by its Ref.
+type only struct {
+	nowhere
+	c runtimes.Container
+}
+
+func (o only) Find(ctx context.Context, text string) (runtimes.Container, error) {
+	if text == o.c.Ref() {
+		return o.c, nil
+	}
+	return o.nowhere.Find(ctx, text)
+}
+
+func TestPlugTakesWhatPsShowsOfAContainerThatHasAPlug(t *testing.T) {
+	s := newStage(t, runtimes.Container{})
+	s.Finder = only{c: runtimes.Container{Runtime: runtimes.NamePath, ID: "/run/netns/box", CNI: "netns-5b8684bea72e08096f9f"}}
+	i := intent(runtimes.NamePath, "/run/netns/box", "", "weave", "eth0")
+	i.Key.ContainerID = "netns-5b8684bea72e08096f9f"
+	i.ID = i.Key.EndpointID()
+	if err := s.Intents.Put(i); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"netns-5b8684bea72e08096f9f", "netns-5b8684", "/run/netns/box"} {
+		if c, err := s.container(t.Context(), ctl.AttachRequest{ContainerID: text}); err != nil || c.ID != "/run/netns/box" {
+			t.Errorf("%s: %+v, %v", text, c, err)
+		}
+	}
+	if _, err := s.container(t.Context(), ctl.AttachRequest{ContainerID: "netns-5b8"}); codeOf(err) != ctl.CodeUnknownContainer {
+		t.Errorf("less than ps shows: %v", err)
+	}
+}
