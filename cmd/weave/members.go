@@ -170,7 +170,7 @@ func (a *app) sayPlugged(s attach.Intents) {
 	fmt.Fprintf(a.err, "weave: %s %s plugged (%s), and a container with a hook does not start without this program:\n", count(len(all), "endpoint"), stays, s.Dir)
 	const most = 20
 	for _, i := range all[:min(len(all), most)] {
-		fmt.Fprintf(a.err, "  weave net unplug %s %s\n", i.Container.ID, short(i.ID))
+		fmt.Fprintf(a.err, "  weave net unplug %s %s\n", calledOf(i), short(i.ID))
 	}
 	if len(all) > most {
 		fmt.Fprintf(a.err, "  and %d more\n", len(all)-most)

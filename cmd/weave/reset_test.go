@@ -28,7 +28,7 @@ func TestAResetNamesWhatStaysPlugged(t *testing.T) {
 	if err := s.Put(web()); err != nil {
 		t.Fatal(err)
 	}
-	want := "weave net unplug 5e24637c4a1a " + short(web().ID)
+	want := "weave net unplug web " + short(web().ID)
 	if code, _, errs := weave(t, false, nil, "reset", "--socket", socket); code != 0 || !strings.Contains(errs, want) || !strings.Contains(errs, s.Dir) {
 		t.Errorf("exit %d, %q, want %q", code, errs, want)
 	}

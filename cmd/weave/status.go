@@ -99,7 +99,7 @@ func (a *app) showSummary(s ctl.Status) {
 	}
 	fmt.Fprintln(a.out)
 	rows := [][]string{{"peers", a.peersLine(s.Peers)}}
-	rows = append(rows, addressRows(s.IPAM.Subnets)...)
+	rows = append(rows, addressRows(s)...)
 	rows = append(rows, []string{"ledger", ledgerLine(s.IPAM)})
 	if s.IPAM.Waiting != "" {
 		rows = append(rows, []string{"", a.paint.in(amber, s.IPAM.Waiting)})
@@ -158,8 +158,9 @@ func peerName(p ctl.Peer) string {
 const mostSubnets = 4
 
 // addressRows are a line for each subnet; of many the default network's, those that are
-// short of addresses, and a sum of the others.
-func addressRows(all []ctl.SubnetUse) [][]string {
+// short of addresses, and a sum of the others. Networks of another host alone are its own.
+func addressRows(s ctl.Status) [][]string {
+	all := slices.DeleteFunc(slices.Clone(s.IPAM.Subnets), func(u ctl.SubnetUse) bool { return u.Host != "" && u.Host != s.Name })
 	var rows [][]string
 	var others []ctl.SubnetUse
 	for _, u := range all {

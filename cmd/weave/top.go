@@ -206,7 +206,7 @@ func (t top) draw(w io.Writer, from, to sample) {
 		fmt.Fprintln(w, t.paint.in(amber, "problem")+"  "+p)
 	}
 	rows := [][]string{{"peers", t.peersLine(s.Peers)}}
-	table(w, append(rows, addressRows(s.IPAM.Subnets)...))
+	table(w, append(rows, addressRows(s)...))
 	fmt.Fprintln(w)
 	table(w, t.hostRows(s))
 	fmt.Fprintln(w)

@@ -175,13 +175,18 @@ func TestOfManySubnetsThoseThatAreShortHaveALine(t *testing.T) {
 			Hosts: []ctl.HostUse{{Host: "a", Self: true, Owned: 100, Used: 1}, {Host: "b", Owned: 2}, {Host: "c"}, {Host: "d", Former: true, Owned: 3}}}
 	}
 	all := []ctl.SubnetUse{use("blue", false), use("red", true), use("weave", false), use("x", false)}
-	rows := addressRows(all)
+	far := use("far", false)
+	far.Host = "b"
+	of := func(all ...ctl.SubnetUse) ctl.Status {
+		return ctl.Status{Name: "a", IPAM: ctl.IPAM{Subnets: append(all, far)}}
+	}
+	rows := addressRows(of(all...))
 	if len(rows) != 4 || rows[0][1] != "blue 10.48.0.0/20  1 used of 100 here, 8 in the pool, 2 hosts" {
 		t.Errorf("got %q", rows)
 	}
 	tight := use("y", false)
 	tight.Pool, tight.Hosts[0].Used = 0, 95
-	rows = addressRows(append(all, tight))
+	rows = addressRows(of(append(all, tight)...))
 	var got []string
 	for _, r := range rows {
 		got = append(got, r[1])

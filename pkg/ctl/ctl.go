@@ -272,6 +272,7 @@ type IPAM struct {
 type SubnetUse struct {
 	Network string       `json:"network"`
 	Subnet  netip.Prefix `json:"subnet"`
+	Host    string       `json:"host,omitempty"` // of a network of one host: that host
 	Pool    uint64       `json:"pool"`           // owned by nobody yet
 	Full    bool         `json:"full,omitempty"` // an ADD finds no address: none is free here or in the pool, and the other hosts have none to spare
 	Hosts   []HostUse    `json:"hosts"`

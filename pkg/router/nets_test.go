@@ -236,6 +236,9 @@ func TestANetworkOfOneHostIsOnThatHostAlone(t *testing.T) {
 			t.Errorf("network %s has the tunnel %q", n.Name, n.Device)
 		}
 	}
+	if i := slices.IndexFunc(s.IPAM.Subnets, func(u ctl.SubnetUse) bool { return u.Network == "local" }); i < 0 || s.IPAM.Subnets[i].Host != "h0" || len(s.IPAM.Subnets[i].Hosts) != 1 {
+		t.Errorf("its addresses are %+v", s.IPAM.Subnets)
+	}
 	if slices.ContainsFunc(s.Overlay, func(o ctl.Remote) bool { return o.Network == "local" }) {
 		t.Errorf("another host has a part of it: %+v", s.Overlay)
 	}

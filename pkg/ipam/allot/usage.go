@@ -15,7 +15,7 @@ func (a *Core) Usage() (out []ctl.SubnetUse) {
 	for _, n := range a.synced.Networks() {
 		for _, p := range n.Subnets {
 			out = append(out, ctl.SubnetUse{
-				Network: n.Name, Subnet: p, Pool: a.synced.Pool(n.Name, p), Full: a.isFull(n, p.Addr().Is4()), Hosts: a.hostUse(n.Name, p),
+				Network: n.Name, Subnet: p, Host: n.Host, Pool: a.synced.Pool(n.Name, p), Full: a.isFull(n, p.Addr().Is4()), Hosts: a.hostUse(n.Name, p),
 			})
 		}
 	}
