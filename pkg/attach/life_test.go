@@ -14,19 +14,31 @@ import (
 // mountNS makes a network namespace that only the mount at path holds.
 func mountNS(t *testing.T, path string) {
 	t.Helper()
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	if err := onItsOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
 		}
-		made <- err
-	}()
-	if err := <-made; err != nil {
+		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+}
+
+// onItsOwnThread runs f on a thread that ends with it. The process's first one cannot end:
+// with it in another namespace /proc/self would be no more the host's for any later test.
+func onItsOwnThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onItsOwnThread(f)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
 
 func TestANamespaceWithTheNumberOfOneThatIsGoneIsAnotherLife(t *testing.T) {
