@@ -85,7 +85,7 @@ func TestPsSaysWhyAnEndpointIsNotThere(t *testing.T) {
 		}
 		return states
 	}
-	const away = "- plugged: weave attachd, which would bring it back, does not answer"
+	const away = "- plugged: weave attachd, which knows why, does not answer"
 	want := map[string]string{"eth1": "10.32.0.77/12 planned: its container has not started", "eth2": away, "eth3": away, "eth4": away}
 	if got := rows(); !maps.Equal(got, want) {
 		t.Errorf("without attachd: %q", got)
@@ -96,7 +96,7 @@ func TestPsSaysWhyAnEndpointIsNotThere(t *testing.T) {
 	}, plugs)
 	want = map[string]string{
 		"eth1": "10.32.0.77/12 planned: its container does not run", "eth2": "- plugged: its container does not run",
-		"eth3": "- plugged: podman inspect did not answer in time", "eth4": "- plugged: it is there, and the router does not know it",
+		"eth3": "- plugged: podman inspect did not answer in time", "eth4": "- plugged: the router does not know it: it is just coming back, or of other plugins",
 	}
 	for deadline := time.Now().Add(time.Minute); ; {
 		got := rows()

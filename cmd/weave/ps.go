@@ -82,9 +82,9 @@ func (a *app) addWhy(ctx context.Context, all []entry) {
 	ctx, cancel := context.WithTimeout(ctx, answerIn)
 	defer cancel()
 	var known ctl.Plugs
-	unsaid := "it is there, and the router does not know it"
+	unsaid := "the router does not know it: it is just coming back, or of other plugins"
 	if err := ctl.New(a.attachSocket(), 0).Call(ctx, ctl.PathNetPlugs, nil, &known); err != nil {
-		unsaid = "weave attachd, which would bring it back, does not answer"
+		unsaid = "weave attachd, which knows why, does not answer"
 	}
 	for i, e := range all {
 		why, _, _ := strings.Cut(known.Waiting[e.EndpointID], "\n")
