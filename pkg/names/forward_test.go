@@ -2,7 +2,10 @@ package names
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -88,5 +91,43 @@ func TestWithoutAnAnswerTheClientIsToldWithinTwoSeconds(t *testing.T) {
 					name, dns.RcodeToString[answer.Rcode], took, asked, dns.RcodeToString[c.rcode], c.took, c.asked)
 			}
 		})
+	}
+}
+
+// A forger who does not see our queries has to guess port and id; this one knows the
+// port. It sends more guesses than there are ids, all the time.
+func TestGuessedAnswersAreNotAccepted(t *testing.T) {
+	const guesses = 100_000
+	var sent atomic.Int32
+	u := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
+		if w.LocalAddr().Network() == "tcp" {
+			answerA(w, m)
+			return
+		}
+		forged := new(dns.Msg).SetReply(m)
+		rr, _ := dns.NewRR(m.Question[0].Name + " 60 IN A 6.6.6.6")
+		forged.Answer = append(forged.Answer, rr)
+		wire, _ := forged.Pack()
+		for range 2000 {
+			if id := uint16(rand.Uint32()); id != m.Id { // the one in 65536 that is right proves nothing
+				binary.BigEndian.PutUint16(wire, id)
+				_, _ = w.Write(wire)
+				sent.Add(1)
+			}
+		}
+	})
+	s := start(t, u.addr)
+	right := 0
+	for i := 0; sent.Load() < guesses; i++ {
+		switch got := text(exchangeOver(t, "udp", s.addr, question(fmt.Sprintf("n%d.example.com.", i), dns.TypeA))); got {
+		case "A 198.51.100.7":
+			right++
+		case "SERVFAIL": // on a machine that is busy with the guesses
+		default:
+			t.Fatalf("got %s", got)
+		}
+	}
+	if right == 0 {
+		t.Error("the right answer never came")
 	}
 }

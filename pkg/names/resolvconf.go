@@ -28,7 +28,8 @@ const (
 // ResolvConf is the resolvers of a resolv.conf, which is read again only when it
 // has changed. It is safe for concurrent use.
 type ResolvConf struct {
-	path string
+	path   string
+	behind *ResolvConf // where the servers of systemd-resolved are; nil: this is that
 
 	mu      sync.Mutex
 	checked time.Time   // zero: never, or no servers were found
@@ -36,13 +37,31 @@ type ResolvConf struct {
 	servers []string
 }
 
-// NewResolvConf reads nothing yet.
-func NewResolvConf(path string) *ResolvConf { return &ResolvConf{path: path} }
+// NewResolvConf reads nothing yet. Where the file at path names but the stub of
+// systemd-resolved, the one at behind is taken, in which that lists its own servers: the
+// stub may send our names, and so our questions, to us.
+func NewResolvConf(path, behind string) *ResolvConf {
+	return &ResolvConf{path: path, behind: &ResolvConf{path: behind}}
+}
 
 // Upstreams are the resolvers as host:port, in the file's order; none when there is
-// no file, and those of before when it cannot be read. A change is seen within a second. Addresses of our own that
-// stand there are the caller's to take out; the slice is the caller's.
+// no file, and those of before when it cannot be read. A change is seen within a second.
+// Addresses of our own that stand there are the caller's to take out; the slice is the
+// caller's.
 func (r *ResolvConf) Upstreams() []string {
+	servers := r.listed()
+	if len(servers) > 0 && !slices.ContainsFunc(servers, func(s string) bool { return !isStub(s) }) {
+		if behind := r.behind.listed(); len(behind) > 0 {
+			return behind
+		}
+	}
+	return servers
+}
+
+// isStub reports whether a server is one of the two that systemd-resolved is for its host.
+func isStub(server string) bool { return server == "127.0.0.53:53" || server == "127.0.0.54:53" }
+
+func (r *ResolvConf) listed() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := time.Now(); r.checked.IsZero() || now.Sub(r.checked) >= resolvConfCheck {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +32,7 @@ func TestResolvConf(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"192.0.2.1:53", "[fe80::1%eth0]:53", "[2001:db8::1]:53"}
-	conf := NewResolvConf(file)
+	conf := NewResolvConf(file, "")
 	for range 2 {
 		got := conf.Upstreams()
 		if !slices.Equal(got, want) {
@@ -39,7 +40,7 @@ func TestResolvConf(t *testing.T) {
 		}
 		clear(got) // it is ours
 	}
-	if got := NewResolvConf(file + ".none").Upstreams(); got != nil {
+	if got := NewResolvConf(file+".none", "").Upstreams(); got != nil {
 		t.Errorf("got %v", got)
 	}
 }
@@ -64,7 +65,7 @@ func TestAResolvConfIsReadAgainOnlyWhenItHasChanged(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "resolv.conf")
 			writeConf(t, file, old, longAgo)
-			conf := NewResolvConf(file)
+			conf := NewResolvConf(file, "")
 			conf.Upstreams()
 			time.Sleep(resolvConfCheck) // of the bubble
 			conf.Upstreams()
@@ -90,7 +91,7 @@ func TestAResolvConfThatHasJustChangedIsReadOnceMore(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "resolv.conf")
 		changed := time.Now()
 		writeConf(t, file, "192.0.2.1", changed)
-		conf := NewResolvConf(file)
+		conf := NewResolvConf(file, "")
 		conf.Upstreams()
 		writeConf(t, file, "192.0.2.2", changed) // within the same step of the file system's clock
 		time.Sleep(resolvConfCheck)
@@ -105,7 +106,7 @@ func TestAResolvConfThatIsBeingWrittenCostsNoQueryItsServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "resolv.conf")
 		writeConf(t, file, "192.0.2.1", longAgo)
-		conf := NewResolvConf(file)
+		conf := NewResolvConf(file, "")
 		conf.Upstreams()
 		if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil { // reading it fails, and not since it is not there
 			t.Fatal(err)
@@ -126,4 +127,25 @@ func TestAResolvConfThatIsBeingWrittenCostsNoQueryItsServers(t *testing.T) {
 			t.Errorf("a moment later: %v", got)
 		}
 	})
+}
+
+func TestTheStubOfSystemdResolvedIsSeenThrough(t *testing.T) {
+	for name, c := range map[string]struct{ file, behind, want string }{
+		"the stub":                {"127.0.0.53", "192.0.2.1", "192.0.2.1:53"},
+		"its other address":       {"127.0.0.54", "192.0.2.1", "192.0.2.1:53"},
+		"another local server":    {"127.0.0.1", "192.0.2.1", "127.0.0.1:53"},
+		"another server":          {"192.0.2.2", "192.0.2.1", "192.0.2.2:53"},
+		"the stub and another":    {"127.0.0.53\nnameserver 192.0.2.2", "192.0.2.1", "127.0.0.53:53 192.0.2.2:53"},
+		"the stub, nothing known": {"127.0.0.53", "", "127.0.0.53:53"},
+	} {
+		dir := t.TempDir()
+		file, behind := filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "behind")
+		writeConf(t, file, c.file, longAgo)
+		if c.behind != "" {
+			writeConf(t, behind, c.behind, longAgo)
+		}
+		if got := strings.Join(NewResolvConf(file, behind).Upstreams(), " "); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
 }

@@ -318,6 +318,9 @@ func TestALocalAnswerAllocatesNextToNothing(t *testing.T) {
 	}
 }
 
+// onTheWire is the length of a datagram of IPv4.
+func onTheWire(msg []byte) int { return 20 + 8 + len(msg) }
+
 // FuzzHandle has any bytes be a query: it must not panic, nor answer at greater
 // length than it may, nor with something that is no answer.
 func FuzzHandle(f *testing.F) {
@@ -351,6 +354,9 @@ func FuzzHandle(f *testing.F) {
 		}
 		if !tcp && len(out) > maxUDP || q.limit > 0 && len(out) > q.limit {
 			t.Fatalf("%d bytes", len(out))
+		}
+		if o != answered && onTheWire(out) > 2*onTheWire(msg) {
+			t.Fatalf("%d bytes are answered, %v, with %d", len(msg), o, len(out))
 		}
 		var m dns.Msg
 		if err := m.Unpack(out); err != nil || !m.Response || !bytes.Equal(out[:2], msg[:2]) {

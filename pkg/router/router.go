@@ -196,7 +196,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (*Router, error) {
 	r := &Router{
 		config: c, log: log, started: time.Now(),
 		view: overlay.NewView(), table: names.NewTable(), codec: wire.New(),
-		resolvConf: names.NewResolvConf(hostResolvConf),
+		resolvConf: names.NewResolvConf(hostResolvConf, resolvedServers),
 		lists:      netlists.New(c.ConflistDir, log.With("part", "lists")),
 		forward:    make(chan struct{}, 1), kick: make(chan struct{}, 1), recheck: make(chan struct{}, 1), resets: make(chan struct{}, 1), resetTurn: make(chan struct{}, 1),
 		ends: make(chan struct{}, 1), stood: make(chan struct{}), torn: map[string]bool{}, seeks: newSeeks(),

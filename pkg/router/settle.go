@@ -344,7 +344,7 @@ func (r *Router) listeners() []names.Listener {
 	var out []names.Listener
 	for _, n := range r.standing() {
 		for _, a := range n.addrs {
-			out = append(out, names.Listener{Network: n.Name, Addr: a.Addr(), Subnets: n.Subnets})
+			out = append(out, names.Listener{Network: n.Name, Addr: a.Addr(), Subnets: n.Subnets, Internal: n.Internal})
 		}
 	}
 	return out

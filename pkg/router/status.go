@@ -18,7 +18,11 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/reaper"
 )
 
-const hostResolvConf = "/etc/resolv.conf"
+const (
+	hostResolvConf = "/etc/resolv.conf"
+	// resolvedServers is what systemd-resolved writes beside its stub's.
+	resolvedServers = "/run/systemd/resolve/resolv.conf"
+)
 
 // pathVXLAN is the one way that there is for packets to another host.
 const pathVXLAN = "vxlan"
