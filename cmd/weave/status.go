@@ -322,6 +322,7 @@ func (a *app) showDNS(s ctl.Status) {
 	for _, e := range s.DNS.Errors {
 		fmt.Fprintln(a.out, a.paint.in(amber, "not served")+"  "+e)
 	}
+	a.showDNSTraffic(s.DNS.Traffic)
 	if len(s.DNS.Names) == 0 {
 		return
 	}

@@ -137,6 +137,9 @@ func busy() ctl.Status {
 			{Name: "web", Network: "weave", Address: netip.MustParseAddr("10.32.8.7"), Host: "beta"},
 			{Name: "alpha", Network: "weave", Address: netip.MustParseAddr("10.32.0.1"), Host: "alpha"},
 			{Name: "db", Network: "weave", Address: netip.MustParseAddr("10.32.0.2"), Host: "alpha"},
+		}, Traffic: ctl.DNSTraffic{
+			Waiting: 3, Cache: ctl.DNSCache{Entries: 120, Bytes: 40_000, Limit: 8 << 20, Hits: 900, Misses: 100},
+			Upstreams: []ctl.DNSUpstream{{Addr: "9.9.9.9:53", Answered: 97, Failed: 3, MeanSeconds: .01234}, {Answered: 1, MeanSeconds: .002}},
 		}},
 		Attachments: []ctl.Attachment{
 			{Key: key, Hash: key.Hash(), Veth: key.Veth(), MAC: "02:42:0a:20:00:02", Addresses: prefixes("10.32.0.2/12"), Names: []string{"db"}, State: "attached"},

@@ -324,6 +324,7 @@ type DNS struct {
 	Upstreams []string    `json:"upstreams"`
 	Names     []NameEntry `json:"names"`
 	Errors    []string    `json:"errors,omitempty"` // an address that cannot be served each, and why
+	Traffic   DNSTraffic  `json:"traffic"`
 }
 
 // NameEntry is one name of one address.

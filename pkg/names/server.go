@@ -56,6 +56,7 @@ type Server struct {
 	forwarder forwarder
 	counters  counters
 	answering durations // of ours
+	recalling durations // of others, from the cache
 	asking    durations // of others
 	batches   sync.Pool // of *batch, lent to the readers of UDP sockets
 	slots     slots
@@ -216,7 +217,7 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 	key := q.forwardKey(room[:0], set)
 	if answer = s.cache.answer(dst, key, q, now); answer != nil {
 		s.counters.count(cached)
-		s.asking.note(time.Since(now))
+		s.recalling.note(time.Since(now))
 		return answer, nil
 	}
 	if s.flights.isOurs(key, stamp{q.id, client.Port()}) {
@@ -251,7 +252,7 @@ func (s *Server) forward(ctx context.Context, e *errand) []byte {
 
 // Stats tells the state of the server now.
 func (s *Server) Stats() Stats {
-	st := Stats{Queries: make(map[string]uint64, outcomes), Own: s.answering.histogram(), Forwarded: s.asking.histogram()}
+	st := Stats{Queries: make(map[string]uint64, outcomes), Own: s.answering.histogram(), Cached: s.recalling.histogram(), Forwarded: s.asking.histogram()}
 	for o := range outcomes {
 		st.Queries[o.String()] = s.counters[o].Load()
 	}

@@ -38,6 +38,7 @@ func (c *counters) count(o outcome) { c[o].Add(1) }
 type Stats struct {
 	Queries        map[string]uint64 `json:"queries"`   // since the start, by outcome
 	Own            Histogram         `json:"own"`       // how long the answers took that are ours
+	Cached         Histogram         `json:"cached"`    // those of others that were kept
 	Forwarded      Histogram         `json:"forwarded"` // and those that others were asked for
 	Names          int               `json:"names"`
 	Records        int               `json:"records"`

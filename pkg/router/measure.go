@@ -182,22 +182,16 @@ func hostsByPath(overlay []ctl.Remote) map[string]int {
 
 func (s sink) dns(d names.Stats) {
 	s.counts("weave_dns_queries_total", d.Queries)
-	for source, h := range map[string]names.Histogram{"own": d.Own, "forwarded": d.Forwarded} {
-		buckets := map[float64]uint64{}
-		for i, b := range h.Bounds {
-			buckets[b] = h.Counts[i]
-		}
-		m, err := prometheus.NewConstHistogram(s.c.descs["weave_dns_query_duration_seconds"], h.Count, h.Sum, buckets, source)
-		if err != nil {
-			m = prometheus.NewInvalidMetric(s.c.descs["weave_dns_query_duration_seconds"], err)
-		}
-		s.ch <- m
+	for source, h := range map[string]names.Histogram{"own": d.Own, "cached": d.Cached, "forwarded": d.Forwarded} {
+		s.histogram("weave_dns_query_duration_seconds", h, source)
 	}
+	s.dnsUpstreams(d)
 	s.put("weave_dns_names", float64(d.Names))
 	s.put("weave_dns_records", float64(d.Records))
 	s.put("weave_dns_forwarding", float64(d.Forwarding))
 	s.put("weave_dns_tcp_connections", float64(d.TCPConnections))
 	s.put("weave_dns_tcp_refused_total", float64(d.TCPRefused))
+	s.put("weave_dns_tcp_evicted_total", float64(d.TCPEvicted))
 	unserved := 0
 	for _, l := range d.Listeners {
 		if l.Error != "" {

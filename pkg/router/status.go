@@ -178,7 +178,9 @@ func (r *Router) statusDNS() ctl.DNS {
 	for _, n := range r.table.All() {
 		out.Names = append(out.Names, ctl.NameEntry{Name: n.Name, Network: n.Network, Address: n.Addr, Host: n.Host})
 	}
-	for _, l := range r.dns.Stats().Listeners {
+	stats := r.dns.Stats()
+	out.Traffic = dnsTraffic(stats)
+	for _, l := range stats.Listeners {
 		if l.Error != "" {
 			out.Errors = append(out.Errors, fmt.Sprintf("network %s at %s: %s", l.Network, l.Addr, l.Error))
 		}
