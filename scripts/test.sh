@@ -5,21 +5,24 @@
 #
 # It installs what is missing, builds, checks formatting, runs all Go tests
 # (with the race detector where there are goroutines), fuzzes each decoder for a
-# few seconds, plays new schedules of the simulator for five minutes, and then runs
-# the demo, podman, containerd and the network tool's walkthrough. As root a skipped
-# test counts as a failure: this machine has all that a test may ask for.
+# few seconds (those of DNS for thirty), plays new schedules of the simulator for five
+# minutes, and then runs the demo, podman, containerd and the network tool's walkthrough.
+# As root a skipped test counts as a failure: this machine has all that a test may ask for.
 #
-#   FUZZ=30s scripts/test.sh     fuzz longer; 0 not at all
+#   FUZZ=30s scripts/test.sh     fuzz longer, but DNS, whose FUZZ_NAMES is 30s as it is; 0 not at all
 #   SIM=60 scripts/test.sh       so many seconds for each scenario; 0 not at all
 #   E2E=0 scripts/test.sh        without the demo and the real runtimes
 #
-# What takes longer is run by hand: scripts/sim.sh, scripts/e2e/addresses.sh, scripts/bench/.
+# What takes longer is run by hand: scripts/sim.sh, scripts/fuzz.sh, scripts/e2e/addresses.sh, scripts/bench/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/shell.sh
+. scripts/lib/fuzz.sh
 export LC_ALL=C # sort and comm agree
 
 FUZZ=${FUZZ:-3s}
+FUZZ_NAMES=${FUZZ_NAMES:-30s}
+[ "$FUZZ" != 0 ] || FUZZ_NAMES=0
 SIM=${SIM:-21}
 E2E=${E2E:-1}
 
@@ -71,29 +74,21 @@ racy_packages() {
 	comm -23 "$work/concurrent" "$work/mesh"
 }
 
-# fuzz_one TARGET PACKAGE. The go command sometimes fails when the time is over while
-# a worker is at an input, and says no more than that; then there is no crasher.
-fuzz_one() {
-	go test -run '^$' -fuzz "^$1\$" -fuzztime "$FUZZ" "$2" >"$work/fuzz" 2>&1 && return
-	grep -q '^    context deadline exceeded$' "$work/fuzz" && ! grep -q 'Failing input' "$work/fuzz" || return
-	go test -run '^$' -fuzz "^$1\$" -fuzztime "$FUZZ" "$2" >"$work/fuzz" 2>&1
-}
-
 fuzz() {
-	local target pkg
-	grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort -u | while IFS=: read -r file target; do
-		pkg=$(dirname "$file")
-		target=${target#func }
+	local file target pkg long
+	while IFS=: read -r file target; do
+		pkg=$(dirname "$file") long=$FUZZ
+		[ "$pkg" != ./pkg/names ] || long=$FUZZ_NAMES
 		# A crasher is written to the package's testdata and is from then on a test.
-		if fuzz_one "$target" "$pkg"; then
-			echo "    ok    $pkg $target: $(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$work/fuzz" | tail -n 1) inputs"
+		if fuzz_one "$target" "$pkg" "$long" </dev/null; then
+			echo "    ok    $pkg $target: $(fuzz_inputs) inputs"
 			echo 1 0 0 >>"$work/counts"
 		else
 			cat "$work/fuzz"
 			echo 0 1 0 >>"$work/counts"
 			echo "$pkg $target" >>"$work/fuzz-failed"
 		fi
-	done
+	done < <(fuzz_targets .)
 	[ ! -e "$work/fuzz-failed" ] || failures+=(fuzz)
 }
 
@@ -110,7 +105,7 @@ go_test "tests of ${#calm[@]} packages" "${calm[@]}"
 [ ${#racy[@]} = 0 ] || go_test "tests of ${#racy[@]} packages with goroutines, races looked for" -race "${racy[@]}"
 
 if [ "$FUZZ" != 0 ]; then
-	step "fuzzing each decoder for $FUZZ"
+	step "fuzzing each decoder for $FUZZ, those of DNS for $FUZZ_NAMES"
 	fuzz
 fi
 

@@ -1,0 +1,19 @@
+# How fuzz targets are found and run. Source it after shell.sh, with scratch called.
+# shellcheck shell=bash disable=SC2154
+
+# fuzz_targets PATTERN: the lines FILE:TARGET of the targets whose file matches.
+fuzz_targets() {
+	grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func /:/' | grep -E "$1" | sort -u
+}
+
+# fuzz_one TARGET PACKAGE HOW-LONG: a time, or a number of inputs such as 1000x. The go
+# command sometimes fails when the time is over while a worker is at an input, and says no
+# more than that; then there is no crasher. What it printed is in $work/fuzz.
+fuzz_one() {
+	go test -run '^$' -fuzz "^$1\$" -fuzztime "$3" -timeout 0 "$2" >"$work/fuzz" 2>&1 && return
+	grep -q '^    context deadline exceeded$' "$work/fuzz" && ! grep -q 'Failing input' "$work/fuzz" || return
+	go test -run '^$' -fuzz "^$1\$" -fuzztime "$3" -timeout 0 "$2" >"$work/fuzz" 2>&1
+}
+
+# fuzz_inputs: how many there were in the last fuzz_one.
+fuzz_inputs() { sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$work/fuzz" | tail -n 1; }
