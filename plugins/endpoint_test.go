@@ -203,7 +203,7 @@ func TestAnEndpointThatCannotBeIsRefusedBeforeAnythingIsDone(t *testing.T) {
 	}{
 		{"weave-net", "weave-net", nil, "weave://10.2.45.3", "CNI_ARGS WEAVE_ENDPOINT: endpoint \"weave://10.2.45.3\": an address needs the length"},
 		{"weave-net", "weave-net", map[string]any{"endpoint": "http://x"}, "", "endpoint: endpoint \"http://x\": it does not begin with weave://"},
-		{"weave-net", "weave-net", map[string]any{"endpoint": "weave://?alias=x"}, "", "alias and dns are of one container"},
+		{"weave-net", "weave-net", map[string]any{"endpoint": "weave://?alias=x"}, "", "options are of one container"},
 		{"weave-net", "weave-net", map[string]any{"endpoint": "weave://blue", "network": "net2"}, "", "give one of the two"},
 		{"weave-net", "weave-net", map[string]any{"ipam": weaveIPAMWith("endpoint", "weave://10.2.0.0/24")}, "", "weave-net's key endpoint"},
 		{"weave-net", "weave-net", map[string]any{"ipam": m.hostLocal()}, "10.2.45.3/24", `ipam.type is "host-local", and only weave-ipam`},

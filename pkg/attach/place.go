@@ -25,7 +25,7 @@ type place struct {
 // reached by the list of the default one, whose plugins go where they are told.
 func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at place, err error) {
 	e.Aliases = nil // the wish has them
-	if e.DNS != nil {
+	if e.HasOptions() {
 		w.Endpoint = e.Arg()
 	}
 	if !e.Somewhere() {
@@ -68,7 +68,7 @@ func (a *Attacher) place(ctx context.Context, e endpoint.Endpoint, w *Wish) (at 
 		return place{}, e
 	}
 	if w.Endpoint == "" {
-		w.Endpoint = endpoint.Endpoint{Network: n.ID, DNS: e.DNS}.Arg() // not the name: it may be another's later
+		w.Endpoint = endpoint.Endpoint{Network: n.ID, DNS: e.DNS, Services: e.Services, Texts: e.Texts}.Arg() // not the name: it may be another's later
 	}
 	at.list = defaultNetwork
 	return at, nil

@@ -62,8 +62,8 @@ func ConfiguredEndpoint(key, text string) (endpoint.Endpoint, error) {
 	if err != nil {
 		return endpoint.Endpoint{}, fmt.Errorf("%s: %w", key, err)
 	}
-	if len(e.Aliases) > 0 || e.DNS != nil {
-		return endpoint.Endpoint{}, fmt.Errorf("%s %q: alias and dns are of one container: ask for them in %s or in annotation %s", key, clip(text), EndpointArg, EndpointAnnotation)
+	if e.HasOptions() {
+		return endpoint.Endpoint{}, fmt.Errorf("%s %q: options are of one container: ask for them in %s or in annotation %s", key, clip(text), EndpointArg, EndpointAnnotation)
 	}
 	return e, nil
 }

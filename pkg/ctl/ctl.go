@@ -204,8 +204,10 @@ type CollectReply struct {
 
 // RegisterRequest gives an attachment its names. They end with the attachment.
 type RegisterRequest struct {
-	Key   attachment.Key `json:"key"`
-	Names []string       `json:"names"`
+	Key      attachment.Key `json:"key"`
+	Names    []string       `json:"names"`
+	Services []Service      `json:"services,omitempty"` // of each of the names
+	Texts    []string       `json:"texts,omitempty"`    // likewise, each of at most 255 bytes
 }
 
 // RegisteredNames answers PathNames.

@@ -27,6 +27,10 @@ const (
 	MaxText    = 4096 // bytes
 	MaxNetwork = 64   // bytes of a name, and the digits of an id
 	MaxAliases = 32
+
+	MaxServices = 32
+	MaxTexts    = 16
+	MaxTXT      = 255 // bytes of one: a string of DNS
 )
 
 // Scheme is what an endpoint begins with.
@@ -43,7 +47,11 @@ type Endpoint struct {
 	Addr    bool         // that very address is asked for, not some address of Prefix
 
 	Aliases []string // more names for the container, each once, as DNS compares them
-	DNS     *bool    // names and resolver: false for neither; nil where nothing is said
+
+	Services []Service // ports that it offers, each once
+	Texts    []string  // what DNS tells of it in words, each once
+
+	DNS *bool // names and resolver: false for neither; nil where nothing is said
 }
 
 // Parse reads an endpoint that begins with weave://. Its errors are for a person: they
@@ -220,15 +228,19 @@ func (e *Endpoint) setOptions(options string) (wrong string) {
 			wrong = e.addAlias(value)
 		case "dns":
 			wrong = e.setDNS(value)
+		case "port":
+			wrong = e.addService(value)
+		case "txt":
+			wrong = e.addText(value)
 		default:
-			return fmt.Sprintf("there is no option %q, only alias=NAME and dns=yes|no", clip(key))
+			return fmt.Sprintf("there is no option %q, only alias=NAME, port=SERVICE:PORT, txt=TEXT and dns=yes|no", clip(key))
 		}
 		if wrong != "" {
 			return wrong
 		}
 	}
-	if len(e.Aliases) > 0 && e.DNS != nil && !*e.DNS {
-		return "with dns=no the container has no names, so it takes no alias"
+	if len(e.Aliases)+len(e.Services)+len(e.Texts) > 0 && e.DNS != nil && !*e.DNS {
+		return "with dns=no the container has no names, so it takes no alias, port or txt"
 	}
 	return ""
 }
@@ -288,6 +300,11 @@ func validName(s string) bool {
 // Somewhere reports whether the endpoint says where, and not only options.
 func (e Endpoint) Somewhere() bool { return e.Network != "" || e.Prefix.IsValid() }
 
+// HasOptions reports whether the endpoint says more than where.
+func (e Endpoint) HasOptions() bool {
+	return e.DNS != nil || len(e.Aliases)+len(e.Services)+len(e.Texts) > 0
+}
+
 // Place is the endpoint without its options, which are the business of names.
 func (e Endpoint) Place() string {
 	if e.Prefix.IsValid() {
@@ -301,6 +318,12 @@ func (e Endpoint) String() string {
 	var options []string
 	for _, a := range e.Aliases {
 		options = append(options, "alias="+a)
+	}
+	for _, s := range e.Services {
+		options = append(options, "port="+s.String())
+	}
+	for _, t := range e.Texts {
+		options = append(options, "txt="+strings.ReplaceAll(url.QueryEscape(t), "+", "%20"))
 	}
 	switch {
 	case e.DNS != nil && *e.DNS:

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -98,7 +99,7 @@ func TestWhatIsNoEndpointIsRefusedInWordsWithAnExample(t *testing.T) {
 		"weave://net%":                                  "two hexadecimal digits",
 		"weave://net%zz":                                "two hexadecimal digits",
 		"weave://net%C3%A9":                             "letters, digits",
-		"weave://net1?colour=red":                       `no option "colour", only alias=NAME and dns=yes|no`,
+		"weave://net1?colour=red":                       `no option "colour", only alias=NAME, port=SERVICE:PORT, txt=TEXT and dns=yes|no`,
 		"weave://net1?Alias=web":                        `no option "Alias"`,
 		"weave://net1?alias=web&":                       `no option ""`,
 		"weave://net1?alias":                            `alias ""`,
@@ -161,6 +162,7 @@ func TestAnEndpointIsWrittenAsItIsRead(t *testing.T) {
 		"[FD00::5]/64":                         "weave://fd00::5/64",
 		"10.2.67.0/24?alias=B&alias=a&dns=yes": "weave://10.2.67.0/24?alias=b&alias=a&dns=yes",
 		"?dns=no":                              "weave://?dns=no",
+		"?port=HTTP:80&txt=a b;c=d&port=dns:53/UDP&port=http:80/tcp": "weave://?port=http:80/tcp&port=dns:53/udp&txt=a%20b%3Bc%3Dd",
 	} {
 		e, err := ParseBare(text)
 		if err != nil || e.String() != want {
@@ -190,6 +192,7 @@ func TestTheEndsOfAPrefixAreNobodys(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"weave://", "net1", "weave://10.2.67.0/24", "weave://10.2.45.3/24?alias=web&alias=db", "weave://[fd00::5]/64?dns=no",
+		"weave://?port=http:80&port%3Ddns:53/udp&txt=a%20b%3Bc%3D%26", "weave://?port=:&txt=", "?port=a:1/&txt=%ff",
 		"weave://net%31?alias%3Dweb", "weave://user@net1:80/x#y", "weave://[::1%25lo]/64", "weave://\xff?alias=\xff", "weave://a?alias=%26&dns=yes",
 	} {
 		f.Add(s)
@@ -219,4 +222,31 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %q is no value of CNI_ARGS", text, e.Arg())
 		}
 	})
+}
+
+func TestPortsAndTextsThatCannotBeAreRefused(t *testing.T) {
+	for option, want := range map[string]string{
+		"port=80": "want a service", "port=:80": "want a service", "port=80:80": "want a service", "port=a.b:80": "want a service", "port=a_b:80": "want a service",
+		"port=a--b:1": "want a service", "port=abcdefghijklmnop:1": "want a service", "port=http": "number of a port", "port=http:0": "number of a port",
+		"port=http:65536": "number of a port", "port=http:80/icmp": "only /tcp", "port=http:80/": "only /tcp", "txt=": "want a text", "txt=%ff": "want a text",
+		"txt=" + strings.Repeat("x", 256): "want a text", "port=a:1&dns=no": "no alias, port or txt", "txt=a&dns=no": "no alias, port or txt",
+	} {
+		if e, err := Parse("weave://?" + option); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %+v, %v", option, e, err)
+		}
+	}
+	many := "weave://?txt=x0"
+	for i := range 40 {
+		many += fmt.Sprintf("&port=a:%d", i+1)
+	}
+	if _, err := Parse(many); err == nil || !strings.Contains(err.Error(), "more than 32 ports") {
+		t.Errorf("got %v", err)
+	}
+	many = "weave://?txt=x"
+	for i := range 16 {
+		many += fmt.Sprint("&txt=", i)
+	}
+	if _, err := Parse(many); err == nil || !strings.Contains(err.Error(), "more than 16 texts") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -32,6 +32,7 @@ type (
 	Kernel = allot.Kernel
 	Commit = allot.Commit
 	Files  = allot.Files
+	Naming = allot.Naming
 	Offer  = allot.Offer
 )
 
@@ -170,13 +171,13 @@ func (a *Allocator) Holds(k attachment.Key, addrs []netip.Addr) error {
 }
 
 // SetNames gives an attachment its names; see allot.
-func (a *Allocator) SetNames(k attachment.Key, names []string) (Claim, error) {
+func (a *Allocator) SetNames(k attachment.Key, names Naming) (Claim, error) {
 	defer a.mu.Unlock()
 	return a.locked().SetNames(k, names)
 }
 
 // Restore gives names back to an attachment that lost them; see allot.
-func (a *Allocator) Restore(hash string, names []string) (Claim, bool) {
+func (a *Allocator) Restore(hash string, names Naming) (Claim, bool) {
 	defer a.mu.Unlock()
 	return a.locked().Restore(hash, names)
 }

@@ -561,7 +561,7 @@ func TestARestartKeepsEveryClaimWithItsNames(t *testing.T) {
 	h := start(t, l, 1, dir)
 	addrs := h.give(request(1))
 	h.commit(1, addrs)
-	if _, err := h.SetNames(key(1), []string{"web"}); err != nil {
+	if _, err := h.SetNames(key(1), ipam.Naming{Names: []string{"web"}}); err != nil {
 		t.Fatal(err)
 	}
 	claimOnly := request(2)
@@ -1015,13 +1015,13 @@ func TestNamesLostWithTheFilesAreGivenBackOnce(t *testing.T) {
 	l.found(t, 1, "10.32.0.0/12")
 	p := netip.MustParsePrefix("10.32.0.9/12")
 	h := start(t, l, 1, t.TempDir(), veth(1, p))
-	if c, ok := h.Restore(key(1).Hash(), []string{"web"}); !ok || !slices.Equal(c.Names, []string{"web"}) {
+	if c, ok := h.Restore(key(1).Hash(), ipam.Naming{Names: []string{"web"}}); !ok || !slices.Equal(c.Names, []string{"web"}) {
 		t.Errorf("claim %+v, %v", c, ok)
 	}
-	if _, ok := h.Restore(key(1).Hash(), []string{"other"}); ok {
+	if _, ok := h.Restore(key(1).Hash(), ipam.Naming{Names: []string{"other"}}); ok {
 		t.Error("names that are there were replaced")
 	}
-	if _, ok := h.Restore(key(2).Hash(), []string{"other"}); ok {
+	if _, ok := h.Restore(key(2).Hash(), ipam.Naming{Names: []string{"other"}}); ok {
 		t.Error("an attachment that is not there got names")
 	}
 }

@@ -47,6 +47,17 @@ type Endpoint struct {
 	Addrs   []netip.Addr     `cbor:"3,keyasint"`
 	Names   []string         `cbor:"4,keyasint,omitempty"`
 	Bridge  bool             `cbor:"5,keyasint,omitempty"` // the host's own address; it wants no broadcasts
+
+	// Of each name. The name table leaves out what it cannot answer.
+	Services []Service `cbor:"6,keyasint,omitempty"`
+	Texts    []string  `cbor:"7,keyasint,omitempty"`
+}
+
+// Service is a port that an endpoint offers.
+type Service struct {
+	Name     string `cbor:"1,keyasint"` // "http"
+	Protocol string `cbor:"2,keyasint"` // "tcp"
+	Port     uint16 `cbor:"3,keyasint"`
 }
 
 // Limits on one endpoint, so that a faulty member cannot fill every kernel.

@@ -217,7 +217,11 @@ func (r *Router) apiRegister(_ context.Context, in ctl.RegisterRequest) (ctl.Res
 			valid = append(valid, name)
 		}
 	}
-	c, err := r.ipam.SetNames(in.Key, valid)
+	naming, err := namingIn(in, valid)
+	if err != nil {
+		return ctl.Resolver{}, err
+	}
+	c, err := r.ipam.SetNames(in.Key, naming)
 	if err != nil {
 		return ctl.Resolver{}, err
 	}
@@ -236,7 +240,7 @@ func (r *Router) resolver(name string) ctl.Resolver {
 }
 
 func (r *Router) apiForget(_ context.Context, in ctl.KeyRequest) (nothing, error) {
-	c, err := r.ipam.SetNames(in.Key, nil)
+	c, err := r.ipam.SetNames(in.Key, ipam.Naming{})
 	var coded *ctl.Error
 	if errors.As(err, &coded) && coded.Code == ctl.CodeUnknownContainer {
 		return nothing{}, nil // gone already: its names went with it

@@ -66,7 +66,10 @@ func (r *Router) publish(c ipam.Claim) error {
 	if c.Network == "" {
 		return nil
 	}
-	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names, Addrs: hosts(c.Addrs)}
+	e := overlay.Endpoint{Network: c.Network, MAC: c.MAC, Names: c.Names, Addrs: hosts(c.Addrs), Texts: c.Texts}
+	for _, s := range c.Services {
+		e.Services = append(e.Services, overlay.Service(s))
+	}
 	if !c.OnBridge {
 		e.MAC = nil
 	}
@@ -82,7 +85,7 @@ func (r *Router) announce(hash string, e overlay.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	r.table.Put(hash, nameRecords(r.id.Name(), e))
+	r.table.PutSet(hash, nameSet(r.id.Name(), e))
 	return r.exchange.Put(overlay.EndpointPrefix+hash, b)
 }
 
@@ -113,12 +116,21 @@ func (r *Router) former(records map[string][]byte) {
 			continue
 		}
 		r.noteRecalled(hash)
-		if c, ok := r.ipam.Restore(hash, e.Names); ok {
+		if c, ok := r.ipam.Restore(hash, namingOf(e)); ok {
 			if err := r.publish(c); err != nil {
 				r.log.Error("publish restored names", "attachment", hash, "error", err)
 			}
 		}
 	}
+}
+
+// namingOf is what an endpoint's record says for DNS.
+func namingOf(e overlay.Endpoint) ipam.Naming {
+	n := ipam.Naming{Names: e.Names, Texts: e.Texts}
+	for _, s := range e.Services {
+		n.Services = append(n.Services, ctl.Service(s))
+	}
+	return n
 }
 
 // noteRecalled notes that another host has told what an attachment had, be it no name.

@@ -92,22 +92,18 @@ func (r *Router) endpointChanged(c record.Change) {
 		return
 	}
 	r.view.SetEndpoint(c.Origin, c.Key, &e)
-	if !r.isAbsent(c.Origin) {
-		r.table.Put(owner, nameRecords(c.Origin, e))
-	}
+	r.table.PutSet(owner, nameSet(c.Origin, e))
 }
 
 // nameOwner is under which key an endpoint's names stand in the name table.
 func nameOwner(origin gossip.Peer, key string) string { return string(origin) + "/" + key }
 
-func nameRecords(origin gossip.Peer, e overlay.Endpoint) []names.Record {
-	var out []names.Record
-	for _, n := range e.Names {
-		for _, a := range e.Addrs {
-			out = append(out, names.Record{Name: n, Network: e.Network, Host: string(origin), Addr: a})
-		}
+func nameSet(origin gossip.Peer, e overlay.Endpoint) names.Set {
+	s := names.Set{Network: e.Network, Host: string(origin), Names: e.Names, Addrs: e.Addrs, Texts: e.Texts}
+	for _, x := range e.Services {
+		s.Services = append(s.Services, names.Service{Name: x.Name, Proto: x.Protocol, Port: x.Port})
 	}
-	return out
+	return s
 }
 
 // follow writes the overlay's plans into the kernel: of the networks whose records have
@@ -206,7 +202,7 @@ func (r *Router) watchPresence(ctx context.Context) error {
 		for h := range r.view.Hosts() {
 			known = append(known, h)
 		}
-		gone, next := p.update(time.Now(), known, r.link.Peers())
+		gone, next := p.update(time.Now(), known, r.link.Peers(), r.exchange.UpToDate)
 		r.setAbsent(gone)
 		wait := settleEvery // new hosts become known without a change of the link
 		if !next.IsZero() {
@@ -221,33 +217,22 @@ func (r *Router) watchPresence(ctx context.Context) error {
 	}
 }
 
-func (r *Router) isAbsent(h gossip.Peer) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.absent[h]
-}
-
+// setAbsent has the names of these hosts not answered, and those of all others answered.
 func (r *Router) setAbsent(gone map[gossip.Peer]bool) {
-	r.namesMu.Lock()
-	defer r.namesMu.Unlock()
-	r.mu.Lock()
-	was := r.absent
-	r.absent = gone
-	r.mu.Unlock()
+	if maps.Equal(gone, r.absent) {
+		return
+	}
+	hosts := map[string]bool{}
 	for h := range gone {
-		if !was[h] {
+		if hosts[string(h)] = true; !r.absent[h] {
 			r.log.Info("router is away: its names are withdrawn, its addresses stay", "host", h)
-			for key := range r.view.Endpoints(h) {
-				r.table.Drop(nameOwner(h, key))
-			}
 		}
 	}
-	for h := range was {
+	for h := range r.absent {
 		if !gone[h] {
 			r.log.Info("router is back", "host", h)
-			for key, e := range r.view.Endpoints(h) {
-				r.table.Put(nameOwner(h, key), nameRecords(h, e))
-			}
 		}
 	}
+	r.absent = gone
+	r.table.SetAway(hosts)
 }

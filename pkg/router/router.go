@@ -120,16 +120,16 @@ type Router struct {
 	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
 	firewalled bool       // they were applied once
 
-	namesMu sync.Mutex // view, absent and table change together
+	namesMu sync.Mutex           // view and table change together
+	absent  map[gossip.Peer]bool // hosts whose names are withdrawn; watchPresence's alone
 
 	mu       sync.Mutex
-	networks map[string]*network  // by id, those whose bridge exists
-	withheld map[string]bool      // claims, by hash, of which the others do not hear
-	stood    chan struct{}        // closed, and made anew, when another one does
-	absent   map[gossip.Peer]bool // hosts whose names are withdrawn
-	settled  bool                 // a whole pass has ended with a network standing
-	recalled map[string]bool      // attachments, by hash, of which another host has told what they had before this start
-	broken   error                // why the data plane is not as it should be; nil when it is
+	networks map[string]*network // by id, those whose bridge exists
+	withheld map[string]bool     // claims, by hash, of which the others do not hear
+	stood    chan struct{}       // closed, and made anew, when another one does
+	settled  bool                // a whole pass has ended with a network standing
+	recalled map[string]bool     // attachments, by hash, of which another host has told what they had before this start
+	broken   error               // why the data plane is not as it should be; nil when it is
 
 	unmeasured error // why the metrics are not served; nil when they are, or are not wanted
 }

@@ -122,7 +122,7 @@ func TestWhatIsNeitherOnTheBridgeNorNamedIsNotAnnounced(t *testing.T) {
 		t.Error("without a name it is announced")
 	}
 	for _, names := range [][]string{named, nil} {
-		c, err := r.ipam.SetNames(foreign.Key, names)
+		c, err := r.ipam.SetNames(foreign.Key, ipam.Naming{Names: names})
 		must(t, err)
 		must(t, r.publish(c))
 		if announced() != (names != nil) || len(r.table.All()) != len(names) {

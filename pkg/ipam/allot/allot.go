@@ -28,6 +28,7 @@ import (
 type (
 	Claim  = book.Claim
 	Kernel = book.Kernel
+	Naming = book.Naming
 )
 
 // HostKey is under which key a host holds its own address on a network's bridge.
@@ -319,7 +320,7 @@ func (a *Core) Holds(k attachment.Key, addrs []netip.Addr) error {
 
 // SetNames gives an attachment its names, in the place of those before, and answers
 // with its claim. CodeUnknownContainer when there is none.
-func (a *Core) SetNames(k attachment.Key, names []string) (Claim, error) {
+func (a *Core) SetNames(k attachment.Key, names Naming) (Claim, error) {
 	c, ok := a.book.Claim(k.Hash())
 	if !ok {
 		return Claim{}, ctl.Errorf(ctl.CodeUnknownContainer, "container %s, interface %s is not attached to network %s", k.ContainerID, k.IfName, k.Network)
@@ -327,21 +328,21 @@ func (a *Core) SetNames(k attachment.Key, names []string) (Claim, error) {
 	if c.Key.ContainerID == "" {
 		c.Key = k // it was known by its hash alone
 	}
-	if slices.Equal(c.Names, names) {
+	if names.Equal(c.Naming()) {
 		return c, nil
 	}
-	c.Names = slices.Clone(names)
+	c.SetNaming(names)
 	return c, a.save(c)
 }
 
 // Restore gives names back to an attachment that was read from the kernel alone and so lost
 // them. It does nothing to one that has some, or is not there.
-func (a *Core) Restore(hash string, names []string) (Claim, bool) {
+func (a *Core) Restore(hash string, names Naming) (Claim, bool) {
 	c, ok := a.book.Claim(hash)
-	if !ok || len(c.Names) > 0 || c.Key.ContainerID != "" || len(names) == 0 {
+	if !ok || len(c.Names) > 0 || c.Key.ContainerID != "" || len(names.Names) == 0 {
 		return Claim{}, false
 	}
-	c.Names = slices.Clone(names)
+	c.SetNaming(names)
 	if err := a.save(c); err != nil {
 		a.config.Log.Error("restore names", "error", err)
 	}

@@ -43,11 +43,33 @@ type Claim struct {
 	NetNS    attachment.NSID  `json:"netns,omitzero"`
 	BootID   string           `json:"bootID"`
 	Names    []string         `json:"names,omitempty"`
+	Services []ctl.Service    `json:"services,omitempty"`
+	Texts    []string         `json:"texts,omitempty"`
 	Decider  ctl.Decider      `json:"decider"`
 	State    State            `json:"state"`
 
 	Since    time.Duration `json:"-"` // the time at which the book got it
 	Deadline time.Duration `json:"-"` // the kernel need not show it before; 0 for none
+}
+
+// Naming is what DNS knows of an attachment beside its addresses.
+type Naming struct {
+	Names    []string
+	Services []ctl.Service
+	Texts    []string
+}
+
+// Naming is the claim's.
+func (c Claim) Naming() Naming { return Naming{c.Names, c.Services, c.Texts} }
+
+// SetNaming gives the claim a copy of n.
+func (c *Claim) SetNaming(n Naming) {
+	c.Names, c.Services, c.Texts = slices.Clone(n.Names), slices.Clone(n.Services), slices.Clone(n.Texts)
+}
+
+// Equal reports whether both are the same, in the same order.
+func (n Naming) Equal(o Naming) bool {
+	return slices.Equal(n.Names, o.Names) && slices.Equal(n.Services, o.Services) && slices.Equal(n.Texts, o.Texts)
 }
 
 // Live reports whether the attachment is to be known to others: its ADD has

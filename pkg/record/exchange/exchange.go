@@ -72,6 +72,12 @@ type message struct {
 	More   bool           `cbor:"4,keyasint,omitempty"` // ask again at once: there was more than one answer holds
 }
 
+// told is how far a neighbour's own records went when it last said so, and when that was.
+type told struct {
+	at   time.Time
+	mark record.Mark
+}
+
 // answered is when a peer last had an answer, and whether it was told to ask for more.
 type answered struct {
 	at   time.Time
@@ -96,6 +102,7 @@ type Exchange struct {
 	store    *record.Store
 	announce bool          // Announce was called
 	doomed   []gossip.Peer // to be forgotten by Run
+	told     map[gossip.Peer]told
 
 	// Of Run's goroutine alone.
 	sent       uint64 // own writes up to here were hinted
@@ -117,6 +124,7 @@ func New(c Config) *Exchange {
 		neighbours: map[gossip.Peer]bool{},
 		ignorant:   map[gossip.Peer]bool{},
 		answered:   map[gossip.Peer]answered{},
+		told:       map[gossip.Peer]told{},
 	}
 	c.Net.Handle(gossip.Records, e.handle)
 	return e
@@ -179,6 +187,16 @@ func (e *Exchange) Origins() []gossip.Peer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.store.Origins()
+}
+
+// UpToDate reports whether all is here that a host has said, since a time, that it has
+// written. It is false as long as it has said nothing, as one says that is no neighbour.
+func (e *Exchange) UpToDate(origin gossip.Peer, since time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, ok := e.told[origin]
+	mine := record.Digest{origin: e.store.Digest()[origin]}
+	return ok && t.at.After(since) && !mine.Behind(record.Digest{origin: t.mark})
 }
 
 // Forget has a retired host's records dropped, by Run, which tells Watch; see
@@ -267,6 +285,9 @@ func (e *Exchange) greet() {
 		e.met = time.Now()
 	}
 	maps.DeleteFunc(e.ignorant, func(p gossip.Peer, _ bool) bool { return !now[p] })
+	e.mu.Lock()
+	maps.DeleteFunc(e.told, func(p gossip.Peer, _ told) bool { return !now[p] })
+	e.mu.Unlock()
 	e.neighbours = now
 }
 
@@ -369,6 +390,9 @@ func (e *Exchange) answer(to gossip.Peer, m message) {
 	}
 	e.mu.Lock()
 	e.store.Heard(m.Digest)
+	if own := m.Digest[to]; own.Incarnation != 0 {
+		e.told[to] = told{time.Now(), own}
+	}
 	e.mu.Unlock()
 	more := false
 	for sent := 1; sent <= answerDeltas; sent++ {

@@ -407,3 +407,41 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+func TestAHostIsUpToDateOnceAllIsHereThatTheOtherOneHasSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "a", "b")
+		defer b.close()
+		begin := time.Now()
+		a, h := b.start("a", 1, nil, nil), b.start("b", 1, nil, nil)
+		defer a.stop()
+		defer h.stop()
+		if h.UpToDate("a", begin.Add(-1)) {
+			t.Error("before a word was heard")
+		}
+		b.put(a, "k", "1")
+		time.Sleep(5 * time.Second)
+		if !h.UpToDate("a", begin) || h.UpToDate("a", time.Now()) || h.UpToDate("c", begin) {
+			t.Error("5 s later: want it of a since the beginning, not since now, and not of c")
+		}
+		b.fabric.Split("a")
+		time.Sleep(time.Second)
+		split := time.Now()
+		b.put(a, "k", "2")
+		time.Sleep(10 * time.Second)
+		if h.UpToDate("a", split) {
+			t.Error("while it is cut off")
+		}
+		b.fabric.Heal()
+		for range 1000 {
+			if ok := h.UpToDate("a", split); ok {
+				if got := string(h.Get("a", "k")); got != "2" {
+					t.Errorf("it has %q", got)
+				}
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Error("not within a second after the heal")
+	})
+}

@@ -7,6 +7,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 // setEndpoint takes over what the container's endpoint says of names: more of them,
@@ -14,7 +15,10 @@ import (
 func (conf *config) setEndpoint(args cniconf.Args, p *cniconf.Problems) {
 	e, err := conf.RequestedEndpoint(args)
 	p.Check(err)
-	conf.aliases = e.Aliases
+	conf.aliases, conf.services, conf.texts = e.Aliases, nil, e.Texts
+	for _, s := range e.Services {
+		conf.services = append(conf.services, ctl.Service(s))
+	}
 	switch {
 	case e.DNS == nil:
 	case *e.DNS:

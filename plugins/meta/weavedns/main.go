@@ -26,6 +26,8 @@ type config struct {
 
 	aliases  []string // of the container's endpoint
 	nameless bool     // which may say that it has no names
+	services []ctl.Service
+	texts    []string
 }
 
 // What "inject" may say.
@@ -62,7 +64,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	}
 	var resolver ctl.Resolver
 	router := cniconf.NewRouter(conf.Socket)
-	err = router.Call(ctx, ctl.PathRegister, ctl.RegisterRequest{Key: c.Key, Names: conf.names(c)}, &resolver)
+	err = router.Call(ctx, ctl.PathRegister, conf.registration(c), &resolver)
 	switch {
 	case err != nil && conf.Required:
 		return err

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/endpoint"
 )
 
@@ -13,6 +14,11 @@ const (
 	maxNames = 64 // of one container
 	shortID  = 12 // characters of a container id that people write
 )
+
+// registration is all that the router is told of the container.
+func (conf *config) registration(c *cniconf.Call) ctl.RegisterRequest {
+	return ctl.RegisterRequest{Key: c.Key, Names: conf.names(c), Services: conf.services, Texts: conf.texts}
+}
 
 // names gives the container's names, best first: the one that the user or the
 // runtime gave it, and its aliases; without any, that of its namespace; without
@@ -35,14 +41,14 @@ func (conf *config) names(c *cniconf.Call) []string {
 
 // givenName is the name in CNI_ARGS: ours, that of podman, cri-o and containerd
 // (a pod's with its namespace, since two namespaces may have a pod of one name),
-// nerdctl's.
+// nerdctl's. One that can be no name is as good as none.
 func givenName(args cniconf.Args) string {
 	pod := args["K8S_POD_NAME"]
 	if ns := args["K8S_POD_NAMESPACE"]; pod != "" && ns != "" {
 		pod += "." + ns
 	}
 	for _, name := range []string{args["WEAVE_HOSTNAME"], pod, args["NERDCTL_CNI_DHCP_HOSTNAME"]} {
-		if name != "" {
+		if valid(normal(name)) {
 			return name
 		}
 	}
