@@ -335,6 +335,7 @@ type NameEntry struct {
 	Network string     `json:"network"`
 	Address netip.Addr `json:"address"`
 	Host    string     `json:"host"`
+	ByHand  bool       `json:"by_hand,omitempty"` // it was added there by PathDNSAdd
 }
 
 // Attachment is an endpoint of this host.

@@ -24,10 +24,3 @@ type DNSUpstream struct {
 	Failed      uint64  `json:"failed"` // silent, refused, or without an answer that can be used
 	MeanSeconds float64 `json:"meanSeconds"`
 }
-
-// Service is a port that a container offers, which DNS answers as _NAME._PROTOCOL.CONTAINER.
-type Service struct {
-	Name     string `json:"name"`     // as in "http": 1 to 15 letters, digits and '-'
-	Protocol string `json:"protocol"` // "tcp", "udp", "sctp"
-	Port     uint16 `json:"port"`     // the container's
-}

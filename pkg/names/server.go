@@ -65,6 +65,7 @@ type Server struct {
 	asked     upstreamCounts
 	common    atomic.Pointer[upstreamSet] // of all who have none of their own
 	tcp       tcpLimits
+	traces    tracer
 	zones     atomic.Pointer[[]netip.Prefix] // of all listeners
 	own       atomic.Pointer[[]netip.Addr]   // of all listeners: never asked as upstreams
 
@@ -181,6 +182,7 @@ func (s *Server) match(ctx context.Context) error {
 // panic ends with the message.
 func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []byte, o outcome) {
 	start := time.Now()
+	q.begun = start
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", msg[:min(len(msg), 512)]))
@@ -208,7 +210,7 @@ type errand struct {
 // what to ask. q's memory stays the caller's.
 func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.AddrPort) (answer []byte, e *errand) {
 	if internal {
-		s.counters.count(withheld)
+		s.ended(client, q, withheld)
 		return q.empty(dst, dns.RcodeNameError, 0), nil
 	}
 	now := time.Now()
@@ -216,12 +218,12 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 	var room [512]byte
 	key := q.forwardKey(room[:0], set)
 	if answer = s.cache.answer(dst, key, q, now); answer != nil {
-		s.counters.count(cached)
+		s.ended(client, q, cached)
 		s.recalling.note(time.Since(now))
 		return answer, nil
 	}
 	if s.flights.isOurs(key, stamp{q.id, client.Port()}) {
-		s.counters.count(looped)
+		s.ended(client, q, looped)
 		return q.empty(dst, dns.RcodeRefused, 0), nil
 	}
 	e = &errand{query: *q, client: client, set: set, key: string(key), tcp: tcp, begun: now}
@@ -242,11 +244,11 @@ func (s *Server) forward(ctx context.Context, e *errand) []byte {
 		return answer, err
 	})
 	if err != nil {
-		s.counters.count(failed)
+		s.ended(e.client, &e.query, failed)
 		s.cfg.Log.Debug("names: nobody answered", "name", e.name, "type", e.qtype, "err", err)
 		return e.empty(nil, rcodeFailed, 0)
 	}
-	s.counters.count(forward)
+	s.ended(e.client, &e.query, forward)
 	return e.adopt(bytes.Clone(answer))
 }
 

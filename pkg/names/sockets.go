@@ -128,6 +128,9 @@ func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
 			q := &b.queries[i]
 			*q = query{}
 			answer, o := s.serve(b.out[i][:0], b.message(i), q, false, sc)
+			if o != forward && s.traces.on.Load() != nil {
+				s.traces.of(b.sender(i)).note(b.sender(i), q, o)
+			}
 			if o == forward {
 				answer = s.forwardUDP(ctx, c, b.sender(i), q, p.internal.Load(), b.out[i][:0])
 			}
@@ -154,7 +157,7 @@ func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.Addr
 		})
 	}
 	if !s.slots.take(from.Addr(), search) {
-		s.counters.count(busy)
+		s.ended(from, q, busy)
 		return q.empty(out, rcodeFailed, 0)
 	}
 	return nil
@@ -173,7 +176,7 @@ func (s *Server) forwardTCP(ctx context.Context, from netip.AddrPort, q *query, 
 func (s *Server) inTurn(ctx context.Context, e *errand) []byte {
 	turn := make(chan struct{})
 	if !s.slots.take(e.client.Addr(), func() { close(turn) }) {
-		s.counters.count(busy)
+		s.ended(e.client, &e.query, busy)
 		return e.empty(nil, rcodeFailed, 0)
 	}
 	<-turn

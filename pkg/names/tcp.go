@@ -62,7 +62,9 @@ func (s *Server) serveTCP(ctx context.Context, p *socketPair, c *tcpConn) {
 		s.tcp.idle(c, false)
 		q := query{}
 		answer, o := s.serve(out, msg, &q, true, *p.scope.Load())
-		if o == forward {
+		if o != forward {
+			s.traces.of(c.from).note(c.from, &q, o)
+		} else {
 			answer = s.forwardTCP(ctx, c.from, &q, p.internal.Load(), out)
 		}
 		if answer == nil {

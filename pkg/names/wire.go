@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -37,6 +38,7 @@ const (
 
 // query is what matters of a well-formed query.
 type query struct {
+	begun     time.Time // when it was read
 	id, flags uint16
 	question  []byte // name, type and class, a part of the message
 	name      string // lower-case, no trailing dot, "" for the root; a dot inside a label shows as NUL

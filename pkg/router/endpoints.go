@@ -44,6 +44,9 @@ func (r *Router) publishAll(ports []port) error {
 			errs = append(errs, r.publishBridge(c.Network, c.Addrs))
 		}
 	}
+	r.byHand.mu.Lock()
+	errs = append(errs, r.tellByHand())
+	r.byHand.mu.Unlock()
 	if len(unheard) > 0 { // too many, say: no reason to serve none at all
 		r.log.Error("the other hosts do not hear of some attachments", "attachments", len(unheard), "error", unheard[0])
 	}

@@ -29,6 +29,9 @@ func (r *Router) recordsChanged(changes []record.Change) {
 		case strings.HasPrefix(c.Key, overlay.UsePrefix):
 			r.useChanged(c)
 			continue
+		case strings.HasPrefix(c.Key, overlay.HandPrefix):
+			r.handChanged(c)
+			continue
 		case c.Key == overlay.HostKey:
 			r.hostChanged(c)
 		case strings.HasPrefix(c.Key, overlay.EndpointPrefix):

@@ -44,6 +44,7 @@ func (r *Router) openMemory(context.Context) (err error) {
 		return err
 	}
 	r.closers = append(r.closers, r.store.Close)
+	r.loadByHand()
 	return r.judgeMemory()
 }
 

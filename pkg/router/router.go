@@ -116,6 +116,7 @@ type Router struct {
 	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
 	known     []knownhosts.Host // reached before, as on disk; remember's alone once it runs
 	targets   targets           // whom it was told to dial
+	byHand    byHand            // names
 
 	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
 	firewalled bool       // they were applied once
@@ -485,6 +486,7 @@ func (r *Router) parts() map[string]func(context.Context) error {
 		"lists":    r.lists.Run,
 		"links":    r.tellLinks,
 		"uses":     r.tellUses,
+		"byhand":   r.followByHand,
 	}
 }
 

@@ -176,7 +176,7 @@ func (r *Router) statusOverlay() []ctl.Remote {
 func (r *Router) statusDNS() ctl.DNS {
 	out := ctl.DNS{Enabled: r.config.DNS, Domain: r.config.DNSDomain, Upstreams: r.upstreams()}
 	for _, n := range r.table.All() {
-		out.Names = append(out.Names, ctl.NameEntry{Name: n.Name, Network: n.Network, Address: n.Addr, Host: n.Host})
+		out.Names = append(out.Names, ctl.NameEntry{Name: n.Name, Network: n.Network, Address: n.Addr, Host: n.Host, ByHand: n.ByHand})
 	}
 	stats := r.dns.Stats()
 	out.Traffic = dnsTraffic(stats)

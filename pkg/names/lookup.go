@@ -1,0 +1,121 @@
+package names
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// Found is what a lookup was answered.
+type Found struct {
+	Name   string // that was answered, whole, without a trailing dot
+	Rcode  string // "NOERROR", "NXDOMAIN", …
+	Source Source
+	Answer []Answer
+}
+
+// Answer is one record of an answer.
+type Answer struct {
+	Name string
+	Type string // "A"
+	TTL  uint32 // seconds
+	Data string // as dig shows it
+}
+
+// Source says whose an answer is.
+type Source string
+
+// The sources.
+const (
+	FromHere     Source = "weave"
+	FromUpstream Source = "upstream"
+	FromNobody   Source = "none" // the network is internal
+)
+
+// itself is who asks when the router does.
+var itself = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+
+// Lookup asks as a container of a network would that has the domain as its search domain:
+// a name as it is, and where there is no such name with the domain behind it, unless it
+// ends with a dot. typ "" is what fits: PTR for an address, SRV for a service, else A and
+// AAAA. Of from only the network and whether that is internal counts: nothing has to
+// listen for it, nor Run to run.
+func (s *Server) Lookup(ctx context.Context, from Listener, name, typ string) (Found, error) {
+	qtype, known := dns.StringToType[strings.ToUpper(typ)]
+	if typ != "" && !known {
+		return Found{}, fmt.Errorf("no record type is called %q", clip(typ))
+	}
+	if a, err := netip.ParseAddr(name); err == nil {
+		arpa, err := dns.ReverseAddr(a.Unmap().WithZone("").String())
+		if err != nil {
+			return Found{}, err
+		}
+		return s.lookup(ctx, from, arpa, dns.TypePTR)
+	}
+	types := []uint16{qtype}
+	switch {
+	case qtype == 0 && isService(strings.ToLower(name)):
+		types = []uint16{dns.TypeSRV}
+	case qtype == 0:
+		types = []uint16{dns.TypeA, dns.TypeAAAA}
+	}
+	f, err := s.lookup(ctx, from, dns.Fqdn(name), types...)
+	inside := strings.HasSuffix("."+strings.ToLower(strings.TrimSuffix(name, ".")), "."+s.resolver.domain)
+	if err != nil || f.Rcode == dns.RcodeToString[dns.RcodeSuccess] || strings.HasSuffix(name, ".") || inside {
+		return f, err
+	}
+	searched, err := s.lookup(ctx, from, dns.Fqdn(name+"."+s.resolver.domain), types...)
+	if err != nil || searched.Rcode != dns.RcodeToString[dns.RcodeSuccess] {
+		return f, nil
+	}
+	return searched, nil
+}
+
+// lookup puts one question for each type.
+func (s *Server) lookup(ctx context.Context, from Listener, name string, types ...uint16) (Found, error) {
+	f := Found{Name: strings.TrimSuffix(name, ".")}
+	for _, t := range types {
+		m, source, err := s.put(ctx, from, new(dns.Msg).SetQuestion(name, t))
+		if err != nil {
+			return Found{}, fmt.Errorf("look %s up: %w", name, err)
+		}
+		f.Rcode, f.Source, f.Answer = dns.RcodeToString[m.Rcode], source, append(f.Answer, answersOf(m)...)
+		if m.Rcode != dns.RcodeSuccess {
+			break
+		}
+	}
+	return f, nil
+}
+
+func answersOf(m *dns.Msg) (out []Answer) {
+	for _, rr := range m.Answer {
+		h := rr.Header()
+		out = append(out, Answer{h.Name, dns.Type(h.Rrtype).String(), h.Ttl, strings.TrimPrefix(rr.String(), h.String())})
+	}
+	return out
+}
+
+// put has the server answer a question.
+func (s *Server) put(ctx context.Context, from Listener, question *dns.Msg) (*dns.Msg, Source, error) {
+	msg, err := question.Pack()
+	if err != nil {
+		return nil, "", err
+	}
+	var q query
+	source := FromHere
+	out, o := s.serve(nil, msg, &q, true, scope{from.Network, strings.ToLower(from.Network)})
+	if o == forward {
+		if source = FromUpstream; from.Internal {
+			source = FromNobody
+		}
+		out = s.forwardTCP(ctx, itself, &q, from.Internal, nil)
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(out); err != nil {
+		return nil, "", err
+	}
+	return m, source, nil
+}
