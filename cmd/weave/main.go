@@ -127,7 +127,7 @@ router does not answer, and "status" with 4 when no container can be added now.`
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", socket, "the router's socket (environment: WEAVE_SOCKET)")
 	root.AddCommand(a.status(), a.ps(), a.report(), a.trace(), a.rmpeer(), a.connect(), a.forget(), a.reset(), a.conflist(), a.secret(), a.version())
-	root.AddCommand(a.net(), a.attachd(), a.top(), a.doctor())
+	root.AddCommand(a.net(), a.dns(), a.attachd(), a.top(), a.doctor())
 	return root
 }
 
