@@ -23,7 +23,7 @@ type Table struct {
 	addrs  map[netip.Addr][]*item
 	data   map[nameKey][]*datum // services and texts
 	below  map[nameKey]int      // how many names end in this one
-	away   map[string]bool      // hosts whose records are not answered
+	served map[string]bool      // hosts whose records are answered; nil: all
 	now    uint64               // counts the changes
 }
 
@@ -58,7 +58,7 @@ func (it *item) listed() bool { return it.answers() && !it.hidden }
 func NewTable() *Table {
 	return &Table{
 		owners: map[string]*owned{}, names: map[nameKey][]*item{}, addrs: map[netip.Addr][]*item{},
-		data: map[nameKey][]*datum{}, below: map[nameKey]int{}, away: map[string]bool{},
+		data: map[nameKey][]*datum{}, below: map[nameKey]int{},
 	}
 }
 
@@ -99,7 +99,7 @@ func (t *Table) put(owner string, items []*item, data []*datum) {
 	o := &owned{owner, items, data}
 	t.owners[owner] = o
 	for _, it := range items {
-		it.owner, it.away, it.since = o, t.away[it.Host], cmp.Or(since[it.Addr], t.now)
+		it.owner, it.away, it.since = o, t.isAway(it.Host), cmp.Or(since[it.Addr], t.now)
 		t.insert(it)
 	}
 	t.judge(items)
@@ -116,18 +116,21 @@ func (t *Table) Drop(owner string) {
 	t.drop(owner)
 }
 
-// SetAway has only the records of these hosts not answered, until it is called again.
-// What they say of whose an address is counts all the same.
-func (t *Table) SetAway(hosts map[string]bool) {
+// SetServed has only the records of these hosts answered, until it is called again; with
+// nil, and before the first call, those of all. What the others say of whose an address is
+// counts all the same.
+func (t *Table) SetServed(hosts map[string]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.away = maps.Clone(hosts)
+	t.served = maps.Clone(hosts)
 	for _, o := range t.owners {
 		for _, it := range o.items {
-			it.away = t.away[it.Host]
+			it.away = t.isAway(it.Host)
 		}
 	}
 }
+
+func (t *Table) isAway(host string) bool { return t.served != nil && !t.served[host] }
 
 func (t *Table) drop(owner string) {
 	o := t.owners[owner]

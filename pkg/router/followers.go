@@ -198,44 +198,40 @@ func (r *Router) complete() bool {
 // watchPresence withdraws the names of hosts whose routers have died and brings
 // them back when they return.
 func (r *Router) watchPresence(ctx context.Context) error {
-	p := newPresence()
+	p := newPresence(r.id.Name())
 	for {
 		changed := r.link.Changed()
-		var known []gossip.Peer
-		for h := range r.view.Hosts() {
-			known = append(known, h)
-		}
-		gone, next := p.update(time.Now(), known, r.link.Peers(), r.exchange.UpToDate)
-		r.setAbsent(gone)
-		wait := settleEvery // new hosts become known without a change of the link
+		served, next := p.update(time.Now(), r.link.Peers(), r.exchange.UpToDate)
+		r.setServed(served)
+		var due <-chan time.Time
 		if !next.IsZero() {
-			wait = min(wait, time.Until(next))
+			due = time.After(time.Until(next))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-time.After(wait):
+		case <-due:
 		}
 	}
 }
 
-// setAbsent has the names of these hosts not answered, and those of all others answered.
-func (r *Router) setAbsent(gone map[gossip.Peer]bool) {
-	if maps.Equal(gone, r.absent) {
+// setServed has the names of these hosts answered, and no others'.
+func (r *Router) setServed(served map[gossip.Peer]bool) {
+	if maps.Equal(served, r.served) {
 		return
 	}
 	hosts := map[string]bool{}
-	for h := range gone {
-		if hosts[string(h)] = true; !r.absent[h] {
+	for h := range served {
+		if hosts[string(h)] = true; !r.served[h] {
+			r.log.Info("router is here: its names are served", "host", h)
+		}
+	}
+	for h := range r.served {
+		if !served[h] {
 			r.log.Info("router is away: its names are withdrawn, its addresses stay", "host", h)
 		}
 	}
-	for h := range r.absent {
-		if !gone[h] {
-			r.log.Info("router is back", "host", h)
-		}
-	}
-	r.absent = gone
-	r.table.SetAway(hosts)
+	r.served = served
+	r.table.SetServed(hosts)
 }

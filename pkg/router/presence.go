@@ -12,71 +12,80 @@ const (
 	backEvery  = 50 * time.Millisecond
 )
 
-// presence decides whose names are served: those of hosts that can be reached,
-// or could be less than nameGrace ago. It says nothing of addresses: a dead
-// router is not a dead host.
+// presence decides whose names are served: those of hosts that this router reaches, or
+// has reached less than nameGrace ago. What others remember of a host that it never
+// reached is not: nobody knows for how long that one has been dead. It says nothing of
+// addresses: a dead router is not a dead host.
 //
-// The names of one that was away for longer come back when its records are as new as
-// it says itself, or backWithin after it is reached: what was known of it from before
-// may lead to somebody else's container by now.
+// The names of one that is reached for the first time, or was away for longer, are served
+// when its records are as new as it says itself, or backWithin after it is reached: what
+// is known of it from before may lead to somebody else's container by now.
 type presence struct {
-	absent map[gossip.Peer]time.Time // since when
-	gone   map[gossip.Peer]bool      // the last answer of update
-	back   map[gossip.Peer]returning // of gone, those that are reached
+	self  gossip.Peer // whose names are always served
+	hosts map[gossip.Peer]*meeting
 }
 
-// returning is when a host was last reached before it was away, and since when it is now.
-type returning struct{ left, since time.Time }
+// meeting is what a router knows of one that it has reached.
+type meeting struct {
+	served bool
+	left   time.Time // when it went; zero: it did not, since its names are served
+	since  time.Time // when it came; zero: it is away
+}
 
-func newPresence() *presence { return &presence{} }
+func newPresence(self gossip.Peer) *presence {
+	return &presence{self, map[gossip.Peer]*meeting{}}
+}
 
-// update notes who is reachable now, of those whose records we hold. fresh tells whether
-// a host's records are as new as it has said itself since a time. It returns
-// whose names are not to be served, and when that may be otherwise by itself (zero:
-// not before there is news).
-func (p *presence) update(now time.Time, known, reachable []gossip.Peer, fresh func(gossip.Peer, time.Time) bool) (gone map[gossip.Peer]bool, next time.Time) {
+// update notes who is reachable now. fresh tells whether a host's records
+// are as new as it has said itself since a time. It returns whose names are served, and
+// when that may be otherwise by itself (zero: not before there is news).
+func (p *presence) update(now time.Time, reachable []gossip.Peer, fresh func(gossip.Peer, time.Time) bool) (served map[gossip.Peer]bool, next time.Time) {
 	here := map[gossip.Peer]bool{}
-	for _, r := range reachable {
-		here[r] = true
+	for _, h := range reachable {
+		here[h] = true
+		if p.hosts[h] == nil {
+			p.hosts[h] = &meeting{}
+		}
 	}
-	gone = map[gossip.Peer]bool{}
-	still, back := map[gossip.Peer]time.Time{}, map[gossip.Peer]returning{}
-	wake := func(at time.Time) {
-		if next.IsZero() || at.Before(next) {
+	served = map[gossip.Peer]bool{p.self: true}
+	for h, m := range p.hosts {
+		var at time.Time
+		if here[h] {
+			at = m.here(now, func() bool { return fresh(h, m.left) })
+		} else {
+			at = m.away(now)
+		}
+		if m.served {
+			served[h] = true
+		}
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
-	for _, k := range known {
-		if here[k] {
-			if r, waits := p.returns(k, now, fresh); waits {
-				gone[k], back[k] = true, r
-				wake(now.Add(backEvery))
-			}
-			continue
-		}
-		since, ok := p.absent[k]
-		if !ok {
-			since = now
-		}
-		still[k] = since
-		if end := since.Add(nameGrace); p.gone[k] || !now.Before(end) { // one that came back for a moment only stays away
-			gone[k] = true
-		} else {
-			wake(end)
-		}
-	}
-	p.absent, p.gone, p.back = still, gone, back
-	return gone, next
+	return served, next
 }
 
-// returns reports whether the names of a host that is reached have to wait.
-func (p *presence) returns(k gossip.Peer, now time.Time, fresh func(gossip.Peer, time.Time) bool) (r returning, waits bool) {
-	if !p.gone[k] {
-		return r, false
+// here notes that the host is reached. Like away it returns when to look again.
+func (m *meeting) here(now time.Time, fresh func() bool) time.Time {
+	if m.since.IsZero() {
+		m.since = now
 	}
-	r, ok := p.back[k]
-	if !ok {
-		r = returning{p.absent[k], now}
+	if !m.served && now.Before(m.since.Add(backWithin)) && !fresh() {
+		return now.Add(backEvery)
 	}
-	return r, now.Before(r.since.Add(backWithin)) && !fresh(k, r.left)
+	m.served, m.left = true, time.Time{}
+	return time.Time{}
+}
+
+// away notes that it is not. One that came back for a moment only stays away.
+func (m *meeting) away(now time.Time) time.Time {
+	if m.left.IsZero() {
+		m.left = now
+	}
+	m.since = time.Time{}
+	if end := m.left.Add(nameGrace); m.served && now.Before(end) {
+		return end
+	}
+	m.served = false
+	return time.Time{}
 }

@@ -122,7 +122,7 @@ type Router struct {
 	firewalled bool       // they were applied once
 
 	namesMu sync.Mutex           // view and table change together
-	absent  map[gossip.Peer]bool // hosts whose names are withdrawn; watchPresence's alone
+	served  map[gossip.Peer]bool // hosts whose names are; watchPresence's alone
 
 	mu       sync.Mutex
 	networks map[string]*network // by id, those whose bridge exists
