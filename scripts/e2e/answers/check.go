@@ -3,6 +3,7 @@ package answers
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -30,9 +31,12 @@ const (
 	Restored  Measure = "back after the claim files were lost"
 	Dead      Measure = "withdrawn after a router's death"
 	Parted    Measure = "withdrawn after a parting"
-	Anothers  Measure = "another's, who asked for the address"
+	Taken     Measure = "an address that another one asked for"
+	TakenAway Measure = "the same, where that host is out of reach"
 	Interval  Measure = "between two answers to a question"
 )
+
+var measures = [...]Measure{Known, Gone, KnownHeal, GoneHeal, Restored, Dead, Parted, Taken, TakenAway, Interval}
 
 // Rule is what an answer violates.
 type Rule string
@@ -66,8 +70,10 @@ func (v Violation) String() string {
 type Report struct {
 	Violations []Violation
 	Times      map[Measure][]time.Duration // sorted
+	Worst      []string                    // what took longest, of each measure
 	Answers    int
 	Told       int // facts in them
+	Lost       int // bindings that ended with the claim files, since those that were met first did not know them
 	Stale      int // facts that did not hold any more, on other hosts, within the limits
 }
 
@@ -75,7 +81,9 @@ type Report struct {
 func Check(h History, l Limits) Report {
 	c := newChecker(h, l)
 	for i := range c.h.Bindings {
-		c.shown(&c.h.Bindings[i])
+		b := &c.h.Bindings[i]
+		c.firm[b] = c.lostAt(b)
+		c.shown(b)
 	}
 	for _, a := range c.h.Answers {
 		for _, f := range a.Facts {
@@ -99,10 +107,14 @@ type checker struct {
 	w       *ways
 	answers map[asked][]Answer
 	byFact  map[Fact][]*Binding
-	holds   map[string][]Hold // by address
+	holds   map[string][]Hold          // by address
+	firm    map[*Binding]time.Duration // until when it is to be shown
+	lost    int                        // of them ended before their DEL
 
 	told, stale int
 	times       map[Measure][]time.Duration
+	max         map[Measure]time.Duration
+	worst       map[Measure]string
 	late        map[lateness]time.Duration
 	broken      map[breach]*Violation
 	order       []breach
@@ -124,7 +136,7 @@ type breach struct {
 
 func newChecker(h History, l Limits) *checker {
 	c := &checker{h: h, l: l, w: waysOf(h), answers: map[asked][]Answer{}, byFact: map[Fact][]*Binding{}, holds: map[string][]Hold{},
-		times: map[Measure][]time.Duration{}, late: map[lateness]time.Duration{}, broken: map[breach]*Violation{}}
+		firm: map[*Binding]time.Duration{}, times: map[Measure][]time.Duration{}, max: map[Measure]time.Duration{}, worst: map[Measure]string{}, late: map[lateness]time.Duration{}, broken: map[breach]*Violation{}}
 	for _, a := range h.Answers {
 		k := asked{a.Host, a.Question}
 		c.answers[k] = append(c.answers[k], a)
@@ -152,7 +164,13 @@ func (c *checker) wrong(r Rule, a Answer, b Binding) {
 	c.order = append(c.order, k)
 }
 
-func (c *checker) note(m Measure, d time.Duration) { c.times[m] = append(c.times[m], d) }
+// note takes a time, of what happened to a binding on a host.
+func (c *checker) note(m Measure, d time.Duration, b *Binding, host int) {
+	if ts := c.times[m]; len(ts) == 0 || d > c.max[m] {
+		c.max[m], c.worst[m] = d, fmt.Sprintf("%s: %.1f ms on h%d: %s", m, float64(d.Microseconds())/1000, host, b)
+	}
+	c.times[m] = append(c.times[m], d)
+}
 
 // within are the answers of a list that were begun and ended in a span.
 func within(list []Answer, s span) []Answer {
@@ -183,7 +201,7 @@ func (c *checker) shown(b *Binding) {
 			}
 			c.steady(b, host, list)
 			for _, s := range c.w.linked[pair(host, b.Host)] {
-				c.learned(b, list, s)
+				c.learned(b, host, list, s)
 			}
 		}
 	}
@@ -193,7 +211,7 @@ func (c *checker) shown(b *Binding) {
 // claim files has the names of before from its peers, when it has met one that knows them.
 func (c *checker) shownAtHome(b *Binding, list []Answer) {
 	for _, l := range c.w.lives[b.Host] {
-		s := span{max(b.OnReturn, l.Start), min(b.OffCall, l.End)}
+		s := span{max(b.OnReturn, l.Start), min(c.firm[b], l.End)}
 		if l.Lost && b.OnReturn < l.Start {
 			c.restored(b, list, l, s)
 			continue
@@ -207,16 +225,34 @@ func (c *checker) shownAtHome(b *Binding, list []Answer) {
 }
 
 func (c *checker) restored(b *Binding, list []Answer, l Life, s span) {
-	if s.from = c.metOneThatKnows(b, l); s.from >= s.to {
-		return
+	met, _ := c.metAfter(b, l)
+	if s.from = max(s.from, met); s.from < s.to {
+		c.behind(Restored, NotBack, b, b.Host, within(list, s), s)
 	}
-	c.behind(Restored, NotBack, b, within(list, s), s)
 }
 
-// metOneThatKnows is when, in a life, a host has met another one that has answered with
-// the binding and has not been started since.
-func (c *checker) metOneThatKnows(b *Binding, l Life) time.Duration {
-	first := Never
+// lostAt is until when a binding is to be shown: its DEL, or the loss of the claim files
+// at a time when those whom its host met first did not all know it. It takes what the
+// first one tells.
+func (c *checker) lostAt(b *Binding) time.Duration {
+	for _, l := range c.w.lives[b.Host] {
+		if !l.Lost || b.OnReturn >= l.Start || b.OffCall <= l.Start {
+			continue
+		}
+		if _, all := c.metAfter(b, l); !all {
+			c.lost++
+			return l.Start
+		}
+	}
+	return b.OffCall
+}
+
+// metAfter is when a host met the first others in a life, and whether all of them had
+// answered with the binding before.
+func (c *checker) metAfter(b *Binding, l Life) (first time.Duration, all bool) {
+	const together = 1500 * time.Millisecond
+	first = Never
+	knows := map[time.Duration]bool{}
 	for other := range c.h.Hosts {
 		if other == b.Host {
 			continue
@@ -225,12 +261,19 @@ func (c *checker) metOneThatKnows(b *Binding, l Life) time.Duration {
 			if s.from < l.Start || s.from >= l.End {
 				continue
 			}
-			if o, ok := c.w.life(other, s.from); ok && c.knew(b, other, span{max(o.Start, b.OnReturn), l.Start}) {
-				first = min(first, s.from)
-			}
+			o, ok := c.w.life(other, s.from)
+			first = min(first, s.from)
+			knew, told := knows[s.from]
+			knows[s.from] = (knew || !told) && ok && c.knew(b, other, span{max(o.Start, b.OnReturn), l.Start})
+			break // the later ones do not count
 		}
 	}
-	return first
+	for at, knew := range knows {
+		if at <= first+together && !knew {
+			return first, false
+		}
+	}
+	return first, first != Never
 }
 
 func (c *checker) knew(b *Binding, host int, s span) bool {
@@ -244,7 +287,7 @@ func (c *checker) knew(b *Binding, host int, s span) bool {
 
 // behind notes how long after the begin of a span answers still lacked a binding. It must
 // not be longer than Worst.
-func (c *checker) behind(m Measure, r Rule, b *Binding, list []Answer, s span) {
+func (c *checker) behind(m Measure, r Rule, b *Binding, host int, list []Answer, s span) {
 	if len(list) == 0 {
 		return
 	}
@@ -260,17 +303,17 @@ func (c *checker) behind(m Measure, r Rule, b *Binding, list []Answer, s span) {
 	if late > 0 && !list[len(list)-1].shows(b.Fact) && s.to-s.from < time.Second {
 		return // it ended before anybody could tell
 	}
-	c.note(m, late)
+	c.note(m, late, b, host)
 }
 
 // learned looks at one time for which the hosts were linked.
-func (c *checker) learned(b *Binding, list []Answer, linked span) {
-	s, m := span{b.OnReturn, min(b.OffCall, linked.to)}, Known
+func (c *checker) learned(b *Binding, host int, list []Answer, linked span) {
+	s, m := span{b.OnReturn, min(c.firm[b], linked.to)}, Known
 	if linked.from > b.OnReturn {
 		s.from, m = linked.from, KnownHeal
 	}
 	if s.from < s.to {
-		c.behind(m, NotKnown, b, within(list, s), s)
+		c.behind(m, NotKnown, b, host, within(list, s), s)
 	}
 }
 
@@ -279,7 +322,7 @@ func (c *checker) learned(b *Binding, list []Answer, linked span) {
 func (c *checker) steady(b *Binding, host int, list []Answer) {
 	for _, l := range c.w.lives[host] {
 		had := false
-		for _, a := range within(list, span{max(b.OnReturn, l.Start), min(b.OffCall, l.End)}) {
+		for _, a := range within(list, span{max(b.OnReturn, l.Start), min(c.firm[b], l.End)}) {
 			switch away := c.w.unlinked(host, b.Host, a.End); {
 			case away >= c.l.Grace:
 				had = false
@@ -304,7 +347,8 @@ func (c *checker) justified(a Answer, f Fact) {
 		case b.OffReturn >= a.Begin:
 			return
 		}
-		if e := c.excuse(a, b); best == nil || e.better(why) || e.late < why.late && !why.better(e) {
+		e := c.excuse(a, b)
+		if best == nil || e.better(why) || !why.better(e) && cmp.Or(cmp.Compare(e.late, why.late), cmp.Compare(best.OffReturn, b.OffReturn)) < 0 {
 			best, why = b, e
 		}
 	}
@@ -321,7 +365,7 @@ func (c *checker) justified(a Answer, f Fact) {
 		k := lateness{best, a.Host, a.Question, why.heal}
 		c.late[k] = max(c.late[k], why.late)
 	}
-	c.another(a, f, best)
+	c.another(a, f, best, why)
 }
 
 // excuse is why a host may still show what has ended; with a rule it may not.
@@ -345,25 +389,58 @@ func (c *checker) excuse(a Answer, b *Binding) excuse {
 		}
 		return e
 	}
-	// Out of reach it may stay until it is withdrawn; what comes of that is withdrawn's to say.
-	away := min(c.w.unlinked(a.Host, b.Host, a.Begin), a.Begin)
-	e := excuse{late: min(away, a.Begin-b.OffReturn)}
-	if e.late > c.l.Grace+c.l.Deaf+c.l.Worst {
+	// Out of reach it may stay until it is withdrawn.
+	if s, ok := containing(c.w.apart[p], a.Begin); ok {
+		e := excuse{late: a.Begin - max(s.from, b.OffReturn)}
+		if a.Begin-s.from > c.l.Grace+c.l.Deaf+c.l.Late {
+			e.rule = NotGone
+		}
+		return e
+	}
+	// One of them may hear the other, or one that hears it.
+	e := excuse{late: a.Begin - b.OffReturn}
+	if away := c.w.unlinked(a.Host, b.Host, a.Begin); min(away, e.late) > c.l.Rest {
 		e.rule = NotGone
 	}
 	return e
 }
 
+// had reports whether a container was called so before a time: then it is that container's
+// old name that is shown.
+func (c *checker) had(owner string, f Fact, t time.Duration) bool {
+	return slices.ContainsFunc(c.byFact[f], func(b *Binding) bool { return b.Owner == owner && b.OnCall < t })
+}
+
+// About are the bindings and holds of an address that were there in a time, for people.
+func About(h History, a netip.Addr, from, to time.Duration) (lines []string) {
+	for _, b := range h.Bindings {
+		if b.Addr == a && b.OnCall <= to && b.OffReturn >= from {
+			lines = append(lines, b.String())
+		}
+	}
+	for _, o := range h.Holds {
+		if o.Addr == a && o.From <= to && o.To >= from {
+			lines = append(lines, fmt.Sprintf("%s held by %s from %s to %s", a, o.Owner, at(o.From), at(o.To)))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
 // another looks whether the address of a stale answer is somebody else's by now.
-func (c *checker) another(a Answer, f Fact, was *Binding) {
+func (c *checker) another(a Answer, f Fact, was *Binding, why excuse) {
 	for _, o := range c.holds[f.Addr.String()] {
-		if o.From > a.Begin || o.To < a.End || o.Owner == was.Owner {
+		if o.From > a.Begin || o.To < a.End || c.had(o.Owner, f, a.Begin) {
 			continue
 		}
 		if o.From-was.OffReturn >= c.l.Rest {
 			c.wrong(Foreign, a, *was)
 		}
-		c.note(Anothers, a.Begin-o.From)
+		m := TakenAway
+		if why.linked {
+			m = Taken
+		}
+		c.note(m, min(a.Begin-o.From, why.late), was, a.Host)
 	}
 }
 
@@ -389,9 +466,9 @@ func (c *checker) forgottenOn(b *Binding, host int, q Question) {
 	for _, s := range c.w.linked[pair(host, b.Host)] {
 		switch {
 		case s.has(b.OffReturn) && len(within(list, span{b.OffReturn, s.to})) > 0:
-			c.note(Gone, c.late[lateness{b, host, q, false}])
+			c.note(Gone, c.late[lateness{b, host, q, false}], b, host)
 		case before <= b.OffReturn && b.OffReturn < s.from && len(within(list, s)) > 0:
-			c.note(GoneHeal, c.late[lateness{b, host, q, true}])
+			c.note(GoneHeal, c.late[lateness{b, host, q, true}], b, host)
 		}
 		before = s.to
 	}
@@ -423,18 +500,20 @@ func (c *checker) withdrawnIn(lists map[Question][]Answer, host, gone int, s spa
 		s.to = min(s.to, l.End)
 	}
 	m, limit := Dead, c.l.Grace+c.l.Late
-	if _, up := c.w.life(gone, s.from); up {
-		m, limit = Parted, limit+c.l.Deaf
+	if _, up := c.w.life(gone, s.from); up || c.w.unlinked(host, gone, s.from-1) > 0 || c.cutAbout(s.from) {
+		m, limit = Parted, limit+c.l.Deaf // nobody says that the connection has ended
 	}
-	if !alive || s.to-s.from < limit {
+	if !alive || s.to-s.from < c.l.Grace+time.Second {
 		return
 	}
-	last := time.Duration(-1)
+	last, whose := time.Duration(-1), (*Binding)(nil)
 	for _, list := range lists {
 		for _, a := range within(list, s) {
 			for _, f := range a.Facts {
 				if b := c.onlyOf(f, gone, a, s); b != nil {
-					last = max(last, a.Begin-s.from)
+					if a.Begin-s.from > last {
+						last, whose = a.Begin-s.from, b
+					}
 					if a.Begin-s.from > limit {
 						c.wrong(Outlives, a, *b)
 					}
@@ -442,9 +521,15 @@ func (c *checker) withdrawnIn(lists map[Question][]Answer, host, gone int, s spa
 			}
 		}
 	}
-	if last >= 0 {
-		c.note(m, last)
+	if last >= 0 && s.to-s.from-last > time.Second { // else it may have ended before the withdrawal
+		c.note(m, last, whose, host)
 	}
+}
+
+// cutAbout reports whether routers may not yet have noticed whom they reach at a time.
+func (c *checker) cutAbout(t time.Duration) bool {
+	const died = 300 * time.Millisecond // until all that are connected have been told by the kernel
+	return slices.ContainsFunc(c.h.Cuts, func(x Cut) bool { return x.Start > t-c.l.Deaf && x.Start < t+died })
 }
 
 // onlyOf is the binding of a host that an answer in a span rests on, if it rests on no other's.
@@ -465,19 +550,22 @@ func (c *checker) intervals() {
 	for _, list := range c.answers {
 		for i := range len(list) - 1 {
 			if d := list[i+1].Begin - list[i].Begin; d < time.Second { // else nobody asked, or nobody answered
-				c.note(Interval, d)
+				c.times[Interval] = append(c.times[Interval], d)
 			}
 		}
 	}
 }
 
 func (c *checker) report() Report {
-	r := Report{Times: c.times, Answers: len(c.h.Answers), Told: c.told, Stale: c.stale}
+	r := Report{Times: c.times, Answers: len(c.h.Answers), Told: c.told, Stale: c.stale, Lost: c.lost}
 	for _, k := range c.order {
 		r.Violations = append(r.Violations, *c.broken[k])
 	}
-	for _, ts := range r.Times {
-		slices.Sort(ts)
+	for _, m := range measures {
+		slices.Sort(r.Times[m])
+		if c.max[m] > 0 {
+			r.Worst = append(r.Worst, c.worst[m])
+		}
 	}
 	return r
 }
@@ -494,9 +582,9 @@ func (r Report) Part(m Measure, percent int) time.Duration {
 // Table is the report's times, a line each.
 func (r Report) Table() string {
 	out := fmt.Sprintf("%-40s %8s %9s %9s %9s\n", "ms", "times", "p50", "p99", "max")
-	for _, m := range []Measure{Known, Gone, KnownHeal, GoneHeal, Restored, Dead, Parted, Anothers, Interval} {
+	for _, m := range measures {
 		ms := func(percent int) float64 { return float64(r.Part(m, percent).Microseconds()) / 1000 }
 		out += fmt.Sprintf("%-40s %8d %9.1f %9.1f %9.1f\n", m, len(r.Times[m]), ms(50), ms(99), ms(100))
 	}
-	return out + fmt.Sprintf("%d answers with %d facts; %d of another host's container that had just gone", r.Answers, r.Told, r.Stale)
+	return out + fmt.Sprintf("%d answers with %d facts; %d of another host's container that had just gone; %d bindings were lost with the claim files", r.Answers, r.Told, r.Stale, r.Lost)
 }

@@ -12,6 +12,9 @@ import (
 // Forget is a Crash after which the claim files are gone too.
 const Forget addresses.FaultKind = "kill -9, claim files lost"
 
+// OfNetwork reports whether a fault is one of the underlay; else it is one of routers.
+func OfNetwork(f addresses.Fault) bool { return f.Kind != Forget && f.Kind.Network() }
+
 // Plan draws the faults of a run, in order: those of the underlay are as for the
 // addresses, without mere loss; of the routers, one dies for longer than its names live.
 func Plan(seed uint64, hosts int, length time.Duration) (plan []addresses.Fault) {

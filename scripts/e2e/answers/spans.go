@@ -29,18 +29,19 @@ func waysOf(h History) *ways {
 	for _, ls := range w.lives {
 		slices.SortFunc(ls, func(a, b Life) int { return cmp.Compare(a.Start, b.Start) })
 	}
-	able := map[[2]int][]span{}
+	some := map[[2]int][]span{}
 	for a := range h.Hosts {
 		for b := a + 1; b < h.Hosts; b++ {
-			able[pair(a, b)] = w.able(h, a, b)
-			w.linked[pair(a, b)] = linked(able[pair(a, b)], h.Meetings, a, b)
+			there, back := w.able(h, a, b), w.able(h, b, a)
+			some[pair(a, b)] = append(there, back...)
+			w.linked[pair(a, b)] = linked(common(there, back), h.Meetings, a, b)
 		}
 	}
-	w.part(h, able)
+	w.part(h, some)
 	return w
 }
 
-// able is when both routers ran and no direction between them was cut.
+// able is when both routers ran and the way from one to the other was not cut.
 func (w *ways) able(h History, a, b int) (out []span) {
 	for _, x := range w.lives[a] {
 		for _, y := range w.lives[b] {
@@ -51,11 +52,23 @@ func (w *ways) able(h History, a, b int) (out []span) {
 		}
 	}
 	for _, c := range h.Cuts {
-		if pair(c.From, c.To) == pair(a, b) {
+		if c.From == a && c.To == b {
 			out = without(out, span{c.Start, c.End})
 		}
 	}
 	slices.SortFunc(out, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	return out
+}
+
+// common is when both held; each list is in order, without overlaps.
+func common(a, b []span) (out []span) {
+	for _, x := range a {
+		for _, y := range b {
+			if s := (span{max(x.from, y.from), min(x.to, y.to)}); s.from < s.to {
+				out = append(out, s)
+			}
+		}
+	}
 	return out
 }
 
