@@ -19,6 +19,17 @@ const (
 	resolvConf     = "/run/e2e/resolv.conf"
 )
 
+// containerdText: pods are of our image too; a machine without CAP_SYS_RESOURCE may not
+// change oom scores.
+const containerdText = `version = 2
+[debug]
+level = "debug"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "` + pauseImage + `"
+restrict_oom_score_adj = true
+disable_apparmor = true
+`
+
 // namespace is containerd's own kind: it keeps containers apart from others' on a machine.
 const namespace = "e2e"
 
@@ -34,7 +45,7 @@ func ctr(h *netlab.Host, args ...string) (string, error) {
 }
 
 func (c containerd) prepare(h *netlab.Host, resolver string) error {
-	if err := h.WriteFile(containerdConf, "version = 2\n[debug]\nlevel = \"debug\"\n", 0o644); err != nil {
+	if err := h.WriteFile(containerdConf, containerdText, 0o644); err != nil {
 		return err
 	}
 	// ctr makes no resolv.conf and passes over what the plugins say of DNS: the file is mounted into each container.

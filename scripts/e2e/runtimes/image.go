@@ -14,7 +14,10 @@ import (
 	"strings"
 )
 
-const busybox = "/bin/busybox"
+const (
+	busybox    = "/bin/busybox"
+	pauseImage = "localhost/weave-e2e-pause:1" // of pods: it runs for ever
+)
 
 // makeImage writes an image with nothing but busybox, as "docker save" would:
 // the form that podman and containerd both load, with no registry anywhere.
@@ -30,19 +33,26 @@ func makeImage(file string) error {
 		return fmt.Errorf("make the image: %w", err)
 	}
 	sum := sha256.Sum256(layer)
-	config, err := json.Marshal(map[string]any{
-		"architecture": goruntime.GOARCH, "os": "linux",
-		"config": map[string]any{"Cmd": []string{"/bin/sh"}, "Env": []string{"PATH=/bin"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},
-	})
+	entries := []entry{{name: "layer.tar", body: layer}}
+	var images []map[string]any
+	for i, command := range [][]string{{"/bin/sh"}, {"sleep", "1000000"}} {
+		config, err := json.Marshal(map[string]any{
+			"architecture": goruntime.GOARCH, "os": "linux",
+			"config": map[string]any{"Cmd": command, "Env": []string{"PATH=/bin"}},
+			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},
+		})
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("config%d.json", i)
+		entries = append(entries, entry{name: name, body: config})
+		images = append(images, map[string]any{"Config": name, "RepoTags": []string{[]string{image, pauseImage}[i]}, "Layers": []string{"layer.tar"}})
+	}
+	manifest, err := json.Marshal(images)
 	if err != nil {
 		return err
 	}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{image}, "Layers": []string{"layer.tar"}}})
-	if err != nil {
-		return err
-	}
-	text, err := archive([]entry{{name: "manifest.json", body: manifest}, {name: "config.json", body: config}, {name: "layer.tar", body: layer}})
+	text, err := archive(append(entries, entry{name: "manifest.json", body: manifest}))
 	if err != nil {
 		return err
 	}

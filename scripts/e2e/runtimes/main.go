@@ -11,6 +11,8 @@
 // "runtimes -seed N partition" changes networks on all hosts of a lab while it
 // cuts them from each other.
 //
+// "runtimes dns" has containers of all runtimes that there are resolve each other.
+//
 // With -reference the network is the reference bridge plugin's, each host for
 // itself and by address: what fails then is not weave's.
 package main
@@ -96,6 +98,9 @@ func (o options) run(name string) error {
 	w := weave{abs(o.bin), abs(o.lists)}
 	if name == "partition" {
 		return o.inLab(cutHosts, nil, func(lab *netlab.Lab) error { return newCuts(lab, w, o.seed).all(o.lasting) })
+	}
+	if name == "dns" {
+		return o.countryside()
 	}
 	if err := makeImage(o.tar); err != nil {
 		return err

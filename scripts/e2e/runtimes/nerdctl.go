@@ -25,12 +25,17 @@ func (n nerdctl) run(h *netlab.Host, args ...string) error {
 	return err
 }
 
-func (n nerdctl) prepare(h *netlab.Host, resolver string) error {
+// configure tells nerdctl where everything is.
+func (nerdctl) configure(h *netlab.Host, _ string) error {
 	conf := "namespace = \"" + namespace + "\"\ncgroup_manager = \"cgroupfs\"\ncni_path = \"/opt/cni/bin\"\ncni_netconfpath = \"/etc/cni/net.d\"\n"
 	if err := h.WriteFile(nerdctlConf, conf, 0o644); err != nil {
 		return err
 	}
-	if err := os.Setenv("NERDCTL_TOML", nerdctlConf); err != nil {
+	return os.Setenv("NERDCTL_TOML", nerdctlConf)
+}
+
+func (n nerdctl) prepare(h *netlab.Host, resolver string) error {
+	if err := n.configure(h, resolver); err != nil {
 		return err
 	}
 	return n.containerd.prepare(h, resolver)
