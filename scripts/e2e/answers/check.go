@@ -26,8 +26,10 @@ type Measure string
 const (
 	Known     Measure = "known on another host"
 	Gone      Measure = "gone on another host"
-	KnownHeal Measure = "known after a heal or a start"
-	GoneHeal  Measure = "gone after a heal or a start"
+	KnownHeal Measure = "known after a heal"
+	GoneHeal  Measure = "gone after a heal"
+	KnownLife Measure = "known after a start of a router"
+	GoneLife  Measure = "gone after a start of a router"
 	Restored  Measure = "back after the claim files were lost"
 	Dead      Measure = "withdrawn after a router's death"
 	Parted    Measure = "withdrawn after a parting"
@@ -36,7 +38,7 @@ const (
 	Interval  Measure = "between two answers to a question"
 )
 
-var measures = [...]Measure{Known, Gone, KnownHeal, GoneHeal, Restored, Dead, Parted, Taken, TakenAway, Interval}
+var measures = [...]Measure{Known, Gone, KnownHeal, GoneHeal, KnownLife, GoneLife, Restored, Dead, Parted, Taken, TakenAway, Interval}
 
 // Rule is what an answer violates.
 type Rule string
@@ -311,10 +313,25 @@ func (c *checker) learned(b *Binding, host int, list []Answer, linked span) {
 	s, m := span{b.OnReturn, min(c.firm[b], linked.to)}, Known
 	if linked.from > b.OnReturn {
 		s.from, m = linked.from, KnownHeal
+		if c.began(host, b.Host, linked.from) {
+			m = KnownLife
+		}
 	}
 	if s.from < s.to {
 		c.behind(m, NotKnown, b, host, within(list, s), s)
 	}
+}
+
+// began reports whether two hosts were linked for the first time in the life of one of
+// their routers: that has all to learn.
+func (c *checker) began(a, b int, linked time.Duration) bool {
+	before := time.Duration(-1)
+	for _, s := range c.w.linked[pair(a, b)] {
+		if s.from < linked {
+			before = max(before, s.from)
+		}
+	}
+	return slices.ContainsFunc(append(slices.Clone(c.w.lives[a]), c.w.lives[b]...), func(l Life) bool { return before < l.Start && l.Start <= linked && l.Start > 0 })
 }
 
 // steady looks that what was shown goes on being shown, until the host's router has been
@@ -468,7 +485,11 @@ func (c *checker) forgottenOn(b *Binding, host int, q Question) {
 		case s.has(b.OffReturn) && len(within(list, span{b.OffReturn, s.to})) > 0:
 			c.note(Gone, c.late[lateness{b, host, q, false}], b, host)
 		case before <= b.OffReturn && b.OffReturn < s.from && len(within(list, s)) > 0:
-			c.note(GoneHeal, c.late[lateness{b, host, q, true}], b, host)
+			m := GoneHeal
+			if c.began(host, b.Host, s.from) {
+				m = GoneLife
+			}
+			c.note(m, c.late[lateness{b, host, q, true}], b, host)
 		}
 		before = s.to
 	}

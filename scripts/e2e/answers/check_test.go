@@ -177,6 +177,10 @@ func TestTimesAreTakenFromTheEndOfTheCallOrTheHeal(t *testing.T) {
 			t.Errorf("%s: %v, want one, about %v s", m, got, want)
 		}
 	}
+	s = tale().bind("a", 0, web, 1, 50).dies(1, 10, 11, false).meet(0, 1, 12).ask(1, 11, 12.35).ask(1, 12.35, 20, one)
+	if got := Check(s.History, limits).Times[KnownLife]; len(got) != 1 || got[0] < sec(0.2) || got[0] > sec(0.4) {
+		t.Errorf("%s: %v", KnownLife, got)
+	}
 	if len(r.Times[Interval]) == 0 || r.Table() == "" {
 		t.Error("no table")
 	}
