@@ -74,7 +74,7 @@ func TestTheBlocksOfAFormerLifeAreFreedWhileItsHostLives(t *testing.T) {
 	}
 	a.until("a sees both lives, and the container of the first", func(s ctl.Status) bool { return former(s, "b") == 1 && named(s) })
 	for _, r := range []*lone{a, b} {
-		r.refusesToRetire("b", "1 address is of host b's former life still in use there ([10.")
+		r.refusesToRetire("b", "1 address is of host b's former life still in use there (10.")
 	}
 	call(ctl.PathRelease, ctl.KeyRequest{Key: key("web")})
 	a.until("a hears that it has ended", func(s ctl.Status) bool { return !named(s) })
