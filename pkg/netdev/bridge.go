@@ -75,14 +75,19 @@ func (b Bridge) ensure() error {
 
 // sign has the bridge say whose it is.
 func (b Bridge) sign(l netlink.Link) error {
-	has, want := l.Attrs().Alias, ofCluster+b.Cluster
-	if b.Cluster == "" || has == want || has != "" && !strings.HasPrefix(has, ofCluster) {
+	if !b.unsigned(l.Attrs().Alias) {
 		return nil
 	}
+	want := ofCluster + b.Cluster
 	if err := netlink.LinkSetAlias(l, want); err != nil {
 		return fmt.Errorf("set alias %q: %w", want, err)
 	}
 	return nil
+}
+
+// unsigned reports whether a bridge of that alias is to say whose it is.
+func (b Bridge) unsigned(has string) bool {
+	return b.Cluster != "" && has != ofCluster+b.Cluster && (has == "" || strings.HasPrefix(has, ofCluster))
 }
 
 func (b Bridge) findOrMake() (netlink.Link, error) {

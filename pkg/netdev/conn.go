@@ -219,7 +219,15 @@ func (c *conn) receive(size int, f func(h unix.NlMsghdr, body []byte)) error {
 	if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
 		return nil // not from the kernel
 	}
-	for b := c.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+	if !messages(c.buf[:n], f) {
+		return errors.New("read kernel's answer: cut off")
+	}
+	return nil
+}
+
+// messages gives each message in a datagram to f, up to one that is cut off.
+func messages(b []byte, f func(h unix.NlMsghdr, body []byte)) (whole bool) {
+	for len(b) >= unix.SizeofNlMsghdr {
 		h := unix.NlMsghdr{
 			Len:   binary.NativeEndian.Uint32(b),
 			Type:  binary.NativeEndian.Uint16(b[4:]),
@@ -227,12 +235,12 @@ func (c *conn) receive(size int, f func(h unix.NlMsghdr, body []byte)) error {
 			Seq:   binary.NativeEndian.Uint32(b[8:]),
 		}
 		if h.Len < unix.SizeofNlMsghdr || int(h.Len) > len(b) {
-			return errors.New("read kernel's answer: cut off")
+			return false
 		}
 		f(h, b[unix.SizeofNlMsghdr:h.Len])
 		b = b[min(len(b), int(h.Len+3)&^3):]
 	}
-	return nil
+	return true
 }
 
 // answer reads the verdict in an NLMSG_ERROR or NLMSG_DONE: nil, or the errno
