@@ -17,12 +17,11 @@ func (c *Changed) touch(network string) {
 	c.names[network] = true
 }
 
-// TouchAll has the next TakeChanged name every network: the kernel is to be compared
-// with all plans.
-func (v *View) TouchAll() {
+// Touch has the next TakeChanged name a network: the kernel is to be compared with its plan.
+func (v *View) Touch(network string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.changed.all = true
+	v.changed.touch(network)
 }
 
 // TakeChanged tells which networks' plans may differ from those at its last call.

@@ -105,10 +105,17 @@ type View struct {
 	mu        sync.Mutex
 	hosts     map[gossip.Peer]Host
 	endpoints map[gossip.Peer]map[string]Endpoint // by record key
+	on        map[string]map[teller]Endpoint      // the same by network
 	inherited map[string]Plan                     // by network, from the kernel at start
 	links     map[gossip.Peer]Links
 	changed   Changed                        // since TakeChanged was called
 	uses      map[gossip.Peer]map[string]int // by the network's id
+}
+
+// teller is a record: whose, and its key.
+type teller struct {
+	origin gossip.Peer
+	key    string
 }
 
 // NewView returns an empty view.
@@ -116,6 +123,7 @@ func NewView() *View {
 	return &View{
 		hosts:     map[gossip.Peer]Host{},
 		endpoints: map[gossip.Peer]map[string]Endpoint{},
+		on:        map[string]map[teller]Endpoint{},
 		inherited: map[string]Plan{},
 		links:     map[gossip.Peer]Links{},
 		uses:      map[gossip.Peer]map[string]int{},
@@ -159,9 +167,12 @@ func (v *View) SetEndpoint(origin gossip.Peer, key string, e *Endpoint) {
 	defer v.mu.Unlock()
 	if was, there := v.endpoints[origin][key]; there {
 		v.changed.touch(was.Network)
+		delete(v.endpoints[origin], key)
+		if delete(v.on[was.Network], teller{origin, key}); len(v.on[was.Network]) == 0 {
+			delete(v.on, was.Network)
+		}
 	}
 	if e == nil || !e.Valid() {
-		delete(v.endpoints[origin], key)
 		return
 	}
 	v.changed.touch(e.Network)
@@ -169,6 +180,10 @@ func (v *View) SetEndpoint(origin gossip.Peer, key string, e *Endpoint) {
 		v.endpoints[origin] = map[string]Endpoint{}
 	}
 	v.endpoints[origin][key] = *e
+	if v.on[e.Network] == nil {
+		v.on[e.Network] = map[teller]Endpoint{}
+	}
+	v.on[e.Network][teller{origin, key}] = *e
 }
 
 // Hosts lists the hosts that have spoken.
@@ -182,11 +197,9 @@ func (v *View) Hosts() map[gossip.Peer]Host {
 func (v *View) HolderOfMAC(network string, mac net.HardwareAddr) (host gossip.Peer, taken bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for origin, endpoints := range v.endpoints {
-		for _, e := range endpoints {
-			if e.Network == network && bytes.Equal(e.MAC, mac) {
-				return origin, true
-			}
+	for from, e := range v.on[network] {
+		if bytes.Equal(e.MAC, mac) {
+			return from.origin, true
 		}
 	}
 	return "", false
@@ -198,15 +211,10 @@ func (v *View) HoldersOf(network string, addrs map[netip.Addr]bool) map[netip.Ad
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	out := map[netip.Addr]gossip.Peer{}
-	for origin, endpoints := range v.endpoints {
-		for _, e := range endpoints {
-			if e.Network != network {
-				continue
-			}
-			for _, a := range e.Addrs {
-				if had, ok := out[a]; addrs[a] && (!ok || origin < had) {
-					out[a] = origin
-				}
+	for from, e := range v.on[network] {
+		for _, a := range e.Addrs {
+			if had, ok := out[a]; addrs[a] && (!ok || from.origin < had) {
+				out[a] = from.origin
 			}
 		}
 	}
@@ -240,18 +248,19 @@ func (v *View) Plan(network string) Plan {
 	var p Plan
 	flood := map[netip.Addr]bool{}
 	spoken := map[netip.Addr]bool{}
-	known := map[string]bool{} // MACs that somebody claims
-	for origin, h := range v.hosts {
+	known := map[string]bool{} // MACs that somebody claims, as bytes
+	for _, h := range v.hosts {
 		spoken[h.VTEP] = true
-		for _, e := range v.endpoints[origin] {
-			if e.Network != network || len(e.MAC) == 0 {
-				continue
-			}
-			p.Remotes = append(p.Remotes, Remote{origin, e.MAC, h.VTEP, e.Addrs})
-			known[e.MAC.String()] = true
-			if !e.Bridge {
-				flood[h.VTEP] = true
-			}
+	}
+	for from, e := range v.on[network] {
+		h, told := v.hosts[from.origin]
+		if !told || len(e.MAC) == 0 {
+			continue
+		}
+		p.Remotes = append(p.Remotes, Remote{from.origin, e.MAC, h.VTEP, e.Addrs})
+		known[string(e.MAC)] = true
+		if !e.Bridge {
+			flood[h.VTEP] = true
 		}
 	}
 	v.inherit(network, &p, flood, spoken, known)
@@ -271,7 +280,7 @@ func (v *View) Plan(network string) Plan {
 func (v *View) inherit(network string, p *Plan, flood, spoken map[netip.Addr]bool, known map[string]bool) {
 	was := v.inherited[network]
 	for _, r := range was.Remotes {
-		if !spoken[r.VTEP] && !known[r.MAC.String()] {
+		if !spoken[r.VTEP] && !known[string(r.MAC)] {
 			p.Remotes = append(p.Remotes, r)
 		}
 	}

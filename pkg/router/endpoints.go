@@ -178,13 +178,17 @@ func (r *Router) ports() ([]port, error) {
 	if err != nil {
 		return nil, err
 	}
+	networks := map[string]string{DefaultBridge: DefaultNetwork} // known although the ledger may not be
+	for _, n := range r.replica.State().Networks() {
+		networks[bridgeName(n)] = n.Name
+	}
 	var out []port
 	for _, p := range all {
 		a, err := attachment.ParseAlias(p.Alias)
 		if err != nil || reaper.Marked(p.Group) {
 			continue
 		}
-		out = append(out, port{ipam.Kernel{Alias: a, Veth: p.Name, Network: r.networkOfBridge(p.Master),
+		out = append(out, port{ipam.Kernel{Alias: a, Veth: p.Name, Network: networks[p.Master],
 			NetID: ctl.DeviceID(p.Master, ctl.BridgePrefix, ctl.LocalPrefix)}, p.Master})
 	}
 	return out, nil
@@ -196,19 +200,6 @@ func kernelOf(ports []port) []ipam.Kernel {
 		out[i] = p.Kernel
 	}
 	return out
-}
-
-// networkOfBridge is the ledger's name of the network behind a bridge, "" for a bridge of no network.
-func (r *Router) networkOfBridge(bridge string) string {
-	if bridge == DefaultBridge {
-		return DefaultNetwork // known although the ledger may not be
-	}
-	for _, n := range r.replica.State().Networks() {
-		if bridgeName(n) == bridge {
-			return n.Name
-		}
-	}
-	return ""
 }
 
 // networkOf is the network of whose subnets one has one of the addresses, "" when none has.
@@ -250,22 +241,28 @@ func concerns(state *ledger.State, p port) bool {
 }
 
 // reconcile frees the addresses of attachments that the kernel has no more, and
-// puts ports back that somebody took out of their bridge.
-func (r *Router) reconcile() {
+// puts ports back that somebody took out of their bridge. It reports whether that is done:
+// what is odd has to be seen twice.
+func (r *Router) reconcile() (done bool) {
 	ports, err := r.ports()
 	if err != nil {
 		r.log.Warn("list the attachments", "error", err)
-		return
+		return false
 	}
+	done = true
+	r.lookout.shown = make(map[string]bool, len(ports))
 	for _, p := range ports {
+		r.lookout.shown[p.Alias.Hash] = true
 		if p.bridge == "" {
-			r.putBack(p)
+			done = r.putBack(p) && done
 		}
 	}
 	state := r.replica.State()
 	ports = slices.DeleteFunc(ports, func(p port) bool {
 		_, claimed := r.ipam.Claim(p.Alias.Hash)
-		return !claimed && !concerns(state, p)
+		odd := !claimed && concerns(state, p)
+		done = done && !odd
+		return !claimed && !odd
 	})
 	released, adopted := r.ipam.Reconcile(kernelOf(ports))
 	r.metrics.settledWith(len(released), len(adopted))
@@ -280,17 +277,19 @@ func (r *Router) reconcile() {
 			r.log.Error("publish an adopted attachment", "attachment", c.Hash, "error", err)
 		}
 	}
+	return done
 }
 
-// putBack makes an attachment a port of its network's bridge again, if it was one.
-func (r *Router) putBack(p port) {
+// putBack makes an attachment a port of its network's bridge again, if it was one. It is
+// tried again when that fails.
+func (r *Router) putBack(p port) (done bool) {
 	c, ok := r.ipam.Claim(p.Alias.Hash)
 	home := c.Network
 	if !c.OnBridge && c.NetID == "" { // or that is not known: it was read from the kernel when it was out already
 		home = homeOf(r.replica.State().Networks(), p.Alias)
 	}
 	if !ok || home == "" {
-		return
+		return true
 	}
 	n, err := r.network(home)
 	if err == nil {
@@ -298,7 +297,7 @@ func (r *Router) putBack(p port) {
 	}
 	if err != nil {
 		r.log.Error("put a port back into its bridge", "port", p.Veth, "error", err)
-		return
+		return false
 	}
 	r.log.Warn("a port was out of its bridge and is back", "port", p.Veth, "bridge", bridgeName(n.Network))
 	if c, err = r.ipam.Joined(p.Alias.Hash, home); err == nil {
@@ -307,6 +306,7 @@ func (r *Router) putBack(p port) {
 	if err != nil {
 		r.log.Error("publish a port that is back", "port", p.Veth, "error", err)
 	}
+	return err == nil
 }
 
 func parseMAC(s string) (net.HardwareAddr, error) {

@@ -110,8 +110,8 @@ func nameSet(origin gossip.Peer, e overlay.Endpoint) names.Set {
 }
 
 // follow writes the overlay's plans into the kernel: of the networks whose records have
-// changed, and of those that have come to stand since. The settling has all of them
-// compared now and then.
+// changed, and of those that have come to stand since. The settling has those compared
+// that somebody else may have changed.
 func (r *Router) follow(ctx context.Context) error {
 	written := map[string]bool{} // networks by id
 	for {
@@ -152,6 +152,16 @@ func (r *Router) writeChanged(written map[string]bool) {
 }
 
 func (r *Router) writeForwarding(n *network) error {
+	want := r.forwarding(n)
+	changed, err := netdev.SyncForwarding(bridgeName(n.Network), deviceName(n.Network), want)
+	if err == nil {
+		r.metrics.forwarded(n.ID, want, changed)
+	}
+	return err
+}
+
+// forwarding is what the kernel is to know of other hosts, on one network.
+func (r *Router) forwarding(n *network) netdev.Forwarding {
 	plan := r.view.Plan(n.Name)
 	want := netdev.Forwarding{Flood: plan.Flood}
 	for _, e := range plan.Remotes {
@@ -161,11 +171,7 @@ func (r *Router) writeForwarding(n *network) error {
 		want.Remotes = append(want.Remotes, netdev.Remote{MAC: e.MAC, VTEP: e.VTEP, Addrs: within(e.Addrs, n.Subnets)})
 	}
 	want.Flood = slices.DeleteFunc(want.Flood, func(a netip.Addr) bool { return a.Is4() != r.vtep.Is4() || a == r.vtep })
-	changed, err := netdev.SyncForwarding(bridgeName(n.Network), deviceName(n.Network), want)
-	if err == nil {
-		r.metrics.forwarded(n.ID, want, changed)
-	}
-	return err
+	return want
 }
 
 // within keeps the addresses that belong to the network: a neighbour entry for

@@ -21,6 +21,8 @@ const goneAfter = 3 * time.Second
 // digits of the id that are in the devices' names.
 type leftovers struct {
 	looked time.Time
+	state  *ledger.State // and notices of links, when nothing was left
+	links  uint64
 	since  map[string]time.Time
 	spared map[string]remains // under Router.mu
 }
@@ -52,9 +54,17 @@ func (r *Router) dropGone(all []ledger.Network) {
 	if time.Since(r.gone.looked) < goneAfter || !r.knowsAll() {
 		return
 	}
-	r.gone.looked = time.Now()
-	if err := r.sweep(all, r.gone.looked); err != nil {
+	state, links := r.replica.State(), r.watch.Links()
+	if state == r.gone.state && links == r.gone.links && time.Since(r.gone.looked) < wholeLook {
+		return
+	}
+	r.gone.looked, r.gone.state = time.Now(), nil
+	left, err := r.sweep(state.Networks(), r.gone.looked)
+	switch {
+	case err != nil:
 		r.log.Error("what is left of a network that is gone stays on this host", "error", err)
+	case !left:
+		r.gone.state, r.gone.links = state, links
 	}
 }
 
@@ -121,17 +131,17 @@ func remainsOf(cluster string, networks []ledger.Network, devices []netdev.Devic
 
 // sweep takes down what remains of networks that are gone, whatever this life knows of
 // them. When nothing is left, the claims on this host's addresses there end; those of
-// containers stay as long as they do.
-func (r *Router) sweep(all []ledger.Network, now time.Time) error {
+// containers stay as long as they do. It reports whether something is left.
+func (r *Router) sweep(all []ledger.Network, now time.Time) (left bool, err error) {
 	devices, err := netdev.Devices()
 	if err != nil {
-		return err
+		return true, err
 	}
 	devices = slices.DeleteFunc(devices, func(d netdev.Device) bool { return !isGone(all, d) })
 	var ports []port
 	if len(devices) > 0 { // which is rare, and ports are many
 		if ports, err = r.ports(); err != nil {
-			return err
+			return true, err
 		}
 	}
 	found := remainsOf(r.replica.State().Cluster(), all, devices, ports)
@@ -141,7 +151,6 @@ func (r *Router) sweep(all []ledger.Network, now time.Time) error {
 		}
 	}
 	maps.DeleteFunc(r.gone.since, func(id string, _ time.Time) bool { return len(found[id].gone) == 0 && found[id].spared == "" })
-	left := false
 	spared := map[string]remains{}
 	for id, m := range found {
 		if now.Sub(r.gone.since[id]) < goneAfter {
@@ -149,7 +158,7 @@ func (r *Router) sweep(all []ledger.Network, now time.Time) error {
 			continue
 		}
 		if err := r.takeDown(m.gone); err != nil {
-			return err
+			return true, err
 		}
 		if m.spared != "" {
 			left, spared[id] = true, m
@@ -157,9 +166,9 @@ func (r *Router) sweep(all []ledger.Network, now time.Time) error {
 	}
 	r.noteSpared(spared)
 	if left {
-		return nil
+		return true, nil
 	}
-	return r.ipam.Forsake()
+	return false, r.ipam.Forsake()
 }
 
 func (r *Router) takeDown(devices []string) error {

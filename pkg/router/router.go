@@ -95,6 +95,9 @@ type Router struct {
 	witnessed bool           // the witness follows this life
 	closers   []func() error // in the order in which they were opened
 
+	watch   *netdev.Watch
+	lookout lookout
+
 	forward chan struct{} // cap 1: remote endpoints or hosts have changed
 	kick    chan struct{} // cap 1: what does not stand is to be looked at, with firewall and resolver
 	recheck chan struct{} // cap 1: what stands too
@@ -477,6 +480,7 @@ func (r *Router) parts() map[string]func(context.Context) error {
 		"presence": r.watchPresence,
 		"beat":     r.beat,
 		"guard":    r.watchFirewall,
+		"watch":    r.watch.Run,
 		"remember": r.remember,
 		"identity": r.watchIdentity,
 		"reset":    r.watchReset,

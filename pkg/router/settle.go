@@ -46,41 +46,46 @@ func (n *network) bridge() netdev.Bridge {
 	return netdev.Bridge{Name: bridgeName(n.Network), MAC: ipam.HostKey(n.Name).MAC(n.addrs), MTU: n.MTU, Addrs: n.addrs}
 }
 
+func (r *Router) tunnel(n ledger.Network) netdev.VXLAN {
+	return netdev.VXLAN{Name: deviceName(n), Bridge: bridgeName(n), VNI: n.VNI, Port: r.config.VXLANPort, Local: r.vtep, MTU: n.MTU}
+}
+
 func (n *network) gateways() []netip.Addr { return hosts(n.addrs) }
 
-// settle makes the kernel what the ledger says, whenever that changes and every
-// settleEvery, and reconciles the claims with the kernel. At a change it looks at what
-// does not stand yet: of hundreds of networks that are made or removed each is one.
+// settle makes the kernel what the ledger says, whenever that changes, and every
+// settleEvery where the kernel says that somebody changed it; and reconciles the claims
+// with the kernel. At a change it looks at what does not stand yet: of hundreds of
+// networks that are made or removed each is one.
 func (r *Router) settle(ctx context.Context) error {
 	tick := time.NewTicker(settleEvery)
 	defer tick.Stop()
 	cluster := ""
-	for every := true; ; {
+	for {
 		changed := r.replica.Changed()
 		if id := r.replica.State().Cluster(); id != cluster {
 			cluster = id
 			r.sayWhatDoesNotCount()
-			r.link.Recheck() // peers of another one are told so
+			r.link.Recheck()               // peers of another one are told so
+			r.look(netdev.Touched{}, true) // what stands says of which cluster it is
 		}
 		r.forgetRetired()
 		start := time.Now()
-		err := r.converge(ctx, every)
+		err := r.converge(ctx)
 		r.metrics.converged(time.Since(start), err)
 		r.noteBroken(err)
-		every = false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-r.kick:
 		case <-r.recheck:
-			every = true
+			r.look(netdev.Touched{}, true)
 		case <-tick.C:
-			every = true
-			r.reconcile()
-			r.sayContested(r.replica.State())
-			r.view.TouchAll() // what failed, or somebody removed, is written again
-			poke(r.forward)
+			touched := r.watch.Take()
+			whole := r.lookout.due(time.Now()) || touched.All
+			r.lookAtAttachments(whole)
+			r.look(touched, whole)
+			poke(r.forward) // what failed is written again too
 		}
 	}
 }
@@ -152,10 +157,10 @@ func (r *Router) here() []ledger.Network {
 // overlaid reports whether a network spans hosts.
 func overlaid(n ledger.Network) bool { return n.Driver == ctl.DriverWeave }
 
-// converge brings everything once to where it should be, or all but the networks that
-// stand as the ledger has them. It does as much as it can.
+// converge brings everything once to where it should be, all but the networks that stand
+// as the ledger has them and are not suspected. It does as much as it can.
 // The bridges of a host that leaves are left as they are.
-func (r *Router) converge(ctx context.Context, every bool) error {
+func (r *Router) converge(ctx context.Context) error {
 	state := r.replica.State()
 	r.bridges.Lock()
 	r.rehear()
@@ -166,13 +171,18 @@ func (r *Router) converge(ctx context.Context, every bool) error {
 	var errs []error
 	all := r.here()
 	r.seeks.keep(all)
-	maps.DeleteFunc(r.inherited, func(id string, _ bool) bool { return !isThere(all, id) })
+	ids := make(map[string]bool, len(all))
 	for _, n := range all {
-		if every || !r.standsSo(n) {
+		ids[n.ID] = true
+	}
+	maps.DeleteFunc(r.inherited, func(id string, _ bool) bool { return !ids[id] })
+	maps.DeleteFunc(r.lookout.suspect, func(id string, _ bool) bool { return !ids[id] })
+	for _, n := range all {
+		if r.lookout.suspect[n.ID] || !r.standsSo(n) {
 			errs = append(errs, r.settleNetwork(ctx, n))
 		}
 	}
-	r.lists.Want(listed(r.here(), r.stands))
+	r.lists.Want(listed(all, r.stands))
 	errs = append(errs, r.applyFirewall())
 	if r.config.DNS {
 		// Without names containers still reach each other: this is no reason to
@@ -192,6 +202,7 @@ func (r *Router) settleNetwork(ctx context.Context, n ledger.Network) error {
 	if !wanted {
 		return nil
 	}
+	delete(r.lookout.suspect, n.ID)
 	err := r.inherit(n)
 	addrs, found := r.found(n)
 	if found {
@@ -210,6 +221,7 @@ func (r *Router) settleNetwork(ctx context.Context, n ledger.Network) error {
 	} else if why := r.ailment(n); why != "" {
 		err = errors.Join(err, fmt.Errorf("address for bridge %s: %s", bridgeName(n), why))
 	}
+	r.lookout.unfit = err != nil
 	return err
 }
 
@@ -241,13 +253,11 @@ func (r *Router) ensureNetwork(def ledger.Network, addrs []netip.Prefix) error {
 	if err := netdev.EnsureBridge(b); err != nil {
 		return err
 	}
-	if err := r.forwardPackets(n); err != nil {
+	if err := r.routeFor(n); err != nil {
 		return err
 	}
 	if overlaid(def) {
-		if err := netdev.EnsureVXLAN(netdev.VXLAN{
-			Name: deviceName(def), Bridge: bridgeName(def), VNI: def.VNI, Port: r.config.VXLANPort, Local: r.vtep, MTU: def.MTU,
-		}); err != nil {
+		if err := netdev.EnsureVXLAN(r.tunnel(def)); err != nil {
 			return err
 		}
 	}
@@ -293,15 +303,6 @@ func (r *Router) stoodNow() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.stood
-}
-
-// forwardPackets lets the host route for its containers.
-func (r *Router) forwardPackets(n *network) error {
-	var errs []error
-	for _, a := range n.addrs {
-		errs = append(errs, netdev.EnableForwarding(a.Addr().Is6()))
-	}
-	return errors.Join(errs...)
 }
 
 // dropStale takes addresses of the network off its bridge that it is not to keep: they
@@ -388,6 +389,9 @@ func (r *Router) network(name string) (*network, error) {
 func (r *Router) openKernel(context.Context) error {
 	var err error
 	if r.fw, err = hostfw.New(r.log.With("part", "firewall")); err != nil {
+		return err
+	}
+	if err := r.watchKernel(); err != nil {
 		return err
 	}
 	r.openDNS()

@@ -7,10 +7,10 @@ import (
 )
 
 // standsSo reports whether a network stands here as the ledger has it now, as far as is
-// known without asking the kernel. The default network is always asked about: what is
-// wrong with that makes the host unfit, and must not be forgotten between two looks.
+// known without asking the kernel. What is wrong with the default network makes the host
+// unfit, and must not be forgotten between two looks.
 func (r *Router) standsSo(n ledger.Network) bool {
-	if n.Name == DefaultNetwork || r.ailment(n) != "" {
+	if n.Name == DefaultNetwork && r.lookout.unfit || r.ailment(n) != "" {
 		return false
 	}
 	r.mu.Lock()

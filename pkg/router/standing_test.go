@@ -29,7 +29,10 @@ func TestANetworkThatStandsAsTheLedgerHasItIsNotLookedAtForEachEntry(t *testing.
 	}
 	def := ledger.Network{ID: "0", Name: DefaultNetwork}
 	r.networks[def.ID] = &network{Network: def}
-	if r.standsSo(def) {
-		t.Error("the default network is forgotten")
+	if !r.standsSo(def) {
+		t.Error("the default network does not stand")
+	}
+	if r.lookout.unfit = true; r.standsSo(def) {
+		t.Error("what is wrong with the default network is forgotten")
 	}
 }
