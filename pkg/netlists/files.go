@@ -17,13 +17,17 @@ import (
 const abandoned = time.Minute
 
 // look reads the pattern, and all other files that runtimes read. What is wrong with a
-// directory that cannot be read is seen when something is to be written.
-func look(dir string) sight {
-	s := sight{pattern: read(filepath.Join(dir, Pattern)), files: map[string]file{}}
+// directory that cannot be read is seen when something is to be written. What was
+// understood of the same texts at the last look is kept: there may be hundreds.
+func look(dir string, last sight) sight {
+	s := sight{pattern: read(filepath.Join(dir, Pattern)).understood(Pattern, last.pattern), files: map[string]file{}, derived: last.derived}
+	if s.derived == nil {
+		s.derived = map[string]derived{}
+	}
 	for _, ending := range []string{".conflist", ".conf", ".json"} {
 		for _, name := range matching(dir, "*"+ending) {
 			if f := read(filepath.Join(dir, name)); name != Pattern && !f.missing {
-				s.files[name] = f
+				s.files[name] = f.understood(name, last.files[name])
 			}
 		}
 	}
@@ -114,7 +118,7 @@ func (k *Keeper) Clear() error {
 		return nil
 	}
 	errs := []error{k.sweep(time.Now())}
-	for _, name := range decide(look(k.dir), nil).remove {
+	for _, name := range decide(look(k.dir, sight{}), nil).remove {
 		if err := os.Remove(filepath.Join(k.dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

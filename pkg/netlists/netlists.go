@@ -48,7 +48,8 @@ type Keeper struct {
 	dealt    map[string]bool   // ids of the ready networks of the last pass
 	passed   chan struct{}     // closed when another pass has ended
 
-	last *done // Run's alone
+	last *done // Run's alone, as the next one
+	seen sight // at the last look
 }
 
 // done is what a pass had before it when it found nothing to do.
@@ -138,7 +139,8 @@ func (k *Keeper) sync() {
 	if !told {
 		return
 	}
-	seen := look(k.dir)
+	seen := look(k.dir, k.seen)
+	k.seen = seen
 	if k.last != nil && k.last.seen.equal(seen) && reflect.DeepEqual(k.last.want, want) {
 		return
 	}

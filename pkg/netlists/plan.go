@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -19,12 +20,31 @@ type file struct {
 	regular bool
 	err     string // why it cannot be read
 	missing bool   // that is why
+
+	said *said // what the text says; nil: it was not read yet
+}
+
+// said is what a file says.
+type said struct {
+	network string // see file.network
+	list    *conflist.List
+	err     error // why it is no list
 }
 
 // sight is what is in the directory.
 type sight struct {
 	pattern file
 	files   map[string]file // the others, by name
+
+	derived map[string]derived // by network; carried from one sight to the next
+}
+
+// derived is a network's list, and what it was made from.
+type derived struct {
+	pattern *conflist.List
+	network conflist.Network
+	text    string
+	err     error
 }
 
 func (s sight) equal(t sight) bool { return s.pattern == t.pattern && maps.Equal(s.files, t.files) }
@@ -44,7 +64,7 @@ type plan struct {
 // decide compares the directory with the networks that are wanted.
 func decide(s sight, want []Network) plan {
 	p := plan{write: map[string]string{}, have: map[string]string{}}
-	pattern, err := s.pattern.parse()
+	pattern, err := s.pattern.said.list, s.pattern.said.err
 	p.badPattern = err
 	if err == nil {
 		p.have[pattern.Name()] = Pattern
@@ -65,7 +85,7 @@ func decide(s sight, want []Network) plan {
 			continue
 		}
 		if err == nil {
-			p.derive(pattern, n, f.text)
+			p.derive(s.derive(pattern, n.Network), n, f.text)
 		} else if n.Ready && !there {
 			p.without = append(p.without, n.Name)
 		}
@@ -78,20 +98,34 @@ func decide(s sight, want []Network) plan {
 			p.remove = append(p.remove, name)
 		}
 	}
+	maps.DeleteFunc(s.derived, func(network string, _ derived) bool { return !keep[conflist.FileName(network)] })
 	slices.Sort(p.remove)
 	return p
 }
 
+// derive makes the list of a network, unless it did before.
+func (s sight) derive(pattern *conflist.List, n conflist.Network) derived {
+	if d, ok := s.derived[n.Name]; ok && d.pattern == pattern && reflect.DeepEqual(d.network, n) {
+		return d
+	}
+	d := derived{pattern: pattern, network: n}
+	var l *conflist.List
+	if l, d.err = pattern.Derive(n); d.err == nil {
+		d.text = string(l.Encode())
+	}
+	s.derived[n.Name] = d
+	return d
+}
+
 // derive plans the list of a network, of which the router may have written this text.
-func (p *plan) derive(pattern *conflist.List, n Network, text string) {
-	l, err := pattern.Derive(n.Network)
+func (p *plan) derive(d derived, n Network, text string) {
 	switch {
 	case !n.Ready:
-	case err != nil && text == "":
-		p.badPattern = err
+	case d.err != nil && text == "":
+		p.badPattern = d.err
 		p.without = append(p.without, n.Name)
-	case err == nil && string(l.Encode()) != text:
-		p.write[conflist.FileName(n.Name)] = string(l.Encode())
+	case d.err == nil && d.text != text:
+		p.write[conflist.FileName(n.Name)] = d.text
 		p.have[n.Name] = conflist.FileName(n.Name)
 	}
 }
@@ -113,9 +147,9 @@ func (p *plan) others(name, network string, l *conflist.List) {
 func (s sight) called() map[string][]string {
 	out := map[string][]string{}
 	for name, f := range s.files {
-		out[f.network(name)] = append(out[f.network(name)], name)
+		out[f.said.network] = append(out[f.said.network], name)
 	}
-	out[s.pattern.network(Pattern)] = append(out[s.pattern.network(Pattern)], Pattern)
+	out[s.pattern.said.network] = append(out[s.pattern.said.network], Pattern)
 	for _, names := range out {
 		slices.Sort(names)
 	}
@@ -177,11 +211,18 @@ func (f file) owner(name string) (mine bool, l *conflist.List) {
 	if !f.regular {
 		return false, nil
 	}
-	l, err := f.parse()
-	if err != nil {
-		return false, nil
+	l = f.said.list
+	return l != nil && l.ManagedID() != "" && conflist.FileName(l.Name()) == name, l
+}
+
+// understood is the file with what it says; one that was read before is not read again.
+func (f file) understood(name string, was file) file {
+	f.said = was.said
+	if f.said == nil || was != f {
+		f.said = &said{network: f.network(name)}
+		f.said.list, f.said.err = f.parse()
 	}
-	return l.ManagedID() != "" && conflist.FileName(l.Name()) == name, l
+	return f
 }
 
 func (f file) parse() (*conflist.List, error) {
