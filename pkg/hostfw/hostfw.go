@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"sync"
 )
 
@@ -69,6 +70,7 @@ type Firewall struct {
 	mu   sync.Mutex
 	link *link  // nil: to be dialled
 	want *Rules // normalised; nil: nothing applied yet
+	told Rules  // the same as it was given
 	plan plan   // of want
 	gen  uint32 // the kernel's generation at which the rules were last seen intact
 
@@ -91,6 +93,9 @@ func New(log *slog.Logger) (*Firewall, error) {
 // set elements change; when nothing does and nobody touched the table, nothing.
 // After an error the kernel holds the old rules or the new, never a mixture.
 func (f *Firewall) Apply(r Rules) error {
+	if f.stands(r) {
+		return nil
+	}
 	n, err := normalise(r)
 	if err != nil {
 		return fmt.Errorf("firewall rules: %w", err)
@@ -100,7 +105,23 @@ func (f *Firewall) Apply(r Rules) error {
 	if err := f.applyTable(n, planFor(n)); err != nil {
 		return fmt.Errorf("apply table %q: %w", tableName, err)
 	}
-	return f.applyForwarding(n)
+	if err := f.applyForwarding(n); err != nil {
+		return err
+	}
+	f.told = r
+	f.told.Networks, f.told.Peers = slices.Clone(r.Networks), slices.Clone(r.Peers)
+	return nil
+}
+
+// stands reports whether the very same was applied last, and nobody changed it since.
+func (f *Firewall) stands(r Rules) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.want == nil || !reflect.DeepEqual(f.told, r) {
+		return false
+	}
+	intact, err := f.intact()
+	return intact && err == nil
 }
 
 // applyTable writes what differs, and the whole table when in doubt.

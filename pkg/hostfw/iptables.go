@@ -22,7 +22,7 @@ const (
 	// iptLockWait is how long iptables waits for its own lock, in seconds.
 	iptLockWait = 5
 	// legacyLook is how often rules are looked at that nftables does not know of.
-	legacyLook = 5 * time.Second
+	legacyLook = 2 * time.Second
 )
 
 // world is one of the up to four places where iptables may keep rules: two

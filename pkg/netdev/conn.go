@@ -65,6 +65,19 @@ func (c *conn) index(name string) (int, error) {
 	return int(ifr.Uint32()), nil
 }
 
+// name finds a device's name by its index, as index does; "" for a device that is gone.
+func (c *conn) name(index int) string {
+	ifr, err := unix.NewIfreq("")
+	if err != nil {
+		return ""
+	}
+	ifr.SetUint32(uint32(index))
+	if unix.IoctlIfreq(c.fd, unix.SIOCGIFNAME, ifr) != nil {
+		return ""
+	}
+	return ifr.Name()
+}
+
 // batch sends the messages in as few sendmsg calls as batchSize allows, one as a
 // rule, and returns their errors in the same order. The kernel does not stop at
 // an error: every message is tried.

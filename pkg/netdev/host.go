@@ -23,10 +23,12 @@ func HostRoutes() ([]HostRoute, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := deviceNames()
+	c, err := dial()
 	if err != nil {
 		return nil, err
 	}
+	defer c.close()
+	names := map[int]string{}
 	var routes []HostRoute
 	for _, r := range list {
 		dst := destination(r)
@@ -34,7 +36,12 @@ func HostRoutes() ([]HostRoute, error) {
 			continue
 		}
 		for _, index := range routeDevices(r) {
-			routes = append(routes, HostRoute{dst, names[index]})
+			name, known := names[index]
+			if !known {
+				name = c.name(index)
+				names[index] = name
+			}
+			routes = append(routes, HostRoute{dst, name})
 		}
 	}
 	return routes, nil
@@ -49,20 +56,6 @@ func routeDevices(r netlink.Route) []int {
 		devices = append(devices, hop.LinkIndex)
 	}
 	return devices
-}
-
-func deviceNames() (map[int]string, error) {
-	c, err := dial()
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	links, err := c.links()
-	names := make(map[int]string, len(links))
-	for _, l := range links {
-		names[l.index] = l.name
-	}
-	return names, err
 }
 
 // UnderlayMTU is the MTU of the device that has this address of the host. ErrNotFound.

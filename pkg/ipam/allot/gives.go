@@ -42,18 +42,28 @@ func (a *Core) Sync(s *ledger.State, ready bool) {
 		}
 	}
 	if s.Cluster() != "" {
-		a.book.Resolve(a.nameOf)
+		a.book.Resolve(namesOf(s.Networks()))
 	}
 }
 
-// nameOf is the name of the network whose id begins so, "" when there is none.
-func (a *Core) nameOf(id string) string {
-	for _, n := range a.synced.Networks() {
-		if strings.HasPrefix(n.ID, id) {
-			return n.Name
-		}
+// namesOf finds the name of the network whose id begins so, "" when there is none. Most
+// claims know the whole id.
+func namesOf(all []ledger.Network) func(id string) string {
+	whole := make(map[string]string, len(all))
+	for _, n := range all {
+		whole[n.ID] = n.Name
 	}
-	return ""
+	return func(id string) string {
+		if name, ok := whole[id]; ok {
+			return name
+		}
+		for i := range all {
+			if strings.HasPrefix(all[i].ID, id) {
+				return all[i].Name
+			}
+		}
+		return ""
+	}
 }
 
 // netID is the id of a network as a claim on it has it.
