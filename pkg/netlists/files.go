@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/conflist"
@@ -20,15 +21,18 @@ const abandoned = time.Minute
 // directory that cannot be read is seen when something is to be written. What was
 // understood of the same texts at the last look is kept: there may be hundreds.
 func look(dir string, last sight) sight {
-	s := sight{pattern: read(filepath.Join(dir, Pattern)).understood(Pattern, last.pattern), files: map[string]file{}, derived: last.derived}
+	s := sight{pattern: read(dir, Pattern, last.pattern), files: map[string]file{}, derived: last.derived}
 	if s.derived == nil {
 		s.derived = map[string]derived{}
 	}
-	for _, ending := range []string{".conflist", ".conf", ".json"} {
-		for _, name := range matching(dir, "*"+ending) {
-			if f := read(filepath.Join(dir, name)); name != Pattern && !f.missing {
-				s.files[name] = f.understood(name, last.files[name])
-			}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		name := e.Name()
+		if !slices.Contains([]string{".conflist", ".conf", ".json"}, filepath.Ext(name)) || name == Pattern {
+			continue
+		}
+		if f := read(dir, name, last.files[name]); !f.missing {
+			s.files[name] = f
 		}
 	}
 	return s
@@ -45,10 +49,48 @@ func matching(dir, pattern string) (names []string) {
 	return names
 }
 
-// read reads a file, or the one that a link leads to; nothing that could block.
-func read(path string) file {
-	var text []byte
+// stamp tells a file from what it was before. The zero stamp tells nothing.
+type stamp struct {
+	inode          uint64
+	size           int64
+	written, moved time.Time // mtime, ctime
+}
+
+// settled is how old a file has to be for its stamp to tell: one that is written twice
+// within a tick of the kernel's clock has the same.
+const settled = 2 * time.Second
+
+// stampOf is that of a regular file, read now.
+func stampOf(f fs.FileInfo, now time.Time) stamp {
+	st, ok := f.Sys().(*syscall.Stat_t)
+	moved := time.Time{}
+	if ok {
+		moved = time.Unix(st.Ctim.Unix())
+	}
+	if !ok || !f.Mode().IsRegular() || now.Sub(moved) < settled {
+		return stamp{}
+	}
+	return stamp{st.Ino, f.Size(), f.ModTime(), moved}
+}
+
+// read reads a file and what it says, unless it is as it was at the last look.
+func read(dir, name string, was file) file {
+	path := filepath.Join(dir, name)
 	itself, err := os.Lstat(path)
+	var now stamp
+	if err == nil {
+		if now = stampOf(itself, time.Now()); now != (stamp{}) && now == was.stamp {
+			return was
+		}
+	}
+	f := readText(path, itself, err).understood(name, was)
+	f.stamp = now
+	return f
+}
+
+// readText reads a file, or the one that a link leads to; nothing that could block.
+func readText(path string, itself fs.FileInfo, err error) file {
+	var text []byte
 	if err == nil {
 		var st fs.FileInfo
 		if st, err = os.Stat(path); err == nil && !st.Mode().IsRegular() {

@@ -21,7 +21,13 @@ type file struct {
 	err     string // why it cannot be read
 	missing bool   // that is why
 
-	said *said // what the text says; nil: it was not read yet
+	said  *said // what the text says
+	stamp stamp
+}
+
+// same reports whether there is the same in two files.
+func (f file) same(g file) bool {
+	return f.text == g.text && f.regular == g.regular && f.err == g.err && f.missing == g.missing
 }
 
 // said is what a file says.
@@ -47,7 +53,9 @@ type derived struct {
 	err     error
 }
 
-func (s sight) equal(t sight) bool { return s.pattern == t.pattern && maps.Equal(s.files, t.files) }
+func (s sight) equal(t sight) bool {
+	return s.pattern.same(t.pattern) && maps.EqualFunc(s.files, t.files, file.same)
+}
 
 // plan is what is to be done, and why some networks have no list.
 type plan struct {
@@ -217,8 +225,7 @@ func (f file) owner(name string) (mine bool, l *conflist.List) {
 
 // understood is the file with what it says; one that was read before is not read again.
 func (f file) understood(name string, was file) file {
-	f.said = was.said
-	if f.said == nil || was != f {
+	if f.said = was.said; f.said == nil || !f.same(was) {
 		f.said = &said{network: f.network(name)}
 		f.said.list, f.said.err = f.parse()
 	}
