@@ -85,7 +85,7 @@ func TestWhatWasChangedWhileNoticesWereLostIsMended(t *testing.T) {
 	h.MustRun(t, "ip", "link", "add", "busy", "type", "bridge")
 	must(t, a.Pause())
 	// More notices than it can be told of while it does not run, then the change.
-	h.MustRun(t, "sh", "-c", "for i in $(seq 6000); do echo link set busy mtu 1400; echo link set busy mtu 1401; done | ip -batch -")
+	h.MustRun(t, "sh", "-c", "for i in $(seq 3000); do echo link set busy mtu 1400; echo link set busy mtu 1401; done | ip -batch -")
 	h.MustRun(t, "ip", "link", "del", n.Bridge)
 	must(t, a.Resume())
 	mends(t, h, "ip addr show dev "+n.Bridge, "inet ")
