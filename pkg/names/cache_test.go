@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,6 +359,29 @@ func TestAQueryOfOursThatComesBackIsRefused(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	eventually(t, "nothing is in flight", func() bool { return s.Stats().Forwarding == 0 })
+}
+
+// A router whose upstream is a forwarder whose upstream is the router: no query of
+// ours makes more than one of the forwarder's, and that makes none.
+func TestALoopThroughAForwarderEndsInOneRound(t *testing.T) {
+	var ours atomic.Value
+	relay := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
+		again := m.Copy()
+		again.Id = dns.Id()
+		if answer, _, err := (&dns.Client{Timeout: patience}).Exchange(again, ours.Load().(string)); err == nil {
+			answer.Id = m.Id
+			_ = w.WriteMsg(answer)
+		}
+	})
+	s := start(t, relay.addr)
+	ours.Store(s.addr)
+	if got := exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA)); got.Rcode != dns.RcodeServerFailure {
+		t.Errorf("got %v", got)
+	}
+	eventually(t, "nothing is in flight", func() bool { return s.Stats().Forwarding == 0 })
+	if n := relay.asked.Load(); n > 2 {
+		t.Errorf("the forwarder was asked %d times", n)
+	}
 }
 
 // FuzzCachedAnswer keeps whatever an upstream may say, and answers with it.
