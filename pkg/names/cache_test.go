@@ -348,9 +348,7 @@ func TestAnInternalNetworkKnowsNoNamesOfOthers(t *testing.T) {
 // A router whose upstream is, by whatever way, the router.
 func TestAQueryOfOursThatComesBackIsRefused(t *testing.T) {
 
-	s := start(t)
-	s.common.Store(nil)
-	s.cfg.Upstreams = func() []string { return []string{s.addr} }
+	s := start(t, selfUpstream)
 	s.own.Store(&[]netip.Addr{}) // as if we did not know the address for ours
 	if got := exchangeOver(t, "udp", s.addr, question("example.com.", dns.TypeA)); got.Rcode != dns.RcodeServerFailure {
 		t.Errorf("got %v", got)

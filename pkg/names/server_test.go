@@ -61,10 +61,17 @@ type running struct {
 	addr, addr2 string
 }
 
+// selfUpstream stands for the server's own address among its upstreams.
+const selfUpstream = "self"
+
 func start(t testing.TB, upstreams ...string) running {
 	t.Helper()
 	for range 10 { // somebody may be quicker to take the port
-		s := New(Config{Domain: "weave.local.", Table: testTable(), Port: freePort(t), Log: quiet(), Upstreams: func() []string { return upstreams }})
+		port, ups := freePort(t), slices.Clone(upstreams)
+		if i := slices.Index(ups, selfUpstream); i >= 0 {
+			ups[i] = fmt.Sprint("127.0.0.1:", port)
+		}
+		s := New(Config{Domain: "weave.local.", Table: testTable(), Port: port, Log: quiet(), Upstreams: func() []string { return ups }})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
 		if err := s.Sync(ctx, testListeners()); err != nil {
