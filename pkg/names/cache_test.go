@@ -1,6 +1,7 @@
 package names
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -317,6 +318,43 @@ func TestEqualQuestionsAreAskedOnceAtATime(t *testing.T) {
 		all.Wait()
 		if n := p.asked.Load(); n != 1 {
 			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+func TestWhoAskedFirstMayGoWithoutHarmToTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flights
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, err := f.do(ctx, "key", func(func(stamp)) ([]byte, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			if err == nil {
+				t.Error("an answer to one who has gone")
+			}
+		})
+		synctest.Wait()
+		asked := 0
+		for range 3 {
+			all.Go(func() {
+				answer, err := f.do(t.Context(), "key", func(func(stamp)) ([]byte, error) {
+					asked++
+					time.Sleep(time.Second)
+					return []byte("answer"), nil
+				})
+				if err != nil || string(answer) != "answer" {
+					t.Errorf("%q, %v", answer, err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		all.Wait()
+		if asked != 1 || len(f.calls) != 0 {
+			t.Errorf("asked %d times, left %v", asked, f.calls)
 		}
 	})
 }

@@ -2,8 +2,12 @@ package names
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 )
+
+var errGivenUp = errors.New("who asked has gone")
 
 // flights are the questions that are being put to upstreams. The same question to the
 // same servers is asked once at a time, whoever wants to know. The zero value is ready.
@@ -24,36 +28,56 @@ type flight struct {
 type stamp struct{ id, port uint16 }
 
 // do has ask find the answer, or waits for the one that somebody else is looking for
-// under the same key. The answer is not the caller's to change.
+// under the same key. Should that one give up because its own client is gone, the
+// search is the caller's. The answer is not the caller's to change.
 func (f *flights) do(ctx context.Context, key string, ask func(noted func(stamp)) ([]byte, error)) ([]byte, error) {
-	f.mu.Lock()
-	if f.calls == nil {
-		f.calls = map[string]*flight{}
-	}
-	if c := f.calls[key]; c != nil {
-		f.mu.Unlock()
+	for {
+		c, others := f.join(key)
+		if !others {
+			return f.lead(ctx, key, c, ask)
+		}
 		select {
 		case <-c.done:
-			return c.answer, c.err
+			if c.err != errGivenUp || ctx.Err() != nil {
+				return c.answer, c.err
+			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-	c := &flight{done: make(chan struct{})}
+}
+
+// join finds the search under a key that others have begun, or begins one.
+func (f *flights) join(key string) (c *flight, others bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.calls == nil {
+		f.calls = map[string]*flight{}
+	}
+	if c = f.calls[key]; c != nil {
+		return c, true
+	}
+	c = &flight{done: make(chan struct{}), err: errNotUsable} // which stays, should ask panic
 	f.calls[key] = c
-	f.mu.Unlock()
+	return c, false
+}
+
+// lead ends the search that the caller has begun.
+func (f *flights) lead(ctx context.Context, key string, c *flight, ask func(noted func(stamp)) ([]byte, error)) ([]byte, error) {
 	defer func() {
 		f.mu.Lock()
 		delete(f.calls, key)
 		f.mu.Unlock()
 		close(c.done)
 	}()
-	c.err = errNotUsable // should ask panic
 	c.answer, c.err = ask(func(s stamp) {
 		f.mu.Lock()
 		c.sent = append(c.sent, s)
 		f.mu.Unlock()
 	})
+	if c.err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		c.err = errGivenUp
+	}
 	return c.answer, c.err
 }
 
@@ -63,13 +87,5 @@ func (f *flights) isOurs(key []byte, s stamp) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.calls[string(key)]
-	if c == nil {
-		return false
-	}
-	for _, sent := range c.sent {
-		if sent == s {
-			return true
-		}
-	}
-	return false
+	return c != nil && slices.Contains(c.sent, s)
 }

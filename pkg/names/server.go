@@ -183,17 +183,23 @@ func (s *Server) match(ctx context.Context) error {
 func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []byte, o outcome) {
 	start := time.Now()
 	q.begun = start
+	o = panicked // until there is another
 	defer func() {
-		if p := recover(); p != nil {
-			s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", msg[:min(len(msg), 512)]))
-			answer, o = nil, panicked
-		}
-		if o != forward {
+		if o != forward && o != panicked {
 			s.counters.count(o)
 			s.answering.note(time.Since(start))
 		}
 	}()
+	defer s.survive(msg)
 	return s.resolver.handle(dst, msg, q, tcp, sc, *s.zones.Load())
+}
+
+// survive, deferred, ends a panic with the query that it is about.
+func (s *Server) survive(query []byte) {
+	if p := recover(); p != nil {
+		s.counters.count(panicked)
+		s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", query[:min(len(query), 512)]))
+	}
 }
 
 // errand is a query that others have to answer: what to ask whom.
@@ -213,6 +219,7 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 		s.ended(client, q, withheld)
 		return q.empty(dst, dns.RcodeNameError, 0), nil
 	}
+	defer s.survive(q.question)
 	now := time.Now()
 	set := s.upstreamsOf(client.Addr())
 	var room [512]byte
@@ -232,11 +239,17 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 }
 
 // forward has others answer; the answer is never empty.
-func (s *Server) forward(ctx context.Context, e *errand) []byte {
-	defer func() { s.asking.note(time.Since(e.begun)) }()
+func (s *Server) forward(ctx context.Context, e *errand) (answer []byte) {
+	defer func() {
+		s.asking.note(time.Since(e.begun))
+		if answer == nil {
+			answer = e.empty(nil, rcodeFailed, 0)
+		}
+	}()
+	defer s.survive(e.question)
 	ctx, cancel := context.WithDeadline(ctx, e.begun.Add(forwardBudget))
 	defer cancel()
-	answer, err := s.flights.do(ctx, e.key, func(sent func(stamp)) ([]byte, error) {
+	found, err := s.flights.do(ctx, e.key, func(sent func(stamp)) ([]byte, error) {
 		answer, err := s.forwarder.exchange(ctx, &e.query, e.tcp, e.set.addrs, sent)
 		if err == nil {
 			s.cache.put([]byte(e.key), &e.query, answer, time.Now())
@@ -246,10 +259,10 @@ func (s *Server) forward(ctx context.Context, e *errand) []byte {
 	if err != nil {
 		s.ended(e.client, &e.query, failed)
 		s.cfg.Log.Debug("names: nobody answered", "name", e.name, "type", e.qtype, "err", err)
-		return e.empty(nil, rcodeFailed, 0)
+		return nil
 	}
 	s.ended(e.client, &e.query, forward)
-	return e.adopt(bytes.Clone(answer))
+	return e.adopt(bytes.Clone(found))
 }
 
 // Stats tells the state of the server now.

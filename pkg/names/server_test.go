@@ -583,6 +583,19 @@ func TestAPanicCostsOneQuery(t *testing.T) {
 	if answer, o := s.serve(nil, wire, &query{}, false, scope{}); answer != nil || o != panicked || s.counters[panicked].Load() != 1 {
 		t.Errorf("%v %v", answer, o)
 	}
+	// And so it is where others are asked, for whoever waits for the same.
+	s = New(Config{Domain: "weave.local", Log: quiet(), Table: NewTable(), Upstreams: func() []string { return []string{"192.0.2.1:53"} }})
+	s.forwarder.dialer = nil
+	for range 2 {
+		got := unpacked(t, forwarded(t, s, netip.MustParseAddr("10.48.0.2"), parsed(t, question("example.com.", dns.TypeA))))
+		if under, _ := s.slots.stats(); got.Rcode != dns.RcodeServerFailure || under != 0 {
+			t.Errorf("%v, %d under way", got, under)
+		}
+	}
+	s.cache = nil
+	if got := forwarded(t, s, netip.MustParseAddr("10.48.0.2"), parsed(t, question("example.com.", dns.TypeA))); got != nil || s.counters[panicked].Load() != 3 {
+		t.Errorf("got %x, %d panics", got, s.counters[panicked].Load())
+	}
 }
 
 // FuzzUpstreamAnswer has any bytes be an upstream's answer: what is accepted must
