@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -19,6 +19,7 @@ import (
 // run is what dnsperf says of one run.
 type run struct {
 	rate    float64         // answers a second
+	sent    float64         // queries a second
 	lost    float64         // percent
 	bad     bool            // answers other than NOERROR
 	latency []time.Duration // of each query, where -v was given; rising
@@ -51,10 +52,17 @@ func parsePerf(out []byte) (r run, err error) {
 	if rate == nil || lost == nil {
 		return r, fmt.Errorf("no figures in %q", last(out, 1500))
 	}
+	sent, took := regexp.MustCompile(`Queries sent:\s+(\d+)`).FindSubmatch(out), regexp.MustCompile(`Run time \(s\):\s+([0-9.]+)`).FindSubmatch(out)
+	if sent == nil || took == nil {
+		return r, fmt.Errorf("no numbers of queries in %q", last(out, 1500))
+	}
+	n, _ := strconv.ParseFloat(string(sent[1]), 64)
+	secs, _ := strconv.ParseFloat(string(took[1]), 64)
+	r.sent = n / max(secs, 1e-6)
 	r.rate, _ = strconv.ParseFloat(string(rate[1]), 64)
 	r.lost, _ = strconv.ParseFloat(string(lost[1]), 64)
-	codes := regexp.MustCompile(`Response codes:\s+(.*)`).FindSubmatch(out)
-	r.bad = codes == nil || !bytes.HasPrefix(codes[1], []byte("NOERROR")) || bytes.Contains(codes[1], []byte(","))
+	codes := regexp.MustCompile(`Response codes:[ \t]+([A-Z]\S*)[^,\n]*(,?)`).FindSubmatch(out)
+	r.bad = codes != nil && (string(codes[1]) != "NOERROR" || len(codes[2]) > 0) // without any, all were lost
 	for line := range strings.Lines(string(out)) {
 		if f := strings.Fields(line); len(f) == 5 && f[0] == ">" {
 			if s, err := strconv.ParseFloat(f[4], 64); err == nil {
@@ -95,7 +103,9 @@ func median(rising []float64) float64 {
 func (r results) ratio(name string) float64 {
 	var all []float64
 	for i, x := range r[name] {
-		all = append(all, r[ours][i].rate/x.rate)
+		if x.rate > 0 {
+			all = append(all, r[ours][i].rate/x.rate)
+		}
 	}
 	slices.Sort(all)
 	return median(all)
@@ -165,35 +175,44 @@ func (w *world) underFlood(out io.Writer) error {
 	}
 	fmt.Fprintf(out, "\n%d queries a second from one container; what another waits for names of ours (bar: p99 <= 5 ms)\n", w.flood)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "flood of\tp50\tp99\tlost")
+	fmt.Fprintln(t, "flood of\tqueries/s\tp50\tp99\tlost")
 	for _, kind := range []string{"", local, misses} {
-		r, err := w.floodOf(c, kind)
+		r, flood, err := w.floodOf(c, kind)
 		if err != nil {
 			return err
 		}
 		if kind == "" {
 			kind = "nothing"
 		}
-		fmt.Fprintf(t, "%s\t%v\t%v\t%.2f %%\n", kind, r.quantile(.5).Round(time.Microsecond), r.quantile(.99).Round(time.Microsecond), r.lost)
+		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t%.2f %%\n", kind, flood, r.quantile(.5).Round(time.Microsecond), r.quantile(.99).Round(time.Microsecond), r.lost)
 	}
 	return t.Flush()
 }
 
-func (w *world) floodOf(c *contender, kind string) (run, error) {
+// floodOf measures under a flood of names of that kind; "": none. It also tells how
+// many queries a second came of it.
+func (w *world) floodOf(c *contender, kind string) (r run, rate float64, err error) {
 	ctx, stop := context.WithTimeout(context.Background(), w.length+patience)
 	defer stop()
 	var flood sync.WaitGroup
-	defer flood.Wait()
-	ctxFlood, end := context.WithCancel(ctx)
-	defer end()
+	var floodErr error
 	if kind != "" {
-		flood.Go(func() { // it loses what nobody answers, and is ended with the run
-			_ = w.flooder.Command(ctxFlood, "dnsperf", "-s", c.addr, "-d", w.file(kind), "-Q", strconv.Itoa(w.flood), "-q", "60000", "-t", "1", "-l", "60").Run()
+		flood.Go(func() {
+			var out []byte
+			var f run
+			out, floodErr = w.flooder.Command(ctx, "dnsperf", "-s", c.addr, "-d", w.file(kind), "-Q", strconv.Itoa(w.flood), "-q", "60000", "-t", "1",
+				"-l", seconds(w.length+2*time.Second)).Output()
+			if floodErr == nil {
+				f, floodErr = parsePerf(out)
+			}
+			rate = f.sent
 		})
 		select {
 		case <-time.After(time.Second): // it is under way
 		case <-ctx.Done():
 		}
 	}
-	return w.perf(ctx, w.client, c, "-d", w.file(local), "-l", seconds(w.length), "-Q", "1000", "-v")
+	r, err = w.perf(ctx, w.client, c, "-d", w.file(local), "-l", seconds(w.length), "-Q", "1000", "-v")
+	flood.Wait()
+	return r, rate, errors.Join(err, floodErr)
 }

@@ -153,6 +153,9 @@ func (w *world) takeTurns(all []*contender, kind string) (results, error) {
 				}
 			}
 			r, err := w.perf(context.Background(), w.client, c, "-d", w.file(c.queries(kind)), "-l", seconds(w.length))
+			if err == nil && r.rate == 0 && c.name == ours {
+				err = errors.New("not one query was answered by us")
+			}
 			if err != nil {
 				return nil, err
 			}
