@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -126,5 +127,31 @@ func TestQueriesAreShownAsTheyComeUntilItIsTimeToEnd(t *testing.T) {
 	}
 	if got := errs.String(); got != "queries of 3f1d7a22c9b0, from 10.32.0.2:\n3 more came than are kept\n" {
 		t.Errorf("beside it %q", got)
+	}
+}
+
+func TestOfManyNetworksAHostsOwnNameIsOneLine(t *testing.T) {
+	entry := func(name, network, host, addr string, byHand bool) ctl.NameEntry {
+		return ctl.NameEntry{Name: name, Network: network, Host: host, Address: netip.MustParseAddr(addr), ByHand: byHand}
+	}
+	all := []ctl.NameEntry{
+		entry("beta", "weave", "beta", "10.32.2.1", false), entry("web", "net1", "beta", "10.48.0.7", false),
+		entry("alpha", "net1", "alpha", "10.48.0.1", false), entry("db", "weave", "alpha", "192.0.2.7", true),
+		entry("alpha", "weave", "alpha", "10.32.0.1", true), // one may well be added by hand
+	}
+	for i, network := range []string{"net1", "net2", "net3", "weave"} {
+		all = append(all, entry("gamma", network, "gamma", []string{"10.10.0.1", "10.48.1.1", "10.48.2.1", "10.32.4.1"}[i], false))
+	}
+	want := [][]string{
+		{"NAME", "ADDRESS", "NETWORK", "HOST"},
+		{"alpha", "10.32.0.1", "weave", "alpha (by hand)"},
+		{"db", "192.0.2.7", "weave", "alpha (by hand)"},
+		{"web", "10.48.0.7", "net1", "beta"},
+		{"alpha", "10.48.0.1", "net1", "alpha"},
+		{"beta", "10.32.2.1", "weave", "beta"},
+		{"gamma", "10.32.4.1", "weave and 3 more", "gamma"},
+	}
+	if got := nameRows(all); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -327,21 +326,7 @@ func (a *app) showDNS(s ctl.Status) {
 		return
 	}
 	fmt.Fprintln(a.out)
-	own := func(n ctl.NameEntry) int { // a host's own name, on the bridge of each network: after the containers
-		if n.Name == n.Host {
-			return 1
-		}
-		return 0
-	}
-	names := slices.Clone(s.DNS.Names)
-	slices.SortFunc(names, func(x, y ctl.NameEntry) int {
-		return cmp.Or(cmp.Compare(own(x), own(y)), strings.Compare(x.Name, y.Name), x.Address.Compare(y.Address))
-	})
-	rows := [][]string{{"NAME", "ADDRESS", "NETWORK", "HOST"}}
-	for _, n := range names {
-		rows = append(rows, []string{n.Name, n.Address.String(), n.Network, n.Host})
-	}
-	table(a.out, rows)
+	table(a.out, nameRows(s.DNS.Names))
 }
 
 func (a *app) showOverlay(s ctl.Status) {
