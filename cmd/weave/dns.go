@@ -213,7 +213,8 @@ func (a *app) followQueries(ctx context.Context, in ctl.QueriesRequest, asJSON b
 			}
 			return err
 		}
-		if in.After = out.Last; first && !asJSON {
+		if in.After = out.Last; first {
+			out.Queries, out.Missed = nil, 0 // of somebody who looked before
 			fmt.Fprintf(a.err, "queries of %s, from %s:\n", out.Container, join(out.Addresses))
 		}
 		if out.Missed > 0 {

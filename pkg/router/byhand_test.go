@@ -80,7 +80,7 @@ func codeIn(err error) uint {
 	return 0
 }
 
-func TestNamesByHandAreKnownEverywhereAndOutliveTheRouterButNotTheirNetworkOrHost(t *testing.T) {
+func TestNamesByHandOutliveTheRouterAndGoWithTheirNetworkOrHost(t *testing.T) {
 	lab := netlab.New(t, netlab.Options{Hosts: 2})
 	a := startOn(t, lab.Host(0), as("a"))
 	a.until("a founds", ready)
