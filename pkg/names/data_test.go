@@ -62,6 +62,14 @@ func TestServicesAndTextsAreAnswered(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatPeopleCanAskForIsCounted(t *testing.T) {
+	tab := dataTable()
+	tab.PutSet("nameless", Set{Network: "net1", Host: "h", Addrs: addrs("10.48.0.9")})
+	if names, records := tab.size(); names != 3 || records != 6 { // web twice, of which one has two addresses, web-1 with two, pod.prod
+		t.Errorf("%d names, %d records: %v", names, records, tab.All())
+	}
+}
+
 func TestTheTargetsOfServicesComeWithTheirAddresses(t *testing.T) {
 	answer, _ := ask(t, newResolver("weave.local", dataTable()), "net1", question("_http._tcp.web.weave.local.", dns.TypeSRV))
 	var got []string

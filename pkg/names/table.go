@@ -286,12 +286,15 @@ func handLast(a, b Record) int {
 	return -1
 }
 
-// size is the number of names and of records, also of those that are not answered now.
+// size is the number of names and of addresses behind them, also of those that are not
+// answered now.
 func (t *Table) size() (names, records int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, o := range t.owners {
-		records += len(o.items)
+	for k, items := range t.names {
+		if k.name != "" && !items[0].hidden {
+			names, records = names+1, records+len(items)
+		}
 	}
-	return len(t.names), records
+	return names, records
 }
