@@ -31,7 +31,7 @@ func (c *cluster) found(i int, name string, want ...string) {
 }
 
 // compose's containers of one service have a name each, and the service's for an alias.
-func TestAServicesNameIsThatOfAllItsContainersWithTheirPortsAndTexts(t *testing.T) {
+func TestAServicesNameIsAllItsContainers(t *testing.T) {
 	c := newCluster(t, 2, netlab.Options{})
 	start := func(host int, name string) *container {
 		return c.add(host, name, named(name)+";WEAVE_ENDPOINT=weave://?alias%3Dredis&port%3Dredis:6379&txt%3Dproject%3Dshop")
