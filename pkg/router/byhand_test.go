@@ -139,6 +139,11 @@ func TestNamesByHandOutliveTheRouterAndGoWithTheirNetworkOrHost(t *testing.T) {
 	b = start()
 	b.findsAtLast("", "db", "192.0.2.7 2001:db8::7")
 	b.findsAtLast("blue", "other", "192.0.2.7")
+	must(t, b.Signal(unix.SIGKILL))
+	b.ends()
+	a.findsAtLast("blue", "other", "") // 6 s after that
+	b = start()
+	a.findsAtLast("blue", "other", "192.0.2.7")
 	if out, err := b.hand(ctl.PathDNSRemove, ctl.HandName{Name: "db", Addresses: db.Addresses[:1]}); err != nil || len(out.Addresses) != 1 {
 		t.Errorf("got %+v, %v", out, err)
 	}
