@@ -13,7 +13,8 @@
 #   SIM=60 scripts/test.sh       so many seconds for each scenario; 0 not at all
 #   E2E=0 scripts/test.sh        without the demo and the real runtimes
 #
-# What takes longer is run by hand: scripts/sim.sh, scripts/fuzz.sh, scripts/e2e/addresses.sh, scripts/bench/.
+# What takes longer is run by hand: scripts/sim.sh, scripts/fuzz.sh, scripts/e2e/addresses.sh, scripts/e2e/dns.sh,
+# scripts/bench/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/shell.sh
