@@ -567,7 +567,7 @@ func (s *survey) judge(loose time.Duration) {
 		s.history.Answers = append(s.history.Answers, h.answers...)
 	}
 	start := time.Now()
-	r := answers.Check(s.history, answers.Limits{Grace: 6 * time.Second, Late: 2 * loose * time.Second, Deaf: 6 * time.Second, Worst: 3 * loose * time.Second, Rest: 30 * time.Second})
+	r := answers.Check(s.history, answers.Limits{Grace: 6 * time.Second, Late: 2 * loose * time.Second, Deaf: 6 * time.Second, Worst: 5 * loose * time.Second, Rest: 30 * time.Second})
 	took := time.Since(start)
 	for _, v := range r.Violations {
 		about := answers.About(s.history, v.Binding.Addr, v.Binding.OnCall, v.Answer.End)
