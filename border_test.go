@@ -113,7 +113,7 @@ var linked = []links{
 
 // pure packages compute: they import the standard library and each other, and
 // whoever calls them passes the time, the chance and the bytes.
-var pure = []string{"pkg/addr", "pkg/attachment", "pkg/endpoint", "pkg/gossip", "pkg/ledger", "pkg/record", "pkg/wire/cursor"}
+var pure = []string{"pkg/addr", "pkg/attachment", "pkg/endpoint", "pkg/gossip", "pkg/ledger", "pkg/record", "pkg/resolvconf", "pkg/wire/cursor"}
 
 // stdOnly packages may do I/O, but link nothing that is not ours or Go's.
 var stdOnly = append([]string{"pkg/calllog", "pkg/conflist", "pkg/ctl", "pkg/netlists", "pkg/topology"}, pure...)
