@@ -36,7 +36,7 @@ type only struct {
 var onlys = []only{
 	{"github.com/vishvananda/netlink", []string{"pkg/netdev"}, "one package knows how links are made, so one place has the retries, the interrupted dumps and the alias check"},
 	{"github.com/vishvananda/netns", []string{}, "a thread left in the wrong namespace is found only in production: open namespaces with pkg/netdev"},
-	{"github.com/google/nftables", []string{"pkg/hostfw"}, "the firewall is one desired state in one transaction, read back after the commit"},
+	{"github.com/google/nftables", []string{"pkg/hostfw", "pkg/intercept"}, "the host's firewall is one desired state in one transaction, read back after the commit; a container's own namespace is entered by intercept alone"},
 	{"github.com/coreos/go-iptables", []string{"pkg/hostfw"}, "iptables is touched only where another firewall drops in it"},
 	{"github.com/weaveworks/mesh", []string{"pkg/gossip/meshlink"}, "mesh has sharp edges that the adapter guards; no type of it leaves the adapter"},
 	{"go.etcd.io/raft", []string{"pkg/replica"}, "who drives raft must keep its rules (persist before send); one package does"},
@@ -74,11 +74,13 @@ type links struct {
 var linked = []links{
 	{
 		programs: "plugins/...",
-		ours:     []string{"pkg/addr", "pkg/attachment", "pkg/cniconf", "pkg/ctl", "pkg/endpoint", "pkg/netdev"},
+		ours: []string{"pkg/addr", "pkg/attachment", "pkg/cniconf", "pkg/ctl", "pkg/endpoint", "pkg/netdev",
+			"pkg/inject", "pkg/intercept", "pkg/resolvconf"}, // what weavedns does in a container
 		modules: []string{
 			"github.com/containernetworking/cni", "github.com/containernetworking/plugins",
 			"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys",
-			"go.opentelemetry.io/otel",                                                               // comes with cni/pkg/invoke
+			"go.opentelemetry.io/otel",                                                                   // comes with cni/pkg/invoke
+			"github.com/google/nftables", "github.com/mdlayher", "golang.org/x/net", "golang.org/x/sync", // weavedns' rules, where a host need not have nft(8)
 			"github.com/pkg/errors",                                                                  // comes with plugins/pkg/netlinksafe
 			"github.com/safchain/ethtool", "sigs.k8s.io/knftables", "github.com/mattn/go-shellwords", // come with plugins/pkg/ip
 		},

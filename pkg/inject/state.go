@@ -1,0 +1,306 @@
+package inject
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weave-cni/weave-cni/pkg/resolvconf"
+)
+
+const (
+	lockName     = "lock"
+	filePrefix   = "file-"
+	attachedTo   = "at-"
+	lockPatience = 3 * time.Second // how long another call may hold the lock
+	lockAgain    = 5 * time.Millisecond
+)
+
+// Dir is where it is kept what was written for whom. Like the containers it does not
+// survive a reboot, and need not: the files say themselves what in them is ours.
+type Dir struct {
+	Path string
+	Host Host
+}
+
+// Entry is what one attachment has put into a file.
+type Entry struct {
+	Hash    string       `json:"hash"` // attachment.Key.Hash
+	Servers []netip.Addr `json:"servers"`
+	Domain  string       `json:"domain"`
+}
+
+// record is kept for each file that has entries.
+type record struct {
+	Path     string
+	ID       fileID
+	Original []byte            // as it was before the first entry
+	Wrote    [sha256.Size]byte // of what was written last
+	Made     bool              // the file was not there
+	MadeDir  bool              // nor its directory
+	Entries  []Entry           // as they came
+}
+
+// text is the file with all entries. Its servers are those of the first: all that are
+// listed would be asked at once by some resolvers, and each knows its own network only.
+func (r *record) text() []byte {
+	o := resolvconf.Ours{Servers: r.Entries[0].Servers, Made: r.Made}
+	for _, e := range r.Entries {
+		if e.Domain != "" {
+			o.Search = append(o.Search, e.Domain)
+		}
+	}
+	return resolvconf.Put(r.Original, o)
+}
+
+func (r *record) index(hash string) int {
+	return slices.IndexFunc(r.Entries, func(e Entry) bool { return e.Hash == hash })
+}
+
+// attached is kept for each attachment.
+type attached struct {
+	File      string // the record's name; "" for none
+	Intercept bool   // rules stand in its namespace
+}
+
+func recordName(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return filePrefix + hex.EncodeToString(sum[:16])
+}
+
+// Put writes an attachment's entry into a file, in the place of one from before.
+func (d Dir) Put(f *File, e Entry) error {
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	name := recordName(f.path)
+	r, err := d.current(name, f)
+	if err != nil {
+		return err
+	}
+	if i := r.index(e.Hash); i >= 0 {
+		r.Entries[i] = e
+	} else {
+		r.Entries = append(r.Entries, e)
+	}
+	text := r.text()
+	r.Wrote = sha256.Sum256(text)
+	if err := d.note(e.Hash, func(a *attached) { a.File = name }); err != nil {
+		return err
+	}
+	if err := d.save(name, r); err != nil { // before the file: what stands there then is known
+		return err
+	}
+	return f.write(text)
+}
+
+// current is what is known of a file that is open, or is made here, and stands as it is now.
+func (d Dir) current(name string, f *File) (*record, error) {
+	if f.file == nil {
+		base := f.text
+		made, dir, err := f.make()
+		if err != nil {
+			return nil, err
+		}
+		if made {
+			return &record{Path: f.path, ID: f.id, Original: base, Made: true, MadeDir: dir}, nil
+		}
+	}
+	if err := f.read(); err != nil { // another call may have written since
+		return nil, err
+	}
+	var r record
+	switch err := d.load(name, &r); {
+	case err != nil || r.Path != f.path || r.ID != f.id: // nothing is known, or of a file that is gone
+		return &record{Path: f.path, ID: f.id, Original: resolvconf.Take(f.text), Made: f.made}, nil
+	case sha256.Sum256(f.text) != r.Wrote:
+		r.Original = resolvconf.Take(f.text)
+	}
+	return &r, nil
+}
+
+// Remove takes an attachment's entry out of its file, if it has one: the file is as before
+// it when nobody else has written there; else ours alone go. said is what a person
+// should hear of that.
+func (d Dir) Remove(hash string) (said string, err error) {
+	if _, err := os.Lstat(filepath.Join(d.Path, attachedTo+hash)); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	var a attached
+	if err := d.load(attachedTo+hash, &a); err != nil || a.File == "" {
+		return "", errors.Join(d.forget(attachedTo+hash), err)
+	}
+	said, err = d.takeOut(a.File, hash)
+	return said, errors.Join(err, d.forget(attachedTo+hash))
+}
+
+// takeOut ends an entry of a record.
+func (d Dir) takeOut(name, hash string) (said string, err error) {
+	var r record
+	if err := d.load(name, &r); err != nil {
+		return "", errors.Join(err, d.forget(name))
+	}
+	i := r.index(hash)
+	if i < 0 {
+		return "", nil
+	}
+	r.Entries = slices.Delete(r.Entries, i, i+1)
+	f, err := d.Host.open(r.Path)
+	if errors.Is(err, unix.ENOENT) {
+		return "", d.forget(name)
+	}
+	if err != nil {
+		return "", errors.Join(err, d.forget(name))
+	}
+	defer f.Close()
+	if f.id != r.ID {
+		return r.Path + " is another file now, and stays", d.forget(name)
+	}
+	ours := sha256.Sum256(f.text) == r.Wrote
+	if !ours {
+		r.Original = resolvconf.Take(f.text)
+		said = r.Path + " was changed since: only what weavedns wrote is taken out"
+	}
+	if len(r.Entries) > 0 {
+		text := r.text()
+		r.Wrote = sha256.Sum256(text)
+		return said, errors.Join(d.save(name, &r), f.write(text))
+	}
+	return said, errors.Join(f.restore(&r, ours), d.forget(name))
+}
+
+// restore leaves the file as it was, which may be not at all.
+func (f *File) restore(r *record, ours bool) error {
+	if !r.Made || !ours && len(f.text) > 0 {
+		if bytes.Equal(f.text, r.Original) {
+			return nil
+		}
+		return f.write(r.Original)
+	}
+	err := os.Remove(f.path)
+	if r.MadeDir {
+		_ = unix.Rmdir(filepath.Dir(f.path)) // unless somebody has put something there
+	}
+	return err
+}
+
+// NoteIntercept notes, before it is done, that rules go into an attachment's namespace.
+func (d Dir) NoteIntercept(hash string) error {
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return d.note(hash, func(a *attached) { a.Intercept = true })
+}
+
+// Intercepted reports whether rules may stand in an attachment's namespace.
+func (d Dir) Intercepted(hash string) bool {
+	var a attached
+	return d.load(attachedTo+hash, &a) == nil && a.Intercept
+}
+
+// Sweep forgets files that are gone: of containers whose DEL never came.
+func (d Dir) Sweep() error {
+	if _, err := os.Lstat(d.Path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	names, err := filepath.Glob(filepath.Join(d.Path, filePrefix+"*"))
+	errs := []error{err}
+	for _, n := range names {
+		var r record
+		if d.load(filepath.Base(n), &r) != nil {
+			continue
+		}
+		if _, err := os.Lstat(r.Path); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		for _, e := range r.Entries {
+			errs = append(errs, d.forget(attachedTo+e.Hash))
+		}
+		errs = append(errs, d.forget(filepath.Base(n)))
+	}
+	return errors.Join(errs...)
+}
+
+func (d Dir) note(hash string, change func(*attached)) error {
+	var a attached
+	_ = d.load(attachedTo+hash, &a) // what cannot be read is written anew
+	change(&a)
+	return d.save(attachedTo+hash, a)
+}
+
+func (d Dir) load(name string, into any) error {
+	b, err := os.ReadFile(filepath.Join(d.Path, name))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(d.Path, name), err)
+	}
+	return nil
+}
+
+// save writes beside and renames. The directory is a tmpfs, so nothing is synced.
+func (d Dir) save(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(d.Path, name)
+	if err := os.WriteFile(at+".tmp", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(at+".tmp", at)
+}
+
+func (d Dir) forget(name string) error {
+	if err := os.Remove(filepath.Join(d.Path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// lock keeps out all other calls of this host, each for some writes to a tmpfs and to one file.
+func (d Dir) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(d.Path, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(d.Path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockAgain) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
