@@ -85,6 +85,7 @@ type RuntimeConfig struct {
 	IPs     []string `json:"ips"`
 	MAC     string   `json:"mac"`
 	Aliases Aliases  `json:"aliases"`
+	DNS     DNS      `json:"dns"`
 
 	// A pod's, an object of texts. DEL, which has no use for it, does not fail over it.
 	Annotations json.RawMessage `json:"io.kubernetes.cri.pod-annotations"`

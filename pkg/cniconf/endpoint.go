@@ -1,7 +1,6 @@
 package cniconf
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/weave-cni/weave-cni/pkg/endpoint"
@@ -17,7 +16,7 @@ const (
 // source that names one: the pod's annotation, then CNI_ARGS. The zero Endpoint when
 // none does.
 func (c *Conf) RequestedEndpoint(args Args) (endpoint.Endpoint, error) {
-	annotation, err := c.RuntimeConfig.endpointAnnotation()
+	annotation, err := c.RuntimeConfig.annotation(EndpointAnnotation)
 	if err != nil {
 		return endpoint.Endpoint{}, err
 	}
@@ -34,22 +33,6 @@ func (c *Conf) RequestedEndpoint(args Args) (endpoint.Endpoint, error) {
 		return e, nil
 	}
 	return endpoint.Endpoint{}, nil
-}
-
-// endpointAnnotation looks at one annotation and at no other: what those hold is no
-// business of ours.
-func (r *RuntimeConfig) endpointAnnotation() (text string, err error) {
-	if len(r.Annotations) == 0 {
-		return "", nil
-	}
-	var all map[string]json.RawMessage // by the very key: a struct would match it in any case
-	if err = json.Unmarshal(r.Annotations, &all); err == nil && all[EndpointAnnotation] != nil {
-		err = json.Unmarshal(all[EndpointAnnotation], &text)
-	}
-	if err != nil {
-		return "", fmt.Errorf("annotation %s: want a text, in an object of annotations", EndpointAnnotation)
-	}
-	return text, nil
 }
 
 // ConfiguredEndpoint reads the endpoint of all containers of a list, from the key that

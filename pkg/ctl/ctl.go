@@ -208,6 +208,11 @@ type RegisterRequest struct {
 	Names    []string       `json:"names"`
 	Services []Service      `json:"services,omitempty"` // of each of the names
 	Texts    []string       `json:"texts,omitempty"`    // likewise, each of at most 255 bytes
+
+	// Upstreams are the container's own servers for the names of others; none: the host's.
+	Upstreams []netip.Addr `json:"upstreams,omitempty"`
+	// Resolver says, for people, how the container is given the network's resolver, or why it is not.
+	Resolver string `json:"resolver,omitempty"`
 }
 
 // RegisteredNames answers PathNames.

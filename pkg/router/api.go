@@ -229,6 +229,9 @@ func (r *Router) apiRegister(_ context.Context, in ctl.RegisterRequest) (ctl.Res
 	if err != nil {
 		return ctl.Resolver{}, err
 	}
+	if c, err = r.ipam.SetServers(in.Key, askable(in.Upstreams)); err != nil {
+		return ctl.Resolver{}, err
+	}
 	if err := r.publish(c); err != nil {
 		return ctl.Resolver{}, err
 	}
@@ -245,6 +248,9 @@ func (r *Router) resolver(name string) ctl.Resolver {
 
 func (r *Router) apiForget(_ context.Context, in ctl.KeyRequest) (nothing, error) {
 	c, err := r.ipam.SetNames(in.Key, ipam.Naming{})
+	if err == nil {
+		c, err = r.ipam.SetServers(in.Key, nil)
+	}
 	var coded *ctl.Error
 	if errors.As(err, &coded) && coded.Code == ctl.CodeUnknownContainer {
 		return nothing{}, nil // gone already: its names went with it

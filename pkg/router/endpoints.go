@@ -80,6 +80,7 @@ func (r *Router) publish(c ipam.Claim) error {
 		r.withdraw(c.Hash)
 		return nil
 	}
+	r.clients.Set(c.Hash, e.Addrs, serversOf(c))
 	return r.announce(c.Hash, e)
 }
 
@@ -96,6 +97,7 @@ func (r *Router) announce(hash string, e overlay.Endpoint) error {
 // at the others' when they hear of it.
 func (r *Router) withdraw(hash string) {
 	r.table.Drop(hash)
+	r.clients.Drop(hash)
 	r.exchange.Delete(overlay.EndpointPrefix + hash)
 	r.uses.ended()
 }

@@ -77,6 +77,7 @@ type Router struct {
 	ipam     *ipam.Allocator
 	view     *overlay.View
 	table    *names.Table
+	clients  names.Clients
 	dns      *names.Server
 	fw       *hostfw.Firewall
 	reaper   *reaper.Reaper

@@ -67,6 +67,9 @@ func tracedOf(c control.Call) (t ctl.TracedCall, about bool) {
 		t.Key, t.Detail = in.Key, strings.Join(texts(in.Addresses), ", ")
 	case ctl.RegisterRequest:
 		t.Key, t.Names, t.Detail = in.Key, in.Names, strings.Join(in.Names, ", ")
+		if in.Resolver != "" {
+			t.Detail += "; resolver: " + in.Resolver
+		}
 	case ctl.KeyRequest:
 		t.Key = in.Key
 	}

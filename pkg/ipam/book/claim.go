@@ -45,6 +45,7 @@ type Claim struct {
 	Names    []string         `json:"names,omitempty"`
 	Services []ctl.Service    `json:"services,omitempty"`
 	Texts    []string         `json:"texts,omitempty"`
+	Servers  []netip.Addr     `json:"servers,omitempty"` // the container's own, for the names of others
 	Decider  ctl.Decider      `json:"decider"`
 	State    State            `json:"state"`
 

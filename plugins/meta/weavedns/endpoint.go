@@ -12,7 +12,7 @@ import (
 
 // setEndpoint takes over what the container's endpoint says of names: more of them,
 // none at all, or the resolver although the list gives none.
-func (conf *config) setEndpoint(args cniconf.Args, p *cniconf.Problems) {
+func (conf *config) setEndpoint(args cniconf.Args, usual string, p *cniconf.Problems) {
 	e, err := conf.RequestedEndpoint(args)
 	p.Check(err)
 	conf.aliases, conf.services, conf.texts = e.Aliases, nil, e.Texts
@@ -21,8 +21,9 @@ func (conf *config) setEndpoint(args cniconf.Args, p *cniconf.Problems) {
 	}
 	switch {
 	case e.DNS == nil:
+	case *e.DNS && conf.Inject == injectOff:
+		conf.Inject = usual
 	case *e.DNS:
-		conf.Inject = injectResult
 	default:
 		conf.Inject, conf.nameless = injectOff, true
 	}

@@ -21,8 +21,9 @@ func main() {
 // config is what the README describes.
 type config struct {
 	cniconf.Conf
-	Inject   string `json:"inject"`
-	Required bool   `json:"required"`
+	Inject      string   `json:"inject"`
+	RuntimeDirs []string `json:"runtimeDirs"`
+	Required    bool     `json:"required"`
 
 	aliases  []string // of the container's endpoint
 	nameless bool     // which may say that it has no names
@@ -30,26 +31,17 @@ type config struct {
 	texts    []string
 }
 
-// What "inject" may say.
-const (
-	injectResult = "result" // the resolver stands in the result; the runtime uses it or not
-	injectOff    = "off"
-)
-
 func decode(c *cniconf.Call) (*config, error) {
-	conf := &config{Inject: injectResult}
+	conf := &config{}
 	if err := cniconf.Decode(c.Stdin, conf); err != nil {
 		return nil, err
 	}
 	var p cniconf.Problems
 	conf.Check(&p)
-	if conf.Inject != injectResult && conf.Inject != injectOff {
-		p.Add("inject %q: want %q or %q", conf.Inject, injectResult, injectOff)
-	}
-	conf.setEndpoint(c.Args, &p)
-	if c.Args["WEAVE_DNS"] == "off" {
-		conf.Inject = injectOff
-	}
+	conf.checkInject(&p)
+	usual := conf.usualInject(c.Args)
+	conf.setEndpoint(c.Args, usual, &p)
+	conf.setInject(c.Args, &p)
 	return conf, p.Err()
 }
 
@@ -62,33 +54,44 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		return err
 	}
+	way := conf.way(c)
+	defer way.close()
 	var resolver ctl.Resolver
-	router := cniconf.NewRouter(conf.Socket)
-	err = router.Call(ctx, ctl.PathRegister, conf.registration(c), &resolver)
+	err = cniconf.NewRouter(conf.Socket).Call(ctx, ctl.PathRegister, way.request(), &resolver)
 	switch {
 	case err != nil && conf.Required:
 		return err
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "weavedns: %s goes without names: %v\n", c.Key.ContainerID, err)
-	case conf.Inject == injectResult:
+		say("%s goes without names: %v", c.Key.ContainerID, err)
+	default:
 		resolver.Servers = reached(resolver.Servers, r, c.Key.IfName)
-		inject(&r.DNS, resolver)
+		conf.putResult(&r.DNS, resolver)
+		err = way.put(resolver)
 	}
-	// Nothing to undo: names end with the attachment.
-	return c.Print(r)
+	if err != nil && conf.Required {
+		return err
+	}
+	if err := c.Print(r); err != nil {
+		way.undo() // all else ends with the attachment
+		return err
+	}
+	return nil
 }
 
-// inject puts the resolver before what the plugins before have said.
-func inject(dns *types.DNS, r ctl.Resolver) {
+// putResult puts the resolver before what the plugins before have said, and with it what
+// the container's user has asked for beside servers: those are the router's to ask.
+func (conf *config) putResult(dns *types.DNS, r ctl.Resolver) {
 	var servers []string
 	for _, s := range r.Servers {
 		servers = append(servers, s.String())
 	}
-	if len(servers) == 0 {
-		return // the router was told to serve no DNS, or the container does not reach it
+	if len(servers) == 0 || conf.Inject == injectOff {
+		return // told so, or the router serves no DNS, or the container does not reach it
 	}
+	asked := conf.RuntimeConfig.DNS
 	dns.Nameservers = before(servers, dns.Nameservers)
-	dns.Search = before([]string{r.Domain}, dns.Search)
+	dns.Search = before([]string{r.Domain}, before(asked.Searches, dns.Search))
+	dns.Options = before(asked.Options, dns.Options)
 }
 
 // before puts first in front of rest and leaves repeats out.
@@ -102,9 +105,9 @@ func before(first, rest []string) []string {
 	return out
 }
 
-// del takes the names away. It never fails: a runtime that sees one plugin's
-// DEL fail does not call the next one's, and the container's names end with its
-// attachment in any case.
+// del takes the names away, and the resolver out of the container. It never fails: a
+// runtime that sees one plugin's DEL fail does not call the next one's, and the
+// container's names end with its attachment in any case.
 func del(ctx context.Context, c *cniconf.Call) error {
 	var conf config
 	err := cniconf.Decode(c.Stdin, &conf)
@@ -112,8 +115,9 @@ func del(ctx context.Context, c *cniconf.Call) error {
 		err = cniconf.Tell(ctx, conf.Socket, ctl.PathForget, c.Key)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "weavedns: the names of %s end with its attachment: %v\n", c.Key.ContainerID, err)
+		say("the names of %s end with its attachment: %v", c.Key.ContainerID, err)
 	}
+	takeOut(conf.dir(), c)
 	return nil
 }
 
@@ -138,10 +142,22 @@ func check(ctx context.Context, c *cniconf.Call) error {
 	return nil
 }
 
-// gc has nothing to do: names end with the attachment, which the main plugin's GC sees to.
+// gc forgets files that are gone. Names end with the attachment, which the main plugin's
+// GC sees to.
 func gc(_ context.Context, c *cniconf.Call) error {
-	_, err := decode(c)
-	return err
+	conf, err := decode(c)
+	if err != nil {
+		return err
+	}
+	if err := conf.dir().Sweep(); err != nil {
+		say("%v", err)
+	}
+	return nil
+}
+
+// say tells a person what is no reason to fail.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "weavedns: "+format+"\n", args...)
 }
 
 // status asks the router only when an ADD would fail without it.

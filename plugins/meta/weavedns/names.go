@@ -15,7 +15,7 @@ const (
 	shortID  = 12 // characters of a container id that people write
 )
 
-// registration is all that the router is told of the container.
+// registration is what DNS is to know of the container.
 func (conf *config) registration(c *cniconf.Call) ctl.RegisterRequest {
 	return ctl.RegisterRequest{Key: c.Key, Names: conf.names(c), Services: conf.services, Texts: conf.texts}
 }

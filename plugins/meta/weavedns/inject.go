@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+
+	"github.com/weave-cni/weave-cni/pkg/cniconf"
+	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/inject"
+	"github.com/weave-cni/weave-cni/pkg/intercept"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
+)
+
+// What "inject" may say. Names are registered with all of them.
+const (
+	injectAuto      = "auto"      // result, and the container's resolv.conf where that is to be had
+	injectIntercept = "intercept" // result, and rules in the container's namespace
+	injectResult    = "result"    // the resolver stands in the result; the runtime uses it or not
+	injectOff       = "off"
+)
+
+var injects = []string{injectAuto, injectIntercept, injectResult, injectOff}
+
+const (
+	stateDir     = "resolv" // beside the router's socket
+	maxUpstreams = 8
+)
+
+func (conf *config) checkInject(p *cniconf.Problems) {
+	if conf.Inject != "" && !slices.Contains(injects, conf.Inject) {
+		p.Add("inject %q: want one of %q", conf.Inject, injects)
+	}
+	for _, d := range conf.RuntimeDirs {
+		if !filepath.IsAbs(d) || filepath.Clean(d) != d || d == "/" {
+			p.Add("runtimeDirs %q: want a clean absolute path of a runtime's own directory", d)
+		}
+	}
+}
+
+// usualInject settles what "inject" is where the list says nothing, and gives it. A pod's
+// resolver is the cluster's.
+func (conf *config) usualInject(args cniconf.Args) string {
+	usual := injectAuto
+	if args["K8S_POD_NAMESPACE"] != "" {
+		usual = injectResult
+	}
+	if conf.Inject == "" {
+		conf.Inject = usual
+	}
+	return usual
+}
+
+// setInject takes over what is said of this one container.
+func (conf *config) setInject(args cniconf.Args, p *cniconf.Problems) {
+	word, source, err := conf.RequestedDNS(args)
+	switch {
+	case err != nil:
+		p.Check(err)
+	case word != "" && !slices.Contains(injects, word):
+		p.Add("%s %q: want one of %q", source, word, injects)
+	case word != "" && !conf.nameless:
+		conf.Inject = word
+	}
+}
+
+// dir is where it is kept what was written for whom.
+func (conf *config) dir() inject.Dir {
+	socket := conf.Socket
+	if socket == "" {
+		socket = ctl.DefaultSocket
+	}
+	return inject.Dir{Path: filepath.Join(filepath.Dir(socket), stateDir), Host: inject.NewHost(conf.RuntimeDirs)}
+}
+
+// way is how one container gets its resolver.
+type way struct {
+	conf *config
+	call *cniconf.Call
+	dir  inject.Dir
+	hash string
+	file *inject.File // the container's; nil: none that could be ours to write
+	left error        // why not
+}
+
+// way finds out what there is, and changes nothing.
+func (conf *config) way(c *cniconf.Call) *way {
+	w := &way{conf: conf, call: c, dir: conf.dir(), hash: c.Key.Hash()}
+	if conf.Inject == injectAuto || conf.Inject == injectIntercept {
+		w.file, w.left = w.dir.Host.Find(inject.Container{ID: c.Key.ContainerID, NetNS: c.NetNS, NS: c.NS.ID(), Named: netnsName(c.NetNS)})
+	}
+	return w
+}
+
+func (w *way) close() {
+	if w.file != nil {
+		w.file.Close()
+	}
+}
+
+// request is all that the router is told of the container.
+func (w *way) request() ctl.RegisterRequest {
+	out := w.conf.registration(w.call)
+	out.Upstreams, out.Resolver = w.upstreams(), w.String()
+	return out
+}
+
+// upstreams are the servers that the container's user has chosen: as the runtime passes
+// them, or else in the file that the runtime has made of them.
+func (w *way) upstreams() []netip.Addr {
+	ups := inject.Askable(w.conf.RuntimeConfig.DNS.Servers)
+	if len(ups) == 0 && w.file != nil {
+		ups = w.file.Servers()
+	}
+	return ups[:min(len(ups), maxUpstreams)]
+}
+
+// String is for the router's trace.
+func (w *way) String() string {
+	switch {
+	case w.conf.Inject == injectIntercept:
+		return "result, and rules for port 53"
+	case w.file != nil:
+		return "result, and " + w.file.Path()
+	case w.left != nil:
+		return "result; " + w.left.Error()
+	case w.conf.Inject == injectOff:
+		return "none: told so"
+	}
+	return "result"
+}
+
+// put gives the container its resolver. What is left alone is said, and no error.
+func (w *way) put(r ctl.Resolver) error {
+	var err error
+	switch {
+	case len(r.Servers) == 0:
+		return nil
+	case w.conf.Inject == injectIntercept:
+		if err = w.dir.NoteIntercept(w.hash); err == nil {
+			err = intercept.Put(w.call.NS.FD(), w.hash, r.Servers)
+		}
+	case w.conf.Inject == injectAuto && w.file != nil:
+		if err = w.file.Keeps(r.Servers, hostAddrs()); err == nil {
+			err = w.dir.Put(w.file, inject.Entry{Hash: w.hash, Servers: r.Servers, Domain: r.Domain})
+		}
+	case w.conf.Inject == injectAuto:
+		err = w.left
+	}
+	if err != nil {
+		say("%s: %v", w.call.Key.ContainerID, err)
+	}
+	var left *inject.Left
+	if errors.As(err, &left) {
+		return nil
+	}
+	return err
+}
+
+func (w *way) undo() { takeOut(w.dir, w.call) }
+
+// takeOut takes the resolver out of a container again, as far as that is still there.
+func takeOut(dir inject.Dir, c *cniconf.Call) {
+	hash := c.Key.Hash()
+	if dir.Intercepted(hash) && c.NetNS != "" {
+		if err := endIntercept(c.NetNS, hash); err != nil {
+			say("%s: %v", c.Key.ContainerID, err)
+		}
+	}
+	said, err := dir.Remove(hash)
+	if said != "" {
+		say("%s: %s", c.Key.ContainerID, said)
+	}
+	if err != nil {
+		say("%s: its resolv.conf: %v", c.Key.ContainerID, err)
+	}
+}
+
+func endIntercept(netns, hash string) error {
+	ns, err := netdev.OpenNS(netns)
+	if errors.Is(err, netdev.ErrNSGone) {
+		return nil // and the rules with it
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return intercept.Remove(ns.FD(), hash)
+}
+
+// hostAddrs are the host's own addresses.
+func hostAddrs() []netip.Addr {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap())
+		}
+	}
+	return out
+}
