@@ -1150,6 +1150,7 @@ func TestWeavednsPutsTheResolverBeforeTheOthersUnlessOff(t *testing.T) {
 		on   bool
 	}{
 		"by default":        {nil, "X=", true},
+		"inject auto":       {map[string]any{"inject": "auto"}, "X=", true}, // and there is no file to be had
 		"inject result":     {map[string]any{"inject": "result"}, "X=", true},
 		"inject off":        {map[string]any{"inject": "off"}, "X=", false},
 		"off for container": {nil, "CNI_ARGS=WEAVE_DNS=off", false},
@@ -1167,7 +1168,7 @@ func TestWeavednsPutsTheResolverBeforeTheOthersUnlessOff(t *testing.T) {
 			t.Errorf("%s: not registered", name)
 		}
 	}
-	if a := m.run("weavedns", dnsConf(m, map[string]any{"inject": "auto"}), "CNI_NETNS="+c.path); a.rc != 1 || a.err().Code != 7 {
+	if a := m.run("weavedns", dnsConf(m, map[string]any{"inject": "on"}), "CNI_NETNS="+c.path); a.rc != 1 || a.err().Code != 7 {
 		t.Errorf("an inject that is not there: got %+v", a)
 	}
 	if a := m.run("weavedns", conf("1.0.0", "weavedns", nil), "CNI_NETNS="+c.path); a.rc != 1 || a.err().Code != 7 {
