@@ -81,7 +81,7 @@ func install(t *testing.T, h *netlab.Host, bin, file string) *libcni.NetworkConf
 
 // reads are the capabilities that each of our plugins does something with. One
 // that is declared and not read promises a user what does not happen.
-var reads = map[string][]string{"weave-net": {podAnnotations, "ips", "mac"}, "simplebridge": {"ips", "mac"}, "weavedns": {"aliases", podAnnotations}}
+var reads = map[string][]string{"weave-net": {podAnnotations, "ips", "mac"}, "simplebridge": {"ips", "mac"}, "weavedns": {"aliases", "dns", podAnnotations}}
 
 const podAnnotations = "io.kubernetes.cri.pod-annotations"
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
 )
@@ -41,26 +40,10 @@ func (n nerdctl) prepare(h *netlab.Host, resolver string) error {
 	return n.containerd.prepare(h, resolver)
 }
 
-// dns is what the network's resolver is in nerdctl's words: it takes none from a plugin's result.
-func (nerdctl) dns(h *netlab.Host) (args []string, err error) {
-	text, err := h.ReadFile(resolvConf)
-	for line := range strings.Lines(text) {
-		switch word := strings.Fields(line); {
-		case len(word) == 2 && word[0] == "nameserver":
-			args = append(args, "--dns", word[1])
-		case len(word) == 2 && word[0] == "search":
-			args = append(args, "--dns-search", word[1])
-		}
-	}
-	return args, err
-}
-
+// serve names no resolver: nerdctl takes none from a plugin's result, and weavedns writes it
+// into the file that nerdctl has bound.
 func (n nerdctl) serve(h *netlab.Host, name, script string) error {
-	dns, err := n.dns(h)
-	if err != nil {
-		return err
-	}
-	return n.run(h, append(append([]string{"run", "-d", "--name", name, "--hostname", name, "--net", "weave"}, dns...), image, "sh", "-c", script)...)
+	return n.run(h, "run", "-d", "--name", name, "--hostname", name, "--net", "weave", image, "sh", "-c", script)
 }
 
 func (nerdctl) exec(h *netlab.Host, name string, command ...string) (string, error) {
