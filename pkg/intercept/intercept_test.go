@@ -119,20 +119,22 @@ func said(me string, from net.Addr) string {
 	return me + " to " + ap.Addr().Unmap().String()
 }
 
-// ask gives what answers at an address and port, "" for nobody.
+// ask gives what answers at an address and port, "" for nobody. A datagram may be lost while
+// neighbours learn of each other: it is sent again, as resolvers do.
 func (s *space) ask(network, at string) (answer string) {
 	s.do(func() {
-		c, err := net.DialTimeout(network, at, 10*time.Second)
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		_, _ = c.Write([]byte("?"))
-		buf := make([]byte, 512)
-		n, err := c.Read(buf)
-		if err == nil {
-			answer = string(buf[:n])
+		for end := time.Now().Add(20 * time.Second); answer == "" && time.Now().Before(end); {
+			c, err := net.DialTimeout(network, at, 10*time.Second)
+			if err != nil {
+				return
+			}
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			_, _ = c.Write([]byte("?"))
+			buf := make([]byte, 512)
+			if n, err := c.Read(buf); err == nil {
+				answer = string(buf[:n])
+			}
+			c.Close()
 		}
 	})
 	return answer
