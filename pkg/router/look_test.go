@@ -48,12 +48,14 @@ func TestWhatSomebodyChangesIsMendedByItsNoticeAndTheRestByTheNextWholeLook(t *t
 		{"ip link set " + tunnel + " nomaster", "ip link show " + tunnel, "master " + n.Bridge},
 		{"ip link set " + n.Bridge + " down", "ip link show " + n.Bridge, ",UP"},
 		{"ip addr del " + addr + " dev " + n.Bridge, "ip addr show dev " + n.Bridge, addr},
+		{"ip link set " + n.Bridge + " down", "ip neigh show dev " + n.Bridge, far},
 		{"ip neigh del " + far + " dev " + n.Bridge, "ip neigh show dev " + n.Bridge, far},
 		{"ip link del weave-vx", "ip link show weave-vx", "master weave"},
 		{"sysctl -qw net.ipv4.ip_forward=0", "sysctl -n net.ipv4.ip_forward", "1"},
 	} {
 		err := errors.New("")
 		for range 5 { // a whole look may come in between
+			mends(t, h, d.shows, d.want) // all of what the damage before did
 			looks := a.wholeLooks()
 			h.MustRun(t, "sh", "-c", d.damage)
 			mends(t, h, d.shows, d.want)

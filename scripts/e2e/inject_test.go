@@ -26,8 +26,8 @@ func (c *cluster) lookup(from *container, name string) (addr string, err error) 
 	return "", fmt.Errorf("%s finds no %s: %w", from.Path(), name, err)
 }
 
-// found waits until a container finds a name.
-func (c *cluster) found(from *container, name, addr string) {
+// finds waits until a container finds a name.
+func (c *cluster) finds(from *container, name, addr string) {
 	c.t.Helper()
 	c.wait(fmt.Sprintf("%s finds %s", filepath.Base(from.Path()), name), func() error {
 		got, err := c.lookup(from, name)
@@ -66,14 +66,14 @@ func TestAContainerOfIpNetnsFindsOthersByItsResolvConf(t *testing.T) {
 	c := newCluster(t, 2, netlab.Options{})
 	web := c.add(0, "web")
 	asker := c.add(1, "asker")
-	c.found(asker, "web", web.result.addr().String())
-	c.found(web, "asker.weave.local", asker.result.addr().String())
+	c.finds(asker, "web", web.result.addr().String())
+	c.finds(web, "asker.weave.local", asker.result.addr().String())
 
 	off := c.add(1, "off", "CNI_ARGS=WEAVE_DNS=off")
 	if text, err := off.Host().ReadFile("/etc/netns/off/resolv.conf"); err == nil {
 		t.Errorf("written although told off:\n%s", text)
 	}
-	c.found(asker, "off", off.result.addr().String())
+	c.finds(asker, "off", off.result.addr().String())
 	c.del(asker)
 	if _, err := web.Host().ReadFile("/etc/netns/web/resolv.conf"); err != nil {
 		t.Error(err)
@@ -109,8 +109,8 @@ func TestTheServersThatAUserChoseAreAskedForThatContainerAlone(t *testing.T) {
 		if got := outside(web); strings.Contains(got, "192.0.2.1") {
 			t.Errorf("%s: asked for another container too: %s", when, got)
 		}
-		c.found(own, "web", web.result.addr().String())
-		c.found(own, "web.weave.local", web.result.addr().String())
+		c.finds(own, "web", web.result.addr().String())
+		c.finds(own, "web.weave.local", web.result.addr().String())
 	}
 	check("at first")
 	if d := own.result.DNS; !slices.Equal(d.Search, []string{"weave.local", "corp.example"}) {
