@@ -82,6 +82,7 @@ func (c *census) all() error {
 		c.resolveAll,
 		func() error { return c.optOut(c.hosts[0]) },
 		func() error { return c.ownServer(c.hosts[0]) },
+		func() error { return c.ownUpstream(c.hosts[0]) },
 		c.moveOut,
 		func() error {
 			return step("nothing stays behind", func() error {
@@ -232,6 +233,36 @@ func (c *census) ownServer(h *netlab.Host) error {
 			return fmt.Errorf("its servers are %q (%w)", has, cmp.Or(err, errors.New("the user's is none")))
 		}
 		return errors.Join(c.residents[1].resolves(map[string]string{"own-server": r.addr}), r.destroy())
+	})
+}
+
+// ownUpstream has nerdctl run a container with the user's own server, which the network's
+// resolver asks for that container.
+func (c *census) ownUpstream(h *netlab.Host) error {
+	if !have("nerdctl") {
+		return nil
+	}
+	const own = "192.0.2.53"
+	gateway, err := gatewayOf(h, c.net.program(), "weave")
+	if err != nil {
+		return err
+	}
+	n, name := nerdctl{}, "own-upstream"
+	in := func(script string) (string, error) { return n.exec(h, name, "sh", "-c", script) }
+	return step("nerdctl run --dns: ours resolves, and asks the user's server for the rest", func() error {
+		err := n.run(h, "run", "-d", "--name", name, "--hostname", name, "--net", "weave", "--dns", own, image, "sh", "-c", forever)
+		if err != nil {
+			return err
+		}
+		if has, err := servers(in); err != nil || !slices.Equal(has, []string{gateway}) {
+			return fmt.Errorf("its servers are %q, not %s (%w)", has, gateway, err)
+		}
+		r := &resident{what: "nerdctl --dns", in: in}
+		text, err := in("busybox cat /etc/resolv.conf")
+		if err == nil && !strings.Contains(text, own) {
+			err = fmt.Errorf("resolv.conf has forgotten %s: %q", own, text)
+		}
+		return errors.Join(err, r.resolves(map[string]string{c.residents[1].names[0]: c.residents[1].addr}), n.remove(h, name))
 	})
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
@@ -56,8 +57,9 @@ func (n nerdctl) lodge(h *netlab.Host, _ string) (*resident, error) {
 	}, n.serve(h, name, forever)
 }
 
-// lodgeNamespace is a namespace that a person made. cnitool hands aliases on.
-func lodgeNamespace(h *netlab.Host, resolver string) (*resident, error) {
+// lodgeNamespace is a namespace that a person made, with a resolv.conf that weavedns writes
+// into. cnitool hands aliases on.
+func lodgeNamespace(h *netlab.Host, _ string) (*resident, error) {
 	name := "ns-" + h.Name()
 	cni := func(verb string) error {
 		_, err := h.Run("env", "CNI_PATH=/opt/cni/bin", "NETCONFPATH=/etc/cni/net.d", `CAP_ARGS={"aliases":["`+name+`","spring-`+h.Name()+`"]}`,
@@ -70,14 +72,29 @@ func lodgeNamespace(h *netlab.Host, resolver string) (*resident, error) {
 			destroy: func() error {
 				return steps(
 					func() error { return cni("del") },
+					func() error { return asItWas(h, namespaceConf(name)) },
 					func() error { _, err := h.Run("ip", "netns", "del", name); return err },
 				)
 			},
 		}, steps(
 			func() error { _, err := h.Run("ip", "netns", "add", name); return err },
-			func() error { return h.WriteFile("/etc/netns/"+name+"/resolv.conf", resolver, 0o644) },
+			func() error { return h.WriteFile(namespaceConf(name), usual, 0o644) },
 			func() error { return cni("add") },
 		)
+}
+
+// usual is what a person has in the resolv.conf of a namespace.
+const usual = "search example.com\nnameserver 192.0.2.254\noptions timeout:1\n"
+
+func namespaceConf(name string) string { return "/etc/netns/" + name + "/resolv.conf" }
+
+// asItWas looks that DEL has put a person's file back.
+func asItWas(h *netlab.Host, file string) error {
+	text, err := h.ReadFile(file)
+	if err == nil && text != usual {
+		err = fmt.Errorf("%s is %q after DEL, and was %q", file, text, usual)
+	}
+	return err
 }
 
 const (
