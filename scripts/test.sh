@@ -96,7 +96,7 @@ fuzz() {
 check 'build' ./build.sh
 go build -o "$work/tally" ./scripts/tally
 check 'gofmt' formatted
-check 'go vet' go vet ./...
+check 'go vet' go vet -tags coredns ./...
 
 racy_packages >"$work/racy"
 go list ./... | sort | comm -23 - "$work/racy" >"$work/calm"

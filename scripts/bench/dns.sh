@@ -11,43 +11,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib/shell.sh
-
-# CoreDNS at this version, with the plugins that are measured.
-version=v1.12.4
-build_coredns() {
-	mkdir -p "$work/coredns-src"
-	cat >"$work/coredns-src/main.go" <<-'END'
-		package main
-
-		import (
-			"github.com/coredns/coredns/core/dnsserver"
-			"github.com/coredns/coredns/coremain"
-			_ "github.com/coredns/coredns/plugin/bind"
-			_ "github.com/coredns/coredns/plugin/cache"
-			_ "github.com/coredns/coredns/plugin/errors"
-			_ "github.com/coredns/coredns/plugin/forward"
-			_ "github.com/coredns/coredns/plugin/hosts"
-		)
-
-		func main() {
-			dnsserver.Directives = []string{"bind", "errors", "cache", "hosts", "forward"}
-			coremain.Run()
-		}
-	END
-	printf 'module coredns\n\ngo 1.25\n\nrequire github.com/coredns/coredns %s\n' "$version" >"$work/coredns-src/go.mod"
-	(cd "$work/coredns-src" && go mod tidy && go build -trimpath -o "$work/coredns" .) >"$work/coredns.log" 2>&1 || {
-		tail -n 20 "$work/coredns.log" >&2
-		die "CoreDNS $version cannot be built"
-	}
-	COREDNS=$work/coredns
-}
+. scripts/lib/coredns.sh
 
 need_root
 need_go
 need_packages ip=iproute2 dig=bind9-dnsutils dnsperf=dnsperf /usr/sbin/dnsmasq=dnsmasq-base /usr/lib/podman/aardvark-dns=aardvark-dns
 scratch
 step 'building'
-[ -n "${COREDNS:-}" ] || build_coredns
+need_coredns
 go build -o "$work/dnsbench" ./scripts/bench/dnsbench
 step "measuring on $(nproc) cores, kernel $(uname -r), load $(cut -d' ' -f1 /proc/loadavg)"
 TMPDIR=$work "$work/dnsbench" -coredns "$COREDNS" -aardvark /usr/lib/podman/aardvark-dns "$@"

@@ -1,10 +1,10 @@
+//go:build coredns
+
 package e2e
 
 import (
-	"cmp"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -28,14 +28,11 @@ func corefile(t *testing.T, gateways []string) string {
 	return "weave.local:5353 {" + strings.Replace(stub, example, strings.Join(gateways, " "), 1)
 }
 
-// The program is CoreDNS itself, which takes minutes to build:
-//
-//	CGO_ENABLED=0 go build -o DIR/coredns github.com/coredns/coredns    in a module that requires it
-//	COREDNS=DIR/coredns go test -run CoreDNS ./scripts/e2e
+// scripts/e2e/dns.sh builds the program, which takes minutes, and runs this.
 func TestCoreDNSWithTheStubOfTheDocsFindsContainersOfAllHosts(t *testing.T) {
-	program, err := exec.LookPath(cmp.Or(os.Getenv("COREDNS"), "coredns"))
-	if err != nil {
-		t.Skipf("needs CoreDNS, as COREDNS or in PATH: %v", err)
+	program := os.Getenv("COREDNS")
+	if program == "" {
+		t.Fatal("COREDNS names no program: run scripts/e2e/dns.sh coredns")
 	}
 	c := newCluster(t, 2, netlab.Options{})
 	web, db := c.add(0, "web"), c.add(1, "db")

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Names. First containers of podman, ctr, nerdctl, containerd's CRI and `ip netns`, on
-# two hosts in namespaces of this machine, resolve each other. Then five hosts' routers
-# are killed, also without their claim files, and the network between them is cut, one
-# way and both, while containers come, go, move and are renamed; each host's server is
-# asked all the time, and every answer is checked. Needs root.
+# two hosts in namespaces of this machine, resolve each other, and CoreDNS finds such ones
+# by the stub of docs/names.md. Then five hosts' routers are killed, also without their
+# claim files, and the network between them is cut, one way and both, while containers
+# come, go, move and are renamed; each host's server is asked all the time, and every
+# answer is checked. Needs root.
 #
-#   scripts/e2e/dns.sh                          builds nerdctl and crictl, which takes minutes
+#   scripts/e2e/dns.sh                          builds nerdctl, crictl and CoreDNS, which takes minutes
 #   TOOLS=DIR scripts/e2e/dns.sh                those in that directory, or built into it
-#   scripts/e2e/dns.sh runtimes                 one part: runtimes, history
+#   scripts/e2e/dns.sh runtimes                 one part: runtimes, coredns, history
 #   DURATION=30s SEED=7 scripts/e2e/dns.sh history
 #
 # The history is of 2 minutes of faults and a new seed; its last lines say what was done
@@ -17,11 +18,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/lib/shell.sh
+. scripts/lib/coredns.sh
 
 need_root
 need_go
 parts=("$@")
-[ ${#parts[@]} != 0 ] || parts=(runtimes history)
+[ ${#parts[@]} != 0 ] || parts=(runtimes coredns history)
 need_packages podman=podman containerd=containerd runc=runc busybox=busybox-static /usr/lib/cni/portmap=containernetworking-plugins \
 	iptables=iptables nft=nftables ip=iproute2 ss=iproute2
 scratch
@@ -46,6 +48,13 @@ runtimes() {
 	good 'each resolved each other one'
 }
 
+coredns() {
+	step 'building CoreDNS'
+	need_coredns
+	step 'CoreDNS finds containers by the stub of docs/names.md'
+	COREDNS=$COREDNS go test -count=1 -tags coredns -run '^TestCoreDNS' ./scripts/e2e
+}
+
 history() {
 	export WEAVE_E2E_DURATION=${DURATION:-2m} WEAVE_E2E_SEED=${SEED:-} WEAVE_E2E_SLACK=${SLACK:-1}
 	step "names on five hosts under faults, for $WEAVE_E2E_DURATION"
@@ -58,7 +67,7 @@ history() {
 
 for part in "${parts[@]}"; do
 	case $part in
-	runtimes | history) "$part" ;;
-	*) die "which part? runtimes, history" ;;
+	runtimes | coredns | history) "$part" ;;
+	*) die "which part? runtimes, coredns, history" ;;
 	esac
 done
