@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -123,11 +124,15 @@ func (s *stage) del(hash string) string {
 
 func (s *stage) leftovers() (names []string) {
 	entries, err := os.ReadDir(s.dir.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	s.must(err)
 	for _, e := range entries {
-		if e.Name() != lockName {
-			names = append(names, e.Name())
-		}
+		names = append(names, e.Name())
+	}
+	if len(names) == 0 {
+		return []string{s.dir.Path} // empty, and there
 	}
 	return names
 }

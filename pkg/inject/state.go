@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	lockName     = "lock"
 	filePrefix   = "file-"
 	attachedTo   = "at-"
 	lockPatience = 3 * time.Second // how long another call may hold the lock
@@ -284,23 +283,42 @@ func (d Dir) forget(name string) error {
 	return nil
 }
 
-// lock keeps out all other calls of this host, each for some writes to a tmpfs and to one file.
+// lock keeps out all other calls of this host, each for some writes to a tmpfs and to one
+// file. It is the directory's own, which unlock removes when nothing is kept any more.
 func (d Dir) lock() (unlock func(), err error) {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockAgain) {
+		f, err := d.tryLock()
+		if err == nil {
+			return func() { _ = unix.Rmdir(d.Path); f.Close() }, nil
+		}
+		passing := errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) || errors.Is(err, fs.ErrNotExist)
+		if !passing || time.Now().After(end) {
+			return nil, fmt.Errorf("lock %s: %w", d.Path, err)
+		}
+	}
+}
+
+// tryLock fails with fs.ErrNotExist where another call has removed the directory meanwhile.
+func (d Dir) tryLock() (*os.File, error) {
 	if err := os.MkdirAll(d.Path, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(d.Path, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.Open(d.Path)
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockPatience); ; time.Sleep(lockAgain) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		var held, there fs.FileInfo
+		if held, err = f.Stat(); err == nil {
+			there, err = os.Lstat(d.Path)
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		if err == nil && !os.SameFile(held, there) {
+			err = fs.ErrNotExist
 		}
 	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

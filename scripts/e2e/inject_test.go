@@ -79,7 +79,7 @@ func TestAContainerOfIpNetnsFindsOthersByItsResolvConf(t *testing.T) {
 		t.Error(err)
 	}
 	h := c.lab.Host(1)
-	if out, err := h.Run("sh", "-euc", "ls -A /etc/netns /run/weave/resolv"); err != nil || strings.Contains(out, "asker") || strings.Contains(out, "at-") || strings.Contains(out, "file-") {
+	if out, err := h.Run("sh", "-euc", "ls -A /etc/netns; test ! -e /run/weave/resolv"); err != nil || strings.Contains(out, "asker") {
 		t.Errorf("left: %s %v", out, err)
 	}
 }
