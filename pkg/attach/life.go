@@ -74,7 +74,7 @@ func (i Intent) lives() bool {
 		return false
 	}
 	defer ns.Close()
-	return ns.ID() == l.NetNS && made(ns, l.Path) == l.Made
+	return ns.ID() == l.NetNS && (l.Made == 0 || made(ns, l.Path) == l.Made) // 0 is an older weave's
 }
 
 func hasLink(netns, ifname string) (bool, error) {

@@ -102,6 +102,7 @@ func (f *Firewall) Apply(r Rules) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.told = Rules{} // until all of it is in force
 	if err := f.applyTable(n, planFor(n)); err != nil {
 		return fmt.Errorf("apply table %q: %w", tableName, err)
 	}

@@ -14,12 +14,13 @@ const protocol = 'w' + 128
 
 // entry is a neighbour or a forwarding entry as the kernel tells it.
 type entry struct {
-	index int // device, or bridge port
-	state uint16
-	flags uint8
-	mac   mac
-	addr  netip.Addr // of the neighbour; in a VXLAN device: the host
-	ours  bool       // protocol is ours
+	index    int // device, or bridge port
+	state    uint16
+	flags    uint8
+	mac      mac
+	addr     netip.Addr // of the neighbour; in a VXLAN device: the host
+	master   int        // bridge of the port, where the kernel says it
+	protocol uint8      // who wrote a neighbour; 0: nobody said
 }
 
 // static reports whether the bridge does not forget the entry by itself: written, or its own.
@@ -42,7 +43,11 @@ func parseEntry(b []byte) (e entry, ok bool) {
 		case netlink.NDA_DST:
 			e.addr, _ = netip.AddrFromSlice(a.data)
 		case netlink.NDA_PROTOCOL:
-			e.ours = len(a.data) == 1 && a.data[0] == protocol
+			if len(a.data) == 1 {
+				e.protocol = a.data[0]
+			}
+		case netlink.NDA_MASTER:
+			e.master = int(a.u32())
 		}
 	}
 	return e, true
@@ -81,7 +86,7 @@ func (t tables) addForward(e entry) {
 }
 
 func (t tables) addNeighbour(e entry) {
-	if e.ours && e.state&netlink.NUD_PERMANENT != 0 {
+	if e.protocol == protocol && e.state&netlink.NUD_PERMANENT != 0 {
 		t.neigh[e.addr] = e.mac
 	}
 }

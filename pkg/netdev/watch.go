@@ -25,6 +25,9 @@ const notices = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_NEIGH-1) |
 // everyDevice is the index in a notice of a setting of all devices (NETCONFA_IFINDEX_ALL).
 const everyDevice = -1
 
+// learnAgain is how long the names of devices are left alone after they could not be read.
+const learnAgain = 100 * time.Millisecond
+
 // Touched is what may differ from what was seen before.
 type Touched struct {
 	All      bool            // notices were lost: anything may
@@ -108,27 +111,65 @@ func (w *Watch) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			if err := w.learn(); err != nil {
-				return err
-			}
+			w.lost(ctx)
 		default:
 			return fmt.Errorf("read the kernel's notices: %w", err)
 		}
 	}
 }
 
+// lost makes notices good that the kernel had no room for. It is empty-handed only when
+// ctx ends: in a storm a dump may fail, and then it tries again.
+func (w *Watch) lost(ctx context.Context) {
+	for {
+		w.drain()
+		err := w.learn()
+		w.mu.Lock()
+		w.touched.All = true
+		w.links++
+		w.mu.Unlock()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(learnAgain):
+		}
+	}
+}
+
+// drain empties the socket. Until then the kernel tells neither of changes nor of what it
+// leaves out; a socket that is full takes nothing new, so this ends.
+func (w *Watch) drain() {
+	raw, err := w.sock.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	buf := make([]byte, dumpBytes)
+	_ = raw.Control(func(fd uintptr) {
+		for {
+			if _, err := unix.Read(int(fd), buf); err != nil && err != unix.EINTR && err != unix.ENOBUFS {
+				return
+			}
+		}
+	})
+}
+
 // learn reads the names of all devices: at the start, and when notices were lost.
 func (w *Watch) learn() error {
 	links, err := w.dump.links()
+	if err != nil {
+		return err
+	}
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.index] = l.name
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.names = make(map[int]string, len(links))
-	for _, l := range links {
-		w.names[l.index] = l.name
-	}
-	w.touched.All = true
-	w.links++
-	return err
+	w.names = names
+	return nil
 }
 
 // note takes one notice. w.mu is held.
@@ -139,6 +180,9 @@ func (w *Watch) note(h unix.NlMsghdr, body []byte) {
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		if e, ok := parseEntry(body); ok && written(e, body[0]) {
 			w.touch(w.names[e.index])
+			if e.static() {
+				w.touch(w.names[e.master]) // at a port it takes the place of one that leads elsewhere
+			}
 		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if a, ok := parseAddress(body); ok {
@@ -166,9 +210,9 @@ func (w *Watch) noteLink(kind uint16, body []byte) {
 }
 
 // written reports whether an entry is of those that somebody writes: neighbours that the
-// kernel finds by itself come and go all the time. A changed one of ours is ours still.
+// kernel finds by itself, and has no protocol for, come and go all the time.
 func written(e entry, family byte) bool {
-	return family == unix.AF_BRIDGE || e.ours || e.state&netlink.NUD_PERMANENT != 0
+	return family == unix.AF_BRIDGE || e.protocol != 0 || e.state&netlink.NUD_PERMANENT != 0
 }
 
 func (w *Watch) touch(device string) {

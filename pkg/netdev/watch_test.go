@@ -2,6 +2,7 @@ package netdev
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,6 +27,10 @@ func newWatched(t *testing.T) watched {
 	}}
 	w.bridge.Cluster = "c1"
 	w.ensure()
+	w.must("ip link add p1 type veth peer name p2") // a container's
+	w.must("ip link set p1 up")
+	w.must("ip link set p2 up")
+	w.must("ip link set p1 master weave")
 	return w
 }
 
@@ -41,6 +46,15 @@ func (w watched) ensure() {
 		_, err := SyncForwarding(w.bridge.Name, w.vxlan.Name, w.want)
 		return err
 	})
+}
+
+// mend undoes one of the damages.
+func (w watched) mend() {
+	w.t.Helper()
+	w.run("ip", "link", "del", "other")                                       // it has the VNI
+	w.run("bridge", "fdb", "del", "02:42:0a:20:01:05", "dev", "p1", "master") // what is here goes first
+	w.ensure()
+	w.must("ip link set p1 master weave")
 }
 
 // shown reports what one picture says of bridge, tunnel and forwarding.
@@ -81,6 +95,8 @@ var damages = []struct {
 	{line: "ip neigh del 10.32.1.5 dev weave", shown: "true true false"},
 	{line: "ip neigh replace 10.32.1.5 lladdr 02:42:00:00:00:09 nud reachable dev weave", shown: "true true false"},
 	{line: "ip neigh flush dev weave nud permanent", shown: "true true false"},
+	{line: "ip neigh replace 10.32.1.5 lladdr 02:42:00:00:00:09 nud reachable protocol static dev weave", shown: "true true false"},
+	{line: "bridge fdb replace 02:42:0a:20:01:05 dev p1 master static", shown: "true true false"},
 	{line: "ip link del weave", shown: "false false false"},
 }
 
@@ -95,8 +111,7 @@ func TestAPictureShowsWhateverWasChangedAndOneOfAllThatIsInOrderShowsNothing(t *
 		if got := w.shown(); got != d.shown {
 			t.Errorf("%s: bridge, tunnel and forwarding are shown as %s, want %s", d.line, got, d.shown)
 		}
-		w.run("ip", "link", "del", "other") // it has the VNI
-		w.ensure()
+		w.mend()
 	}
 	w.vxlan.VNI++
 	if got := w.shown(); got != "true false true" {
@@ -120,8 +135,7 @@ func TestWhateverIsChangedIsNoticed(t *testing.T) {
 		if !w.taken(watch) && !d.silent { // of what is silent the kernel may tell something else, later
 			t.Errorf("%s: not noticed", d.line)
 		}
-		w.run("ip", "link", "del", "other") // it has the VNI
-		w.ensure()
+		w.mend()
 	}
 	for _, line := range []string{"sysctl -qw net.ipv4.ip_forward=1", "sysctl -qw net.ipv6.conf.all.forwarding=1"} {
 		w.taken(watch)
@@ -153,7 +167,7 @@ func TestWhatTheKernelDoesByItselfAndToOthersIsNotNoticed(t *testing.T) {
 		want   bool
 	}{
 		{entry{state: netlink.NUD_REACHABLE}, unix.AF_INET, false}, {entry{state: netlink.NUD_STALE}, unix.AF_INET6, false},
-		{entry{state: netlink.NUD_REACHABLE, ours: true}, unix.AF_INET, true}, {entry{state: netlink.NUD_PERMANENT}, unix.AF_INET, true},
+		{entry{state: netlink.NUD_REACHABLE, protocol: protocol}, unix.AF_INET, true}, {entry{state: netlink.NUD_STALE, protocol: unix.RTPROT_STATIC}, unix.AF_INET, true}, {entry{state: netlink.NUD_PERMANENT}, unix.AF_INET, true},
 		{entry{state: netlink.NUD_NOARP}, unix.AF_BRIDGE, true},
 	} {
 		if written(e.entry, e.family) != e.want {
@@ -171,24 +185,40 @@ func TestLostNoticesAreMadeGoodByALook(t *testing.T) {
 	})
 	t.Cleanup(func() { watch.Close() })
 	watch.Take()
-	raw, err := watch.sock.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	hold(t, watch, 1)
 	for i := range 50 { // nobody reads
 		w.must(fmt.Sprintf("ip link add many%d type bridge", i))
 	}
+	if _, err := watch.sock.Read(make([]byte, dumpBytes)); !errors.Is(err, unix.ENOBUFS) {
+		t.Fatalf("the socket is not full: %v", err)
+	}
+	watch.lost(t.Context())
+	if !watch.Take().All {
+		t.Error("a loss is not told")
+	}
+	hold(t, watch, watchBuffer)
+	// From here on all is told: what came before the socket was full is not in the way.
 	w.must("ip link add late type bridge")
 	run(t, watch)
-	eventually(t, "a loss is told", func() bool { return watch.Take().All })
-	// What is called late is known by a look, for its index alone is in this notice.
-	w.must("ip addr add 10.9.0.1/24 dev late")
-	eventually(t, "a device that came unnoticed is known", func() bool { return watch.Take().Devices["late"] })
+	eventually(t, "a device that came after the loss is known", func() bool { return watch.Take().Devices["late"] })
+	w.must("ip addr add 10.9.0.1/24 dev late") // this notice has its index alone
+	eventually(t, "and by its index", func() bool { return watch.Take().Devices["late"] })
+}
+
+// hold gives a watch room for so many bytes of notices.
+func hold(t *testing.T, watch *Watch, bytes int) {
+	t.Helper()
+	raw, err := watch.sock.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			if e := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes); e != nil {
+				t.Error(e)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // watch runs a watch of the network's devices, and of one called mark.

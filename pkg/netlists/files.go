@@ -84,7 +84,9 @@ func read(dir, name string, was file) file {
 		}
 	}
 	f := readText(path, itself, err).understood(name, was)
-	f.stamp = now
+	if f.err == "" {
+		f.stamp = now // else it is tried again: a router may be short of descriptors for a moment
+	}
 	return f
 }
 

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAFileIsReadAgainUnlessItsStampTellsThatItIsAsItWas(t *testing.T) {
@@ -47,5 +49,40 @@ func TestAFileIsReadAgainUnlessItsStampTellsThatItIsAsItWas(t *testing.T) {
 			t.Errorf("%s: the stamp is the same", what)
 		}
 		os.Remove(path)
+	}
+}
+
+func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.conflist")
+	if err := os.WriteFile(path, []byte(`{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"weave-net"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) { // until its stamp tells
+		if st, err := os.Lstat(path); err != nil || time.Now().After(end) {
+			t.Fatal("its stamp never tells", err)
+		} else if stampOf(st, time.Now()) != (stamp{}) {
+			break
+		}
+	}
+	var most unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: most.Max}); err != nil {
+		t.Fatal(err)
+	}
+	f := read(dir, "x.conflist", file{})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
+		t.Fatal(err)
+	}
+	if f.err == "" {
+		t.Fatal("it was read without a descriptor")
+	}
+	if f = read(dir, "x.conflist", f); f.err != "" {
+		t.Errorf("still: %s", f.err)
+	}
+	if again := read(dir, "x.conflist", f); again.stamp == (stamp{}) {
+		t.Error("one that was read is read again and again")
 	}
 }

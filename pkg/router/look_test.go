@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,9 +92,43 @@ func TestWhatWasChangedWhileNoticesWereLostIsMended(t *testing.T) {
 	h.MustRun(t, "ip", "link", "del", n.Bridge)
 	must(t, a.Resume())
 	mends(t, h, "ip addr show dev "+n.Bridge, "inet ")
-	if losses() != 2 {
-		t.Error("it was not told that notices were lost")
+	must(t, netlab.Wait(patience, "it was told that notices were lost", func() error {
+		if n := losses(); n < 2 {
+			return fmt.Errorf("losses: %d", n)
+		}
+		return nil
+	}))
+}
+
+// A container's interface is looked at when its link changes, not only with everything.
+func TestAContainersLinkIsLookedAtWhenItChanges(t *testing.T) {
+	h := netlab.New(t, netlab.Options{}).Host(0)
+	a := startOn(t, h, as("a"))
+	a.until("a is ready", ready)
+	n := create(t, a, ctl.NetCreateRequest{Name: "red"}, a)
+	byNotice := func(what string, once func(try int)) {
+		for try := range 5 {
+			looks := a.wholeLooks()
+			if once(try); a.wholeLooks() == looks {
+				return
+			}
+		}
+		t.Errorf("%s: seen by a whole look only", what)
 	}
+	k, _ := plug(t, a, h, n, "stays")
+	byNotice("a port out of its bridge", func(int) {
+		h.MustRun(t, "ip", "link", "set", k.Veth(), "nomaster")
+		mends(t, h, "ip link show "+k.Veth(), "master "+n.Bridge)
+	})
+	byNotice("an interface that went", func(try int) {
+		k, _ := plug(t, a, h, n, fmt.Sprint("goes", try))
+		h.MustRun(t, "ip", "link", "set", k.Veth(), "nomaster")
+		mends(t, h, "ip link show "+k.Veth(), "master "+n.Bridge) // so it was looked at, and is there
+		h.MustRun(t, "ip", "link", "del", k.Veth())
+		a.until("it is released", func(s ctl.Status) bool {
+			return !slices.ContainsFunc(s.Attachments, func(at ctl.Attachment) bool { return at.Veth == k.Veth() })
+		})
+	})
 }
 
 func TestNetworksAreSuspectedByTheirDevices(t *testing.T) {

@@ -43,15 +43,19 @@ func (c *cluster) waitOwned(i int, host string, right func(uint64) bool) {
 func none(n uint64) bool { return n == 0 }
 func some(n uint64) bool { return n > 0 }
 
+// An even number of them lasts a minute before one loses its vote.
 func (c *cluster) waitVoters(n int) {
 	c.t.Helper()
-	c.wait(fmt.Sprintf("%d voters", n), func() error {
+	err := netlab.Wait(2*patience, fmt.Sprintf("%d voters", n), func() error {
 		s, err := c.status(0)
 		if err == nil && len(s.IPAM.Voters) != n {
 			err = fmt.Errorf("voters: %v", s.IPAM.Voters)
 		}
 		return err
 	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // refused runs the command on a host, which must fail and say that.
