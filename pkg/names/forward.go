@@ -199,10 +199,11 @@ func (q *query) answeredBy(ask, msg []byte) bool {
 }
 
 // sameQuestion compares without regard to case. Lengths of labels are no letters;
-// type and class are compared as they are.
+// type and class are compared as they are. A dot is a dot: by lower it would be the
+// name's end.
 func sameQuestion(a, b []byte) bool {
 	for i := range len(b) - 4 {
-		if lower(a[i]) != lower(b[i]) {
+		if fold(a[i]) != fold(b[i]) {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -129,5 +130,21 @@ func TestGuessedAnswersAreNotAccepted(t *testing.T) {
 	}
 	if right == 0 {
 		t.Error("the right answer never came")
+	}
+}
+
+func TestADotWhereTheNameEndsIsAnotherQuestion(t *testing.T) {
+	for asked, told := range map[string]string{
+		"\x07example\x00": "\x07example.",
+		"\x03a.b\x00":     "\x03a\x00b\x00",
+		"\x03a\x00b\x00":  "\x03a.b\x00",
+	} {
+		const typeAndClass = "\x00\x01\x00\x01"
+		if sameQuestion([]byte(told+typeAndClass), []byte(asked+typeAndClass)) {
+			t.Errorf("%q is an answer to %q", told, asked)
+		}
+		if !sameQuestion([]byte(strings.ToUpper(asked)+typeAndClass), []byte(asked+typeAndClass)) {
+			t.Errorf("%q in capitals is not the same", asked)
+		}
 	}
 }

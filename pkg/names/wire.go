@@ -127,15 +127,20 @@ func (q *query) parseQuestion(b []byte) bool {
 	return true
 }
 
-// lower folds case and keeps dots that are no separators apart from those that are.
-func lower(c byte) byte {
-	switch {
-	case c >= 'A' && c <= 'Z':
+// fold makes one letter of the two cases.
+func fold(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
 		return c + 'a' - 'A'
-	case c == '.':
-		return 0
 	}
 	return c
+}
+
+// lower folds case and keeps dots that are no separators apart from those that are.
+func lower(c byte) byte {
+	if c == '.' {
+		return 0
+	}
+	return fold(c)
 }
 
 // parseAdditional looks for the OPT record in a query's last section.
