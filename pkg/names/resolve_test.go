@@ -321,46 +321,15 @@ func TestALocalAnswerAllocatesNextToNothing(t *testing.T) {
 // onTheWire is the length of a datagram of IPv4.
 func onTheWire(msg []byte) int { return 20 + 8 + len(msg) }
 
-// FuzzHandle has any bytes be a query: it must not panic, nor answer at greater
-// length than it may, nor with something that is no answer.
+// FuzzHandle has any bytes be a query: see handleCheck.
 func FuzzHandle(f *testing.F) {
-	for _, m := range []*dns.Msg{
-		question("web.", dns.TypeA), question("web.net1.weave.local.", dns.TypeAAAA), question("3.0.48.10.in-addr.arpa.", dns.TypePTR),
-		question(arpa(f, "fd00:1::2"), dns.TypePTR), question("weave.local.", dns.TypeSOA), question("example.com.", dns.TypeANY),
-		question(".", dns.TypeNS), question("nosuch.", dns.TypeA).SetEdns0(4096, true),
-	} {
-		wire, err := m.Pack()
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(wire, false)
-		f.Add(wire, true)
+	for _, p := range handleSeeds(f) {
+		f.Add(p.bytes, p.flag)
 	}
-	for _, c := range oddQueries() {
-		f.Add(c.msg, false)
-	}
-	r := testResolver()
+	check := handleCheck()
 	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
-		var q query
-		out, o := r.handle(nil, msg, &q, tcp, scope{"net1", "net1"}, testZones)
-		if o == forward {
-			if ask, err := q.upstreamQuery(); err != nil || new(dns.Msg).Unpack(ask) != nil {
-				t.Fatalf("asks upstream %x, %v", ask, err)
-			}
-			return
-		}
-		if out == nil {
-			return
-		}
-		if !tcp && len(out) > maxUDP || q.limit > 0 && len(out) > q.limit {
-			t.Fatalf("%d bytes", len(out))
-		}
-		if o != answered && onTheWire(out) > 2*onTheWire(msg) {
-			t.Fatalf("%d bytes are answered, %v, with %d", len(msg), o, len(out))
-		}
-		var m dns.Msg
-		if err := m.Unpack(out); err != nil || !m.Response || !bytes.Equal(out[:2], msg[:2]) {
-			t.Fatalf("answer %x: %v", out, err)
+		if _, err := check(packet{bytes: msg, flag: tcp}); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

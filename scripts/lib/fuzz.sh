@@ -17,3 +17,10 @@ fuzz_one() {
 
 # fuzz_inputs: how many there were in the last fuzz_one.
 fuzz_inputs() { sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$work/fuzz" | tail -n 1; }
+
+# fuzz_names PACKETS SEED: so many packets to pkg/names, changed from its corpora and from
+# what Go's fuzzer keeps of its own. What it printed is in $work/fuzz.
+fuzz_names() {
+	FUZZ_PACKETS=$1 FUZZ_SEED=$2 FUZZ_CORPUS=$(go env GOCACHE)/fuzz/$(go list ./pkg/names) \
+		go test -run '^TestNoneOfManyPacketsDoesHarm$' -count=1 -v -timeout 0 ./pkg/names >"$work/fuzz" 2>&1
+}
