@@ -107,7 +107,7 @@ type Exchange struct {
 	// Of Run's goroutine alone.
 	sent       uint64 // own writes up to here were hinted
 	neighbours map[gossip.Peer]bool
-	ignorant   map[gossip.Peer]bool // neighbours that know nothing of this host
+	said       map[gossip.Peer]record.Mark // how far neighbours have this host's records, by their last digests
 	answered   map[gossip.Peer]answered
 	jumped     time.Time
 	met        time.Time // when the first neighbour came; zero before
@@ -122,7 +122,7 @@ func New(c Config) *Exchange {
 		poke:       make(chan struct{}, 1),
 		store:      c.Store,
 		neighbours: map[gossip.Peer]bool{},
-		ignorant:   map[gossip.Peer]bool{},
+		said:       map[gossip.Peer]record.Mark{},
 		answered:   map[gossip.Peer]answered{},
 		told:       map[gossip.Peer]told{},
 	}
@@ -148,9 +148,9 @@ func (e *Exchange) Delete(key string) error {
 
 // Announce says that the own records are complete enough to replace, at the other
 // hosts, those of this host's life before. With Config.Former set the exchange
-// first waits for what they have: until a neighbour has told it, or all have said that
-// they know nothing, or the first was there for a second without either. A host
-// that has no neighbour has nobody to announce to either.
+// first waits for what they have: until all neighbours that are there have said how
+// much that is and the most of it is here, or the first was there for a second without
+// that. A host that has no neighbour has nobody to announce to either.
 func (e *Exchange) Announce() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -284,7 +284,7 @@ func (e *Exchange) greet() {
 	if e.met.IsZero() && len(now) > 0 {
 		e.met = time.Now()
 	}
-	maps.DeleteFunc(e.ignorant, func(p gossip.Peer, _ bool) bool { return !now[p] })
+	maps.DeleteFunc(e.said, func(p gossip.Peer, _ record.Mark) bool { return !now[p] })
 	e.mu.Lock()
 	maps.DeleteFunc(e.told, func(p gossip.Peer, _ told) bool { return !now[p] })
 	e.mu.Unlock()
@@ -385,9 +385,7 @@ func (e *Exchange) answer(to gossip.Peer, m message) {
 		e.hurried.Add(1)
 		return
 	}
-	if m.Digest[e.config.Net.Self()].Incarnation == 0 {
-		e.ignorant[to] = true
-	}
+	e.said[to] = m.Digest[e.config.Net.Self()]
 	e.mu.Lock()
 	e.store.Heard(m.Digest)
 	if own := m.Digest[to]; own.Incarnation != 0 {
@@ -440,10 +438,11 @@ func (e *Exchange) tryAnnounce() {
 		return
 	}
 	former, complete := e.store.Former()
+	self := e.config.Net.Self()
+	here := record.Digest{self: e.store.Digest()[self]}
 	e.mu.Unlock()
 	late := !e.met.IsZero() && time.Since(e.met) >= formerWithin
-	unknown := len(e.ignorant) > 0 && len(e.ignorant) == len(e.neighbours)
-	if !complete && !late && !unknown {
+	if !late && !e.newest(here, complete) {
 		return
 	}
 	e.config.Former(former)
@@ -451,4 +450,19 @@ func (e *Exchange) tryAnnounce() {
 	e.store.Announce()
 	e.mu.Unlock()
 	e.changed()
+}
+
+// newest reports whether no neighbour has more of the life before than is here, which is
+// complete or not: one may have been cut off while the others heard on. All that are there
+// must have said what they have.
+func (e *Exchange) newest(here record.Digest, complete bool) bool {
+	self, unknown := e.config.Net.Self(), len(e.neighbours) > 0
+	for p := range e.neighbours {
+		m, ok := e.said[p]
+		if !ok || here.Behind(record.Digest{self: m}) {
+			return false
+		}
+		unknown = unknown && m.Incarnation == 0
+	}
+	return complete || unknown
 }

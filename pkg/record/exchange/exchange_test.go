@@ -294,6 +294,46 @@ func TestNamesLostInARestartComeBackFromThePeers(t *testing.T) {
 	})
 }
 
+// A peer that was cut off when the host last wrote knows less of it than another does.
+func TestOfSeveralFormerLivesTheNewestThatANeighbourHasComesBack(t *testing.T) {
+	for _, behind := range []gossip.Peer{"b", "c"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, "a", "b", "c")
+			defer b.close()
+			b.fabric.Cut("b", "c")
+			b.fabric.Cut("c", "b")
+			for _, n := range []gossip.Peer{"b", "c"} {
+				defer b.start(n, 1, nil, nil).stop()
+			}
+			first := b.start("a", 9, nil, func(h *host) { b.put(h, "old", "web") })
+			time.Sleep(2 * time.Second)
+			b.fabric.SetDown(behind, true)
+			time.Sleep(time.Second)
+			b.put(first, "new", "db")
+			time.Sleep(2 * time.Second)
+			first.stop()
+			b.fabric.SetDown("a", true)
+			b.fabric.SetDown(behind, false)
+			time.Sleep(time.Second)
+
+			begin := time.Now()
+			var took time.Duration
+			var was map[string][]byte
+			again := b.start("a", 1, func(_ *host, m map[string][]byte) { was, took = m, time.Since(begin) }, nil)
+			defer again.stop()
+			b.fabric.SetDown("a", false)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if string(was["old"]) != "web" || string(was["new"]) != "db" {
+				t.Errorf("with %s behind, it was told %q", behind, was)
+			}
+			if took >= formerWithin {
+				t.Errorf("with %s behind, it was told after %v", behind, took)
+			}
+		})
+	}
+}
+
 func TestANewHostAnnouncesAtOnceWhenNobodyKnowsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, "a", "b")
