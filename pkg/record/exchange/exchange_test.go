@@ -296,7 +296,7 @@ func TestNamesLostInARestartComeBackFromThePeers(t *testing.T) {
 
 // A peer that was cut off when the host last wrote knows less of it than another does.
 func TestOfSeveralFormerLivesTheNewestThatANeighbourHasComesBack(t *testing.T) {
-	for _, behind := range []gossip.Peer{"b", "c"} {
+	for i, behind := range []gossip.Peer{"b", "c", "b", "c"} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, "a", "b", "c")
 			defer b.close()
@@ -309,7 +309,12 @@ func TestOfSeveralFormerLivesTheNewestThatANeighbourHasComesBack(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			b.fabric.SetDown(behind, true)
 			time.Sleep(time.Second)
-			b.put(first, "new", "db")
+			if i < 2 {
+				b.put(first, "new", "db")
+			} else { // by a whole life
+				first.stop()
+				first = b.start("a", 10, nil, func(h *host) { b.put(h, "old", "web"); b.put(h, "new", "db") })
+			}
 			time.Sleep(2 * time.Second)
 			first.stop()
 			b.fabric.SetDown("a", true)
