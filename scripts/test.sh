@@ -60,7 +60,7 @@ go_test() {
 	shift
 	step "$name"
 	is_root && strict=(-no-skips)
-	go test -json -timeout 10m "$@" 2>&1 | "$work/tally" -counts "$work/counts" "${strict[@]}" || failures+=("$name")
+	go test -json -timeout 20m "$@" 2>&1 | "$work/tally" -counts "$work/counts" "${strict[@]}" || failures+=("$name")
 }
 
 # Packages that start goroutines, or guard something against them, are tested
