@@ -92,6 +92,7 @@ func TestAnEndpointSaysToWhichNetworkAndAtWhichAddress(t *testing.T) {
 		"the usual one":            {"weave://?alias=Web", "", routerBridge, "", "10.32.0.1", true, []string{"web"}},
 		"a name":                   {"weave://blue", "", blueBridge, "", "10.2.0.1", true, []string{"c"}},
 		"a name and no names":      {"blue?dns=no", "", blueBridge, "", "10.2.0.1", false, nil},
+		"an alias and no names":    {"weave://blue?alias%3Dweb&dns%3Dno", "", blueBridge, "", "10.2.0.1", false, nil},
 		"an address":               {"weave://10.2.0.9/24?alias=web&alias=db", "", blueBridge, "10.2.0.9/24", "10.2.0.1", true, []string{"web", "db"}},
 		"with its network's":       {"10.2.45.3/16", "", blueBridge, "10.2.45.3/16", "10.2.0.1", true, []string{"c"}},
 		"out of the gateway's way": {"weave://10.2.45.3/24", "", blueBridge, "10.2.45.3/24", "", false, []string{"c"}},

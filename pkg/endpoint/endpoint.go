@@ -46,8 +46,10 @@ type Endpoint struct {
 	Prefix  netip.Prefix // with Addr the address and its length, else a subnet, masked
 	Addr    bool         // that very address is asked for, not some address of Prefix
 
-	Aliases []string // more names for the container, each once, as DNS compares them
-
+	// What DNS is to tell of the container: nothing where DNS is false, whatever the text
+	// has. An alias of a container without names is no mistake to stop it for: whoever
+	// switches a container's names off by one more option need not take others out.
+	Aliases  []string  // more names for the container, each once, as DNS compares them
 	Services []Service // ports that it offers, each once
 	Texts    []string  // what DNS tells of it in words, each once
 
@@ -239,8 +241,8 @@ func (e *Endpoint) setOptions(options string) (wrong string) {
 			return wrong
 		}
 	}
-	if len(e.Aliases)+len(e.Services)+len(e.Texts) > 0 && e.DNS != nil && !*e.DNS {
-		return "with dns=no the container has no names, so it takes no alias, port or txt"
+	if e.DNS != nil && !*e.DNS {
+		e.Aliases, e.Services, e.Texts = nil, nil, nil
 	}
 	return ""
 }

@@ -36,6 +36,9 @@ func TestEndpointsAreReadAsTheyAreMeant(t *testing.T) {
 		"weave://[fd00::]/64":                                within("fd00::/64"),
 		"weave://fd00::ffff/112":                             at("fd00::ffff/112"), // IPv6 has no broadcast address
 		"weave://?dns=no":                                    {DNS: said(false)},
+		"weave://net1?alias=db&dns=no":                       {Network: "net1", DNS: said(false)},
+		"weave://net1?dns%3Dno&alias%3Ddb":                   {Network: "net1", DNS: said(false)},
+		"weave://?port=a:1&dns=no&txt=a":                     {DNS: said(false)},
 		"weave://?dns=yes&alias=Web.":                        {DNS: said(true), Aliases: []string{"web"}},
 		"weave://net1?alias=web&alias=db&alias=web":          {Network: "net1", Aliases: []string{"web", "db"}},
 		"weave://net1?alias%3Dweb&dns%3Dyes":                 {Network: "net1", Aliases: []string{"web"}, DNS: said(true)},
@@ -112,7 +115,7 @@ func TestWhatIsNoEndpointIsRefusedInWordsWithAnExample(t *testing.T) {
 		"weave://net1?dns=maybe":                        "dns=maybe: want dns=yes or dns=no",
 		"weave://net1?dns":                              "want dns=yes or dns=no",
 		"weave://net1?dns=no&dns=no":                    "twice",
-		"weave://net1?alias=web&dns=no":                 "no alias",
+		"weave://net1?dns=no&alias=a..b":                `alias "a..b"`,
 		"weave://net1?alias=" + strings.Repeat("a", 64): "can be no name",
 		"weave://" + strings.Repeat("a", MaxNetwork+1):  "at most 64 characters",
 		"weave://" + strings.Repeat("a", MaxText):       "at most 4096",
@@ -192,7 +195,7 @@ func TestTheEndsOfAPrefixAreNobodys(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"weave://", "net1", "weave://10.2.67.0/24", "weave://10.2.45.3/24?alias=web&alias=db", "weave://[fd00::5]/64?dns=no",
-		"weave://?port=http:80&port%3Ddns:53/udp&txt=a%20b%3Bc%3D%26", "weave://?port=:&txt=", "?port=a:1/&txt=%ff",
+		"weave://net1?alias=db&dns=no", "weave://?port=http:80&port%3Ddns:53/udp&txt=a%20b%3Bc%3D%26", "weave://?port=:&txt=", "?port=a:1/&txt=%ff",
 		"weave://net%31?alias%3Dweb", "weave://user@net1:80/x#y", "weave://[::1%25lo]/64", "weave://\xff?alias=\xff", "weave://a?alias=%26&dns=yes",
 	} {
 		f.Add(s)
@@ -229,7 +232,7 @@ func TestPortsAndTextsThatCannotBeAreRefused(t *testing.T) {
 		"port=80": "want a service", "port=:80": "want a service", "port=80:80": "want a service", "port=a.b:80": "want a service", "port=a_b:80": "want a service",
 		"port=a--b:1": "want a service", "port=abcdefghijklmnop:1": "want a service", "port=http": "number of a port", "port=http:0": "number of a port",
 		"port=http:65536": "number of a port", "port=http:80/icmp": "only /tcp", "port=http:80/": "only /tcp", "txt=": "want a text", "txt=%ff": "want a text",
-		"txt=" + strings.Repeat("x", 256): "want a text", "port=a:1&dns=no": "no alias, port or txt", "txt=a&dns=no": "no alias, port or txt",
+		"txt=" + strings.Repeat("x", 256): "want a text", "dns=no&port=80": "want a service", "dns=no&txt=": "want a text",
 	} {
 		if e, err := Parse("weave://?" + option); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %+v, %v", option, e, err)
