@@ -90,6 +90,10 @@ func (l *List) Versions() []string {
 	return sortVersions(vs)
 }
 
+// Version is the one of Versions that runtimes take which do not know cniVersions, podman 4
+// among them; "" where the list does not say.
+func (l *List) Version() string { return l.text("cniVersion") }
+
 // Plugins are the types of all plugins that a call to the network starts, in
 // order, each once: the chained ones, and the IPAM plugin each delegates to.
 // Nil when one has no type.

@@ -117,6 +117,7 @@ type File struct {
 	Managed  bool   // the router writes it, from the operator's of the default network
 	Network  string
 	Versions []string
+	Version  string   // the one of them that podman takes
 	Plugins  []string // the types that it starts
 }
 

@@ -115,6 +115,11 @@ func listFaults() map[string]fault {
 		"an old plugin": {func(s *Snapshot) {
 			s.Runtimes[0].Plugins["portmap"] = Plugin{Path: "/opt/cni/bin/portmap", Speaks: []string{"0.4.0"}}
 		}, Problem, "versions", "offers CNI 1.0.0, which /opt/cni/bin/portmap does not speak", "weave conflist --out /etc/cni/net.d --plugin-dir /opt/cni/bin /etc/cni/net.d/10-weave.conflist"},
+		"an old plugin, and podman": {func(s *Snapshot) {
+			r := &s.Runtimes[0]
+			r.Name, r.Picks, r.Files[0].Version = "podman", PicksByName, "1.0.0"
+			r.Plugins["portmap"] = Plugin{Path: "/usr/lib/cni/portmap", Speaks: []string{"0.4.0"}}
+		}, Problem, "versions", "offers CNI 1.0.0, which /usr/lib/cni/portmap does not speak", "weave conflist --out"},
 		"a plugin of ours is away": {func(s *Snapshot) { s.Runtimes[0].Plugins["weavedns"] = Plugin{} }, Problem, "plugins", "weavedns is not in /opt/cni/bin",
 			"install -m 0755 -D -t /opt/cni/bin bin/weavedns"},
 		"loopback is away":   {func(s *Snapshot) { s.Runtimes[0].Plugins["loopback"] = Plugin{} }, Problem, "plugins", "loopback is not in", "containernetworking-plugins"},
@@ -208,6 +213,20 @@ func (c fault) isFound(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("want %s of %s with %q and %q, got %+v", c.level, c.check, c.what, c.cure, Judge(s))
+	}
+}
+
+// With a newer portmap in containerd's directory than in podman's the list offers what podman's
+// does not speak, and podman does not ask for.
+func TestOfAListPodmanTakesOneVersionAlone(t *testing.T) {
+	s := well()
+	r := &s.Runtimes[0]
+	r.Name, r.Picks, r.Files[0].Version = "podman", PicksByName, "0.4.0"
+	r.Plugins["portmap"] = Plugin{Path: "/usr/lib/cni/portmap", Speaks: []string{"0.4.0"}}
+	for _, f := range Judge(s) {
+		if f.Check == "versions" && f.Level != OK {
+			t.Errorf("got %+v", f)
+		}
 	}
 }
 
@@ -398,6 +417,10 @@ func TestFilesAreReadAsRuntimesReadThem(t *testing.T) {
 	r := podman("network_backend = \"cni\"\ndefault_network=\"x\"\ncni_plugin_dirs = [\n \"/a\",\n]\nnetwork_config_dir=\"/n\"", "netavark")
 	if r.NoLists || r.Default != "x" || r.ConfDir != "/n" || len(r.PluginDirs) != 1 {
 		t.Errorf("podman: %+v", r)
+	}
+	var offers File
+	if err := offers.parse([]byte(shipped), true); err != nil || offers.Version != "0.4.0" || len(offers.Versions) != 3 {
+		t.Errorf("a list: %+v, %v", offers, err)
 	}
 	var f File
 	if err := f.parse([]byte(`{"cniVersion":"0.3.1","name":"n","type":"bridge","ipam":{"type":"host-local"}}`), false); err != nil || f.Network != "n" || len(f.Plugins) != 2 {

@@ -196,7 +196,7 @@ func clashes(r Runtime) (out []clash) {
 			continue
 		}
 		for _, plugin := range f.Plugins {
-			not := r.unspoken(plugin, f.Versions)
+			not := r.unspoken(plugin, r.takes(f))
 			if not == "" {
 				continue
 			}
@@ -208,6 +208,15 @@ func clashes(r Runtime) (out []clash) {
 		}
 	}
 	return out
+}
+
+// takes are the versions at which a runtime may use a list. podman 4 knows cniVersion alone:
+// what else the list offers, for plugins in another runtime's directory, is nothing to it.
+func (r Runtime) takes(f File) []string {
+	if r.Name == "podman" && f.Version != "" {
+		return []string{f.Version}
+	}
+	return f.Versions
 }
 
 // unspoken are those of some versions that a plugin does not speak.

@@ -231,7 +231,7 @@ func (f *File) parse(text []byte, isList bool) error {
 	if err != nil {
 		return err
 	}
-	f.Network, f.Versions, f.Plugins = l.Name(), l.Versions(), l.Plugins()
+	f.Network, f.Versions, f.Version, f.Plugins = l.Name(), l.Versions(), l.Version(), l.Plugins()
 	f.Managed = l.ManagedID() != ""
 	return nil
 }
