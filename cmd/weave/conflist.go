@@ -49,6 +49,7 @@ counts. A list is replaced in one step; one that is as it should be is not touch
 					return err
 				}
 			}
+			a.sayUnread(f.out)
 			return nil
 		}),
 	}
@@ -113,4 +114,11 @@ func (a *app) put(dir, name string, l *conflist.List) error {
 	}
 	fmt.Fprintf(a.out, "%s: network %s at CNI %s, %s\n", filepath.Join(dir, name), l.Name(), strings.Join(l.Versions(), " "), did)
 	return nil
+}
+
+// sayUnread warns of a runtime that does not read what was just installed.
+func (a *app) sayUnread(dir string) {
+	if why := doctor.ReadsNoLists(dir); why != "" {
+		fmt.Fprintln(a.err, "weave: "+why)
+	}
 }

@@ -110,7 +110,7 @@ func listFaults() map[string]fault {
 			twin.Name = "20-weave.conflist"
 			s.Runtimes[0].Files = append(s.Runtimes[0].Files, twin)
 		}, Warning, "lists of containerd", `10-weave.conflist and 20-weave.conflist in /etc/cni/net.d are both network "weave"`, "keep the one that is meant"},
-		"podman with netavark": {func(s *Snapshot) { s.Runtimes[0] = Runtime{Name: "podman", NoLists: true} }, Warning, "lists of podman", "netavark", "weave net plug"},
+		"podman with netavark": {func(s *Snapshot) { s.Runtimes[0] = Runtime{Name: "podman", NoLists: true} }, Warning, "lists of podman", "netavark", `network_backend = "cni" below [network] in /etc/containers/containers.conf`},
 
 		"an old plugin": {func(s *Snapshot) {
 			s.Runtimes[0].Plugins["portmap"] = Plugin{Path: "/opt/cni/bin/portmap", Speaks: []string{"0.4.0"}}

@@ -49,8 +49,7 @@ func listsOf(r Runtime) []Finding {
 			"if its containers are to come to weave, start it and look again")}
 	}
 	if r.NoLists {
-		return []Finding{advise(check, Warning, "it uses netavark, and reads no CNI network lists",
-			"its containers come to a network of weave by `weave net plug`; podman 4 can be set to its CNI backend, and loses its networks by that; podman 5 has none")}
+		return []Finding{advise(check, Warning, "it "+netavark, noNetavark)}
 	}
 	weave := slices.IndexFunc(r.Files, File.isOurs)
 	if r.Missing || weave < 0 {
@@ -61,6 +60,14 @@ func listsOf(r Runtime) []Finding {
 	out = append(out, picked(check, r)...)
 	return append(out, sameNames(check, r)...)
 }
+
+// What is said of a podman with netavark, and what there is to decide: the other backend
+// knows nothing of the networks that podman has made.
+const (
+	netavark   = "uses netavark, and reads no CNI network lists"
+	noNetavark = "podman 4 has its CNI backend with network_backend = \"cni\" below [network] in /etc/containers/containers.conf, " +
+		"and then not its former networks, nor containers on them; podman 5 has none: there `weave net plug` brings a container to a network"
+)
 
 // broken are files that no runtime can read. One of them stops every nerdctl command, and
 // for containerd all networks if it is the first.

@@ -59,7 +59,7 @@ func installed() []Runtime {
 			Stopped: nobodyAt("/run/crio/crio.sock")})
 	}
 	if has("podman") {
-		out = append(out, podman(podmanConfig(), readText("/var/lib/containers/storage/defaultNetworkBackend")))
+		out = append(out, podmanHere())
 	}
 	if has("nerdctl") {
 		dirs := []string{"/opt/cni/bin", "/usr/local/libexec/cni", "/usr/local/lib/cni", "/usr/libexec/cni", "/usr/lib/cni"}
@@ -164,6 +164,23 @@ func podmanConfig() string {
 		b.WriteString(readText(f) + "\n")
 	}
 	return b.String()
+}
+
+func podmanHere() Runtime {
+	return podman(podmanConfig(), readText("/var/lib/containers/storage/defaultNetworkBackend"))
+}
+
+// ReadsNoLists is what is to be known by whoever installs a network list into a directory
+// from which a podman of this host would take it, and does not; "" where there is nothing.
+func ReadsNoLists(dir string) string {
+	if !has("podman") {
+		return ""
+	}
+	r := podmanHere()
+	if !r.NoLists || filepath.Clean(dir) != filepath.Clean(r.ConfDir) {
+		return ""
+	}
+	return "podman on this host " + netavark + ": " + noNetavark
 }
 
 // podman reads its configuration, and the backend that it has chosen once and for all.
