@@ -21,7 +21,7 @@ func (c Config) ValidateHere() error {
 	}
 	if c.Advertise.IsValid() {
 		if _, err := netdev.UnderlayMTU(c.Advertise); errors.Is(err, netdev.ErrNotFound) {
-			errs = append(errs, badFlag("advertise", "--advertise: %v", notOfThisHost(c.Advertise)))
+			errs = append(errs, badFlag("advertise", "--advertise: %s", notOfThisHost(c.Advertise)))
 		} else if err != nil {
 			errs = append(errs, badFlag("advertise", "--advertise: %v", err))
 		}
@@ -29,6 +29,6 @@ func (c Config) ValidateHere() error {
 	return errors.Join(errs...)
 }
 
-func notOfThisHost(a netip.Addr) error {
-	return fmt.Errorf("no interface of this host has %s (--advertise): give an address that it has, at which the other hosts reach it", a)
+func notOfThisHost(a netip.Addr) string {
+	return fmt.Sprintf("no interface of this host has %s: give an address that it has, at which the other hosts reach it", a)
 }

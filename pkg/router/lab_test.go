@@ -204,7 +204,7 @@ func TestWhatAHostIsStartedWithWronglyIsSaid(t *testing.T) {
 		c.Peers, c.MTU, c.Asked = []string{lab.Host(2).Addr().String()}, 1400, []string{"--range", "--mtu"}
 	})
 	nowhere.ends()
-	if !strings.Contains(nowhere.Log(), "no interface of this host has 203.0.113.7 (--advertise)") {
+	if !strings.Contains(nowhere.Log(), "--advertise: no interface of this host has 203.0.113.7:") {
 		t.Errorf("--advertise:\n%s", nowhere.Log())
 	}
 	itself.until("its only PEER is itself", func(s ctl.Status) bool {

@@ -64,11 +64,14 @@ func resolve(all []ledger.Network, ref string) (ledger.Network, error) {
 	case 1:
 		return begin[0], nil
 	case 0:
-		no := "no id begins like that"
-		if len(ref) < minBegin {
-			no = fmt.Sprintf("of an id %d digits or more are wanted", minBegin)
+		no := ", and no id begins like that"
+		switch {
+		case ref == "" || strings.Trim(strings.ToLower(ref), "0123456789abcdef") != "": // it can be none
+			no = ""
+		case len(ref) < minBegin:
+			no = fmt.Sprintf(", and of an id %d digits or more are wanted", minBegin)
 		}
-		return ledger.Network{}, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %.80q, and %s", ref, no), Details: "there are " + candidates(all)}
+		return ledger.Network{}, &ctl.Error{Code: ctl.CodeInvalidConfig, Msg: fmt.Sprintf("no network is called %.80q%s", ref, no), Details: "there are " + candidates(all)}
 	}
 	return ledger.Network{}, &ctl.Error{Code: ctl.CodeAmbiguous, Msg: fmt.Sprintf("%d networks have an id that begins with %q", len(begin), ref), Details: "they are " + candidates(begin)}
 }

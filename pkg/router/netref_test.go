@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -41,6 +42,13 @@ func TestANetworkIsMeantByItsNameItsIDOrABeginningOfThat(t *testing.T) {
 	for _, ref := range []string{"e", "cd0"} { // one network's alone
 		_, err := resolve(all, ref)
 		coded(t, err, ctl.CodeInvalidConfig, "of an id 4 digits or more are wanted", "abcd1 (cd0000000000)")
+	}
+	for _, ref := range []string{"blu", "three", ""} { // no ids, so nothing of ids is said
+		_, err := resolve(all, ref)
+		coded(t, err, ctl.CodeInvalidConfig, fmt.Sprintf("no network is called %q", ref))
+		if strings.Contains(err.Error(), "an id") || strings.Contains(err.Error(), "no id") {
+			t.Errorf("%q: got %v", ref, err)
+		}
 	}
 	for i := range byte(20) {
 		all = append(all, ledger.Network{Name: "n" + string('a'+rune(i)), ID: id("eeee")})

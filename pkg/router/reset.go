@@ -159,7 +159,7 @@ func (r *Router) relieved(ctx context.Context) error {
 
 // stillHere refuses to leave while containers are attached, which are held by their ids.
 func stillHere(host string, held []string, claims []ipam.Claim) error {
-	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached to this host, %s: %s: remove them first, `weave ps` lists them",
+	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached to this host, %s: %s: first remove them, and `weave net unplug` what was plugged; `weave ps` lists them",
 		host, strings.Join(firstOf(called(held, claims)), ", "))
 }
 

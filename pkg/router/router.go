@@ -241,7 +241,7 @@ func (r *Router) openUnderlay(ctx context.Context) error {
 	r.vtep = a
 	mtu, err := netdev.UnderlayMTU(a)
 	if errors.Is(err, netdev.ErrNotFound) && r.config.Advertise.IsValid() {
-		return notOfThisHost(a)
+		return errors.New("--advertise: " + notOfThisHost(a))
 	}
 	if err != nil {
 		return fmt.Errorf("address %s: %w", a, err)
