@@ -121,6 +121,7 @@ router does not answer, and "status" with 4 when no container can be added now.`
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return inWords(err) })
 	socket := env("WEAVE_SOCKET")
 	if socket == "" {
 		socket = ctl.DefaultSocket
@@ -129,6 +130,18 @@ router does not answer, and "status" with 4 when no container can be added now.`
 	root.AddCommand(a.status(), a.ps(), a.report(), a.trace(), a.rmpeer(), a.connect(), a.forget(), a.reset(), a.conflist(), a.secret(), a.version())
 	root.AddCommand(a.net(), a.dns(), a.attachd(), a.top(), a.doctor())
 	return root
+}
+
+// inWords is an error of flags without the name of Go's function that met it.
+func inWords(err error) error {
+	text, by, is := strings.Cut(err.Error(), ": strconv.")
+	switch {
+	case !is:
+		return err
+	case strings.HasPrefix(by, "ParseBool"):
+		return errors.New(text + ": want true or false")
+	}
+	return errors.New(text + ": want a number")
 }
 
 // does turns a function into a command's work, with exit code 1 for its errors

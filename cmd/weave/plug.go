@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,6 +155,9 @@ process starts, where its runtime has a road for that.
 	h.register(f, true)
 	c.RunE = does(func(ctx context.Context, args []string) error {
 		req.ContainerID, req.Endpoint = args[0], args[1]
+		if _, err := netip.ParseAddr(req.IP); err != nil && req.IP != "" {
+			return exit{exitUsage, fmt.Errorf("--ip %q: want an address, such as 10.32.0.80", req.IP)}
+		}
 		ctx, cancel := context.WithTimeout(ctx, plugIn)
 		defer cancel()
 		out, err := a.doPlug(ctx, &h, h.given(f), req)

@@ -265,6 +265,15 @@ func TestUsedWronglyItSaysSoOnStderr(t *testing.T) {
 	if _, _, errs := weave(t, false, nil, "rmpeer", "--destroyed", "host-b", "host-c"); !strings.Contains(errs, "2 are given (host-b host-c)") {
 		t.Errorf("rmpeer with two names: %q", errs)
 	}
+	for cmd, want := range map[string]string{
+		"trace --last web1":                "weave: invalid argument \"web1\" for \"--last\" flag: want a number\n",
+		"ps --json=perhaps":                "weave: invalid argument \"perhaps\" for \"--json\" flag: want true or false\n",
+		"net plug --ip nonsense web weave": "weave: --ip \"nonsense\": want an address, such as 10.32.0.80\n",
+	} {
+		if code, _, errs := weave(t, false, nil, strings.Fields(cmd)...); code != exitUsage || errs != want {
+			t.Errorf("%s: exit %d, %q, want %q", cmd, code, errs, want)
+		}
+	}
 	socket := router(t, busy())
 	if code, _, errs := weave(t, false, nil, "rmpeer", "--socket", socket, "nosuch"); code != exitFailed || !strings.Contains(errs, `no host "nosuch" is known here: there are alpha, beta`) {
 		t.Errorf("rmpeer of nobody: exit %d, %q", code, errs)

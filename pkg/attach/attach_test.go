@@ -336,3 +336,11 @@ func TestAContainerIsCalledWhatItIsCalledWhereItIsFrom(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEndpointIsToldByAShortIDAndTheContainersName(t *testing.T) {
+	i := Intent{ID: strings.Repeat("e", 64), Container: Container{Runtime: "podman", ID: strings.Repeat("c", 64), Name: "web"}}
+	i.Key.IfName, i.Key.Network = "eth1", "blue"
+	if got, want := i.String(), "endpoint eeeeeeeeeeee (eth1 of podman:cccccccccccc (web) on network "; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

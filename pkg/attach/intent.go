@@ -86,9 +86,15 @@ func (i Intent) find() runtimes.Container {
 	return runtimes.Container{Runtime: i.Container.Runtime, Namespace: i.Container.Namespace, ID: i.Container.ID, CNI: i.Key.ContainerID}
 }
 
-// String names the endpoint and the container, for people.
+// String names the endpoint and the container, for people: by as much of an id as weave ps
+// shows, which is enough for unplug, and by the container's name.
 func (i Intent) String() string {
-	return fmt.Sprintf("endpoint %.12s (%s of %s on network %s)", i.ID, i.Key.IfName, i.find().Ref(), i.Network())
+	c := i.find()
+	if len(c.ID) == len(i.ID) && c.Runtime != runtimes.NamePath {
+		c.ID = c.ID[:shown]
+	}
+	c.Names = []string{i.Container.Name}
+	return fmt.Sprintf("endpoint %.12s (%s of %s on network %s)", i.ID, i.Key.IfName, c, i.Network())
 }
 
 const maxIntent = 64 << 10 // bytes
