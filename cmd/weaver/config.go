@@ -122,8 +122,12 @@ func (g *gatherer) environment(env func(string) (string, bool)) {
 			return
 		}
 		g.origins[f.Name] = origin{source: byEnvironment, where: variable(f.Name)}
-		if err := g.set.Set(f.Name, value); err != nil {
+		if err := g.set.Set(f.Name, value); err == nil {
+			return
+		} else if _, isList := f.Value.(pflag.SliceValue); isList {
 			g.wrong(f.Name, err.Error())
+		} else {
+			g.wrong(f.Name, fmt.Sprintf("--%s %q: want %s", f.Name, value, wanted(f.Value.Type())))
 		}
 	})
 }

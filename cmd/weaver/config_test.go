@@ -84,7 +84,7 @@ mesh-port: {a: 1}
 		`weaver.yaml:16: peers: want a list`,
 		`weaver.yaml:17: mesh-port: want one value, or a list of values`,
 		`WEAVE_DNS_DOMAIN: --dns-domain: "a b" is no domain name`,
-		`WEAVE_FORCE_RANGE: invalid argument "maybe"`,
+		`WEAVE_FORCE_RANGE: --force-range "maybe": want true or false`,
 		`--state-dir: "state": want an absolute path`,
 	}
 	lines := strings.Split(err.Error(), "\n")

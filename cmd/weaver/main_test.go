@@ -92,7 +92,7 @@ func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 		}
 	}
 	t.Setenv("WEAVE_MTU", "many")
-	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), "WEAVE_MTU") {
+	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), `WEAVE_MTU: --mtu "many": want a number`) {
 		t.Errorf("got %v", err)
 	}
 }
