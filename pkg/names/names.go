@@ -5,7 +5,8 @@
 // domain, and the reverse zones of the networks, also when there is no such name.
 // Everything else is handed to the host's own resolvers. The answers depend on
 // which network's address was asked: a container finds the containers of its
-// network, as `web`, `web.DOMAIN` or `web.NETWORK.DOMAIN`, and nobody else's.
+// network, as `web`, `web.DOMAIN` or `web.NETWORK.DOMAIN`, and nobody else's: at
+// another network's address it is refused (see fence).
 //
 // Queries are hostile bytes. Their fixed fields are checked before anything is
 // taken apart, the rest is read by a parser that allocates nothing that a sender

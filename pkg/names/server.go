@@ -167,6 +167,7 @@ func (s *Server) match(ctx context.Context) error {
 		}
 		p.scope.Store(&scope{l.Network, strings.ToLower(l.Network)})
 		p.internal.Store(l.Internal)
+		p.fence.Store(newFence(l.Network, s.want))
 		before := p.err
 		if p.err = s.open(ctx, p, a); p.err != nil {
 			errs = append(errs, fmt.Errorf("serve names of network %q: %w", l.Network, p.err))

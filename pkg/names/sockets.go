@@ -33,9 +33,10 @@ const (
 	errorPause = 50 * time.Millisecond
 )
 
-// socketPair is the two sockets of one address. The server's lock guards all but the first two.
+// socketPair is the two sockets of one address. The server's lock guards all but the first three.
 type socketPair struct {
 	scope    atomic.Pointer[scope]
+	fence    atomic.Pointer[fence]
 	internal atomic.Bool // the network has no way out
 	udp      *net.UDPConn
 	tcp      *net.TCPListener
@@ -123,11 +124,10 @@ func (s *Server) serveUDP(ctx context.Context, p *socketPair, c *net.UDPConn) {
 			pause(ctx)
 			continue
 		}
-		sc := *p.scope.Load()
 		for i := range n {
 			q := &b.queries[i]
 			*q = query{}
-			answer, o := s.serve(b.out[i][:0], b.message(i), q, false, sc)
+			answer, o := s.serveAt(p, b.sender(i).Addr(), b.out[i][:0], b.message(i), q, false)
 			if o != forward && s.traces.on.Load() != nil {
 				s.traces.of(b.sender(i)).note(b.sender(i), q, o)
 			}

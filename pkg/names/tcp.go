@@ -61,7 +61,7 @@ func (s *Server) serveTCP(ctx context.Context, p *socketPair, c *tcpConn) {
 		}
 		s.tcp.idle(c, false)
 		q := query{}
-		answer, o := s.serve(out, msg, &q, true, *p.scope.Load())
+		answer, o := s.serveAt(p, c.from.Addr(), out, msg, &q, true)
 		if o != forward {
 			s.traces.of(c.from).note(c.from, &q, o)
 		} else {
