@@ -53,6 +53,9 @@ func servedType(t uint16) bool {
 }
 
 func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) ([]byte, outcome) {
+	if q.labels == 1 && zoneType(q.qtype) && q.name != r.domain && !r.table.exists(sc.network, q.name) {
+		return nil, forward
+	}
 	if q.labels == 1 || q.labels == 3 && isService(q.name) {
 		return r.answer(dst, q, sc, q.name, 1)
 	}
@@ -71,6 +74,13 @@ func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) 
 		return q.minimalANY(dst), answered // of others' names too: nobody asks it in earnest
 	}
 	return nil, forward
+}
+
+// zoneType reports whether a type is asked of a zone, not of a host. A single label that
+// is not ours may be a top-level domain: who validates, or looks for its servers, would by
+// our NXDOMAIN hold that there is nothing below it either (RFC 8020).
+func zoneType(t uint16) bool {
+	return t == dns.TypeDS || t == dns.TypeDNSKEY || t == dns.TypeNS || t == dns.TypeSOA
 }
 
 // cutSuffix cuts ".suffix" from a name.

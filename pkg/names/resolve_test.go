@@ -102,7 +102,18 @@ func TestWhatIsAnsweredAndWhatIsLeftToOthers(t *testing.T) {
 		{"net1", "net2.weave.local.", dns.TypeA, nobody},
 		{"net1", "a.web.weave.local.", dns.TypeA, nobody},
 		{"net1", "nosuch.", dns.TypeA, "NXDOMAIN, SOA of nosuch."},
-		{"net1", "com.", dns.TypeNS, "NXDOMAIN, SOA of com."},
+		{"net1", "nosuch.", dns.TypeMX, "NXDOMAIN, SOA of nosuch."},
+		{"net1", "nosuch.", dns.TypeHTTPS, "NXDOMAIN, SOA of nosuch."},
+		{"net1", "com.", dns.TypeNS, "forward"}, // a top-level domain, not a host
+		{"net1", "com.", dns.TypeDS, "forward"},
+		{"net1", "com.", dns.TypeDNSKEY, "forward"},
+		{"net1", "com.", dns.TypeSOA, "forward"},
+		{"net1", "other.", dns.TypeDS, "forward"}, // nobody's, as net1 has it
+		{"net1", "web.", dns.TypeDS, "NOERROR, SOA of web."},
+		{"net1", "web.", dns.TypeNS, "NOERROR, SOA of web."},
+		{"net1", "gone.weave.local.", dns.TypeDS, nobody},
+		{"net1", "weave.local.", dns.TypeDNSKEY, nothing},
+		{"net1", "example.com.", dns.TypeDS, "forward"},
 		{"net1", `web\.weave.local.`, dns.TypeA, "forward"}, // one label "web.weave" of the domain local
 		{"net1", `a\.web.weave.local.`, dns.TypeA, nobody},
 
