@@ -153,25 +153,48 @@ type target struct {
 	addrs []netip.Addr
 }
 
-// services are the targets of a name like "_http._tcp.web", each once.
-func (t *Table) services(network, name string) (out []target) {
+// services are the targets of a name like "_http._tcp.web", each once, and at most so
+// many: where there are more, as many one after the other as the table has them, from any
+// on. A query for a name of a thousand containers so costs what its answer can hold.
+func (t *Table) services(network, name string, most int) (out []target) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, d := range t.data[nameKey{network, name}] {
+	type port struct {
+		name string
+		port uint16
+	}
+	data, first := t.data[nameKey{network, name}], 0
+	if len(data) > most {
+		first = rand.IntN(len(data))
+	}
+	seen := make(map[port]bool, min(len(data), most))
+	for i := range data {
+		d := data[(first+i)%len(data)]
+		if len(out) == most {
+			break
+		}
 		if d.port == 0 || !d.answers() {
 			continue
 		}
 		x := target{name: t.ownName(d.owner), port: d.port}
+		if seen[port{x.name, x.port}] {
+			continue
+		}
+		seen[port{x.name, x.port}] = true
 		for _, it := range d.owner.items {
 			if it.answers() && !slices.Contains(x.addrs, it.Addr) {
 				x.addrs = append(x.addrs, it.Addr)
 			}
 		}
-		if !slices.ContainsFunc(out, func(o target) bool { return o.name == x.name && o.port == x.port }) {
-			out = append(out, x)
-		}
+		out = append(out, x)
 	}
 	return out
+}
+
+// mostServices is more services than an answer has room for, whose shortest target is
+// "x.DOMAIN.": four bytes more than the domain.
+func (q *query) mostServices(domain string) int {
+	return q.limit/(rrLen+6+4+len(domain)) + 1
 }
 
 // ownName is an owner's best name that no other owner has. There always is one, since

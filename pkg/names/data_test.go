@@ -2,6 +2,7 @@ package names
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +114,56 @@ func TestDataFitsTheClientAndSaysWhenItDoesNot(t *testing.T) {
 	}
 }
 
+// replicas are n containers of one name, each with a port.
+func replicas(n int) *Table {
+	tab := NewTable()
+	for i := range n {
+		tab.PutSet(fmt.Sprint(i), Set{Network: "n", Host: "h", Names: []string{"web"}, Services: []Service{{"http", "tcp", 80}},
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}})
+	}
+	return tab
+}
+
+func TestAServiceOfManyCostsWhatItsAnswerCanHold(t *testing.T) {
+	const all = 1000
+	tab := replicas(all)
+	r := newResolver("weave.local", tab)
+	m := question("_http._tcp.web.", dns.TypeSRV)
+	wire, _ := m.Pack()
+	seen := map[string]bool{}
+	for range 100 * all { // each with 5 of 1000 in an answer
+		var q query
+		out, _ := r.handle(nil, wire, &q, false, scope{"n", "n"}, nil)
+		var got dns.Msg
+		if err := got.Unpack(out); err != nil {
+			t.Fatal(err)
+		}
+		if most := q.mostServices("weave.local"); len(got.Answer) >= most || !got.Truncated || len(tab.services("n", "_http._tcp.web", most)) != most {
+			t.Fatalf("%d answers of at most %d, truncated %v", len(got.Answer), most, got.Truncated)
+		}
+		for _, rr := range got.Answer {
+			seen[rr.(*dns.SRV).Target] = true
+		}
+		if len(seen) == all {
+			return
+		}
+	}
+	t.Errorf("%d of %d containers were ever answered", len(seen), all)
+}
+
+func BenchmarkServices(b *testing.B) {
+	for _, n := range []int{10, 1000, 4000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			r := newResolver("weave.local", replicas(n))
+			wire, _ := question("_http._tcp.web.", dns.TypeSRV).Pack()
+			for b.Loop() {
+				var q query
+				r.handle(nil, wire, &q, false, scope{"n", "n"}, nil)
+			}
+		})
+	}
+}
+
 func TestWhatANetworkCannotBeAskedForIsLeftOutOfASet(t *testing.T) {
 	tab := NewTable()
 	s := Set{Network: "n", Host: "h", Names: []string{"web", "bad name", "WEB"}, Addrs: addrs("10.0.0.1")}
@@ -129,7 +180,7 @@ func TestWhatANetworkCannotBeAskedForIsLeftOutOfASet(t *testing.T) {
 		s.Texts = append(s.Texts, fmt.Sprint(i))
 	}
 	tab.PutSet("o", s)
-	if got := len(tab.services("n", "_a._tcp.web")); got != maxServices {
+	if got := len(tab.services("n", "_a._tcp.web", 1000)); got != maxServices {
 		t.Errorf("%d services", got)
 	}
 	if got := len(tab.texts("n", "web")); got != maxTexts {

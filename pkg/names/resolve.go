@@ -137,7 +137,7 @@ func (r resolver) data(dst []byte, q *query, sc scope, name string, zone int) ([
 		if texts := r.table.texts(sc.network, name); len(texts) > 0 {
 			return q.texts(dst, texts), answered
 		}
-	} else if targets := r.table.services(sc.network, name); len(targets) > 0 {
+	} else if targets := r.table.services(sc.network, name, q.mostServices(r.domain)); len(targets) > 0 {
 		return q.services(dst, targets, r.domain), answered
 	}
 	return q.negative(dst, dns.RcodeSuccess, zone), noData

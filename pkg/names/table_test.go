@@ -156,7 +156,7 @@ func TestANameNeverLeadsToAnAddressThatIsAnotherContainersByNow(t *testing.T) {
 	} {
 		tab := NewTable()
 		gone := func() bool {
-			return tab.Lookup("n", "web") == nil && tab.texts("n", "web") == nil && tab.services("n", "_http._tcp.web") == nil
+			return tab.Lookup("n", "web") == nil && tab.texts("n", "web") == nil && tab.services("n", "_http._tcp.web", 10) == nil
 		}
 		tab.PutSet("old", web)
 		tab.PutSet("other network", Set{Network: "n2", Host: "h2", Names: []string{"x"}, Addrs: x})
