@@ -124,33 +124,31 @@ func (f *File) write(text []byte) error {
 	return nil
 }
 
-// make makes the file, empty, and its directory, and tells which of them it made. Of another
-// call that came first the file is opened.
-func (f *File) make() (file, dir bool, err error) {
+// make makes the file, empty, and its directory, and tells whether it did. Of another call
+// that came first the file is opened.
+func (f *File) make() (made bool, err error) {
 	at := filepath.Dir(f.path)
-	if err := unix.Mkdir(filepath.Dir(at), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return false, false, left(f.path, "%v", err)
+	for _, dir := range []string{filepath.Dir(at), at} {
+		if err := unix.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return false, left(f.path, "%v", err)
+		}
 	}
-	if err = unix.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return false, false, left(f.path, "%v", err)
-	}
-	dir = err == nil
 	fd, err := unix.Openat2(unix.AT_FDCWD, f.path, &unix.OpenHow{Flags: unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Mode: 0o644, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
 	if errors.Is(err, unix.EEXIST) {
-		return false, false, f.adopt()
+		return false, f.adopt()
 	}
 	if err != nil {
-		return false, false, left(f.path, "%v", err)
+		return false, left(f.path, "%v", err)
 	}
 	f.file = os.NewFile(uintptr(fd), f.path)
 	f.text = nil
 	var st unix.Stat_t
 	if err := errors.Join(unix.Fchmod(fd, 0o644), unix.Fstat(fd, &st)); err != nil { // whatever the umask
-		return true, dir, left(f.path, "%v", err)
+		return true, left(f.path, "%v", err)
 	}
 	f.id = idOf(&st)
-	return true, dir, nil
+	return true, nil
 }
 
 // adopt opens the file that somebody else has made meanwhile.

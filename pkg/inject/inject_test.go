@@ -471,6 +471,45 @@ func TestANamedNamespaceGetsAFileThatGoesWithIt(t *testing.T) {
 	}
 }
 
+// An ADD that is killed may stop after each of its steps.
+func TestACrashWhileAFileIsMadeLeavesNothingForGood(t *testing.T) {
+	c, e := Container{ID: "cnitool-1", NetNS: "/run/netns/web", Named: "web"}, entry("a", "10.32.0.1")
+	for step, crash := range map[string]func(s *stage, name string, f *File){
+		"noted": func(*stage, string, *File) {},
+		"made":  func(s *stage, name string, f *File) { _, err := s.dir.ensure(name, f, e); s.must(err) },
+		"saved": func(s *stage, name string, f *File) {
+			_, err := s.dir.ensure(name, f, e)
+			s.must(err)
+			r, err := s.dir.current(name, f)
+			s.must(errors.Join(err, s.dir.save(name, r)))
+		},
+	} {
+		for _, again := range []bool{false, true} { // the runtime tries again, or gives up
+			s := newStage(t)
+			f, err := s.dir.Host.Find(c)
+			s.must(err)
+			name := recordName(f.path)
+			s.must(os.MkdirAll(s.dir.Path, 0o700))
+			s.must(s.dir.note(e.Hash, func(a *attached) { a.File = name }))
+			crash(s, name, f)
+			f.Close()
+			if again {
+				s.add(c, e)
+				if got := s.text(f.path); !strings.Contains(got, "\nsearch a.local host.example\n") {
+					t.Errorf("%s, and again: got\n%s", step, got)
+				}
+			}
+			s.del("a")
+			if _, err := os.Stat(filepath.Dir(f.path)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s, again %v: left: %v", step, again, err)
+			}
+			if got := s.leftovers(); len(got) != 0 {
+				t.Errorf("%s, again %v: left: %v", step, again, got)
+			}
+		}
+	}
+}
+
 func TestTheContainersOwnServersAreKnown(t *testing.T) {
 	s := newStage(t)
 	c := s.usual()

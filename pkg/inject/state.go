@@ -86,6 +86,21 @@ func (d Dir) Put(f *File, e Entry) error {
 	}
 	defer unlock()
 	name := recordName(f.path)
+	if err := d.note(e.Hash, func(a *attached) { a.File = name }); err != nil {
+		return err
+	}
+	made, err := d.ensure(name, f, e)
+	if err == nil {
+		err = d.enter(name, f, e)
+	}
+	if err != nil && made {
+		return errors.Join(err, d.unmake(name, f))
+	}
+	return err
+}
+
+// enter writes an entry into a file that is there.
+func (d Dir) enter(name string, f *File, e Entry) error {
 	r, err := d.current(name, f)
 	if err != nil {
 		return err
@@ -97,38 +112,65 @@ func (d Dir) Put(f *File, e Entry) error {
 	}
 	text := r.text()
 	r.Wrote = sha256.Sum256(text)
-	if err := d.note(e.Hash, func(a *attached) { a.File = name }); err != nil {
-		return err
-	}
 	if err := d.save(name, r); err != nil { // before the file: what stands there then is known
 		return err
 	}
 	return f.write(text)
 }
 
-// current is what is known of a file that is open, or is made here, and stands as it is now.
-func (d Dir) current(name string, f *File) (*record, error) {
-	if f.file == nil {
-		base := f.text
-		made, dir, err := f.make()
-		if err != nil {
-			return nil, err
-		}
-		if made {
-			return &record{Path: f.path, ID: f.id, Original: base, Made: true, MadeDir: dir}, nil
+// ensure makes a file that is not there, empty, and tells whether it did. That it is to be
+// made is kept before it is: whoever finds it empty, after a crash, knows whose it is.
+func (d Dir) ensure(name string, f *File, e Entry) (made bool, err error) {
+	if f.file != nil {
+		return false, nil
+	}
+	r := record{Path: f.path, Original: f.text, Made: true, Entries: []Entry{e}}
+	var was record
+	if d.load(name, &was) == nil && was.Path == f.path {
+		r.MadeDir = was.MadeDir // which went without it, or is as we left it
+	}
+	if _, err := os.Lstat(filepath.Dir(f.path)); errors.Is(err, fs.ErrNotExist) {
+		r.MadeDir = true
+	}
+	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) { // else somebody's record may be of it
+		if err := d.save(name, r); err != nil {
+			return false, err
 		}
 	}
+	return f.make()
+}
+
+// unmake takes away a file that was just made and did not get its text.
+func (d Dir) unmake(name string, f *File) error {
+	var r record
+	err := d.load(name, &r)
+	if err == nil {
+		err = f.drop(&r)
+	}
+	return errors.Join(err, d.forget(name))
+}
+
+// current is what is known of a file that is open, and stands as it is now.
+func (d Dir) current(name string, f *File) (*record, error) {
 	if err := f.read(); err != nil { // another call may have written since
 		return nil, err
 	}
 	var r record
 	switch err := d.load(name, &r); {
+	case err == nil && r.unwritten(f):
+		r.ID = f.id
 	case err != nil || r.Path != f.path || r.ID != f.id: // nothing is known, or of a file that is gone
 		return &record{Path: f.path, ID: f.id, Original: resolvconf.Take(f.text), Made: f.made}, nil
 	case sha256.Sum256(f.text) != r.Wrote:
 		r.Original = resolvconf.Take(f.text)
 	}
 	return &r, nil
+}
+
+// unwritten reports whether a file is one that we made, and was not written yet: a call
+// ended between the two.
+func (r *record) unwritten(f *File) bool {
+	return r.Made && r.Path == f.path && len(f.text) == 0 && (r.ID == f.id || r.ID == fileID{})
 }
 
 // Remove takes an attachment's entry out of its file, if it has one: the file is as before
@@ -154,7 +196,10 @@ func (d Dir) Remove(hash string) (said string, err error) {
 // takeOut ends an entry of a record.
 func (d Dir) takeOut(name, hash string) (said string, err error) {
 	var r record
-	if err := d.load(name, &r); err != nil {
+	switch err := d.load(name, &r); {
+	case errors.Is(err, fs.ErrNotExist): // ADD came no further
+		return "", nil
+	case err != nil:
 		return "", errors.Join(err, d.forget(name))
 	}
 	i := r.index(hash)
@@ -164,13 +209,14 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 	r.Entries = slices.Delete(r.Entries, i, i+1)
 	f, err := d.Host.open(r.Path)
 	if errors.Is(err, unix.ENOENT) {
+		r.leaveDir()
 		return "", d.forget(name)
 	}
 	if err != nil {
 		return "", errors.Join(err, d.forget(name))
 	}
 	defer f.Close()
-	if f.id != r.ID {
+	if f.id != r.ID && !r.unwritten(f) {
 		return r.Path + " is another file now, and stays", d.forget(name)
 	}
 	ours := sha256.Sum256(f.text) == r.Wrote
@@ -194,11 +240,21 @@ func (f *File) restore(r *record, ours bool) error {
 		}
 		return f.write(r.Original)
 	}
+	return f.drop(r)
+}
+
+// drop removes a file that we made.
+func (f *File) drop(r *record) error {
 	err := os.Remove(f.path)
-	if r.MadeDir {
-		_ = unix.Rmdir(filepath.Dir(f.path)) // unless somebody has put something there
-	}
+	r.leaveDir()
 	return err
+}
+
+// leaveDir removes the directory that we made, unless somebody has put something there.
+func (r *record) leaveDir() {
+	if r.MadeDir {
+		_ = unix.Rmdir(filepath.Dir(r.Path))
+	}
 }
 
 // NoteIntercept notes, before it is done, that rules go into an attachment's namespace.
