@@ -18,6 +18,7 @@ import (
 type File struct {
 	host Host
 	path string
+	name string   // the namespace's, of a file that may be made
 	file *os.File // nil: it is to be made
 	id   fileID
 	text []byte // as it was read; what it is to begin with, where it is to be made
@@ -80,6 +81,8 @@ func (h Host) unfit(st *unix.Stat_t) string {
 	var hosts, shown unix.Stat_t
 	own := filepath.Join(h.Etc, fileName)
 	switch {
+	case st.Nlink == 0:
+		return "it was removed meanwhile"
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return "it is a symbolic link"
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
@@ -92,6 +95,31 @@ func (h Host) unfit(st *unix.Stat_t) string {
 		return fmt.Sprintf("it has %d bytes, more than any resolv.conf", st.Size)
 	}
 	return ""
+}
+
+// again looks once more at a file that was opened before the lock was held. One that another
+// network's DEL has removed is to be made anew.
+func (f *File) again() error {
+	if f.file == nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.file.Fd()), &st); err != nil {
+		return left(f.path, "%v", err)
+	}
+	if st.Nlink == 0 && f.name != "" {
+		now, err := f.host.named(f.name)
+		if err != nil {
+			return err
+		}
+		f.Close()
+		*f = *now
+		return nil
+	}
+	if why := f.host.unfit(&st); why != "" {
+		return left(f.path, "%s", why)
+	}
+	return nil
 }
 
 // read reads the file by its descriptor.
@@ -157,7 +185,7 @@ func (f *File) adopt() error {
 	if err != nil {
 		return err
 	}
-	there.made = resolvconf.Made(there.text)
+	there.name, there.made = f.name, resolvconf.Made(there.text)
 	*f = *there
 	return nil
 }

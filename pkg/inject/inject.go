@@ -210,7 +210,7 @@ func (h Host) named(name string) (*File, error) {
 	p := filepath.Join(h.Etc, "netns", name, fileName)
 	f, err := h.open(p)
 	if err == nil {
-		f.made = resolvconf.Made(f.text)
+		f.name, f.made = name, resolvconf.Made(f.text)
 		return f, nil
 	}
 	if !errors.Is(err, unix.ENOENT) {
@@ -220,7 +220,7 @@ func (h Host) named(name string) (*File, error) {
 	if err != nil || len(base) > maxText || slices.Contains(base, 0) {
 		base = nil
 	}
-	return &File{host: h, path: p, made: true, text: base}, nil
+	return &File{host: h, path: p, name: name, made: true, text: base}, nil
 }
 
 // Servers are the container's own servers for the names of others, as far as this host can

@@ -471,6 +471,45 @@ func TestANamedNamespaceGetsAFileThatGoesWithIt(t *testing.T) {
 	}
 }
 
+// ADD of one network has the file open while DEL of the other takes it away.
+func TestAFileThatAnotherNetworksDELRemovedIsMadeAnew(t *testing.T) {
+	s := newStage(t)
+	c := Container{ID: "cnitool-1", NetNS: "/run/netns/web", Named: "web"}
+	s.add(c, entry("a", "10.32.0.1"))
+	f, err := s.dir.Host.Find(c)
+	s.must(err)
+	defer func() { f.Close() }()
+	s.del("a")
+	s.must(s.dir.Put(f, entry("b", "10.48.0.1")))
+	if got := s.text(f.path); !strings.Contains(got, "\nnameserver 10.48.0.1\nsearch b.local host.example\n") {
+		t.Errorf("got\n%s", got)
+	}
+	s.del("b")
+	if _, err := os.Stat(filepath.Dir(f.path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left: %v", err)
+	}
+}
+
+func TestAFileIsLookedAtOnceMoreUnderTheLock(t *testing.T) {
+	for why, change := range map[string]func(s *stage){
+		"it was removed meanwhile": func(s *stage) { s.remove() },
+		"it has 2 names":           func(s *stage) { s.must(os.Link(s.file, s.file+".too")) },
+	} {
+		s := newStage(t)
+		f, err := s.dir.Host.Find(s.usual())
+		s.must(err)
+		change(s)
+		var l *Left
+		if err := s.dir.Put(f, entry("a", "10.32.0.1")); !errors.As(err, &l) || !strings.Contains(err.Error(), why) {
+			t.Errorf("said %v, want %q", err, why)
+		}
+		f.Close()
+		if got := s.leftovers(); len(got) != 0 {
+			t.Errorf("%s: left: %v", why, got)
+		}
+	}
+}
+
 // An ADD that is killed may stop after each of its steps.
 func TestACrashWhileAFileIsMadeLeavesNothingForGood(t *testing.T) {
 	c, e := Container{ID: "cnitool-1", NetNS: "/run/netns/web", Named: "web"}, entry("a", "10.32.0.1")

@@ -85,6 +85,9 @@ func (d Dir) Put(f *File, e Entry) error {
 		return err
 	}
 	defer unlock()
+	if err := f.again(); err != nil {
+		return err
+	}
 	name := recordName(f.path)
 	if err := d.note(e.Hash, func(a *attached) { a.File = name }); err != nil {
 		return err
