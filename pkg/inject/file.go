@@ -23,6 +23,7 @@ type File struct {
 	id   fileID
 	text []byte // as it was read; what it is to begin with, where it is to be made
 	made bool   // by us, now or before
+	runs bool   // the container's own program may have been started
 }
 
 // fileID tells one file from all others of the host.

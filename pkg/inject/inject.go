@@ -182,6 +182,7 @@ func (h Host) openBound(process int, p, point string) (*File, error) {
 	if err == nil {
 		defer unix.Close(root)
 		var theirs unix.Stat_t
+		f.runs = !h.isRoot(root)
 		if theirs, err = statIn(root, point); err == nil && !f.is(theirs) {
 			err = errors.New("the container has another file in its place")
 		}
@@ -191,6 +192,14 @@ func (h Host) openBound(process int, p, point string) (*File, error) {
 		return nil, left(p, "%v", err)
 	}
 	return f, nil
+}
+
+// isRoot reports whether a process' root is the host's: then the runtime has not changed
+// it yet, and nothing of the container has run.
+func (h Host) isRoot(root int) bool {
+	var theirs, own unix.Stat_t
+	err := errors.Join(unix.Fstat(root, &theirs), unix.Stat(filepath.Join(h.Proc, "self/root"), &own))
+	return err == nil && idOf(&theirs) == idOf(&own)
 }
 
 // statIn looks at a file below a root, through no link of any kind.
@@ -223,12 +232,8 @@ func (h Host) named(name string) (*File, error) {
 	return &File{host: h, path: p, name: name, made: true, text: base}, nil
 }
 
-// Servers are the container's own servers for the names of others, as far as this host can
-// ask them; none where they are the host's own, which may change.
-func (f *File) Servers() []netip.Addr {
-	if f.made {
-		return nil
-	}
+// servers are those of the file, unless they are the host's.
+func (f *File) servers() []netip.Addr {
 	texts := resolvconf.Parse(resolvconf.Take(f.text)).Servers
 	for _, p := range append([]string{filepath.Join(f.host.Etc, fileName)}, f.host.Others...) {
 		hosts, err := os.ReadFile(p)

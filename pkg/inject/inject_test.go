@@ -84,7 +84,13 @@ func (s *stage) is(what, path, want string) {
 // runc has it when nerdctl's hook calls the plugins.
 func (s *stage) start(src, over string) Container {
 	s.t.Helper()
-	cmd := exec.Command("unshare", "--mount", "--net", "sh", "-euc", `mount --bind "$1" "$2"; echo; exec sleep 3600`, "sh", src, over)
+	return s.run(`mount --bind "$1" "$2"; echo; exec sleep 3600`, src, over)
+}
+
+// run runs a script in namespaces of its own until it has written a line, and leaves it.
+func (s *stage) run(script, src, over string) Container {
+	s.t.Helper()
+	cmd := exec.Command("unshare", "--mount", "--net", "sh", "-euc", script, "sh", src, over)
 	out, err := cmd.StdoutPipe()
 	s.must(err)
 	cmd.Stderr = os.Stderr
@@ -562,12 +568,15 @@ func TestTheContainersOwnServersAreKnown(t *testing.T) {
 		"nameserver fe80::1%eth0\nnameserver 127.0.0.1\nnameserver x\nnameserver 224.0.0.1": nil,
 	} {
 		s.put(s.dir.Host.Others[0], "nameserver 198.51.100.1\n")
+		s.must(os.RemoveAll(s.dir.Path))
 		s.put(s.file, text)
 		for _, after := range []bool{false, true} { // another network's ADD
 			f, err := s.dir.Host.Find(c)
 			s.must(err)
 			var got []string
-			for _, a := range f.Servers() {
+			servers, err := s.dir.Servers(f)
+			s.must(err)
+			for _, a := range servers {
 				got = append(got, a.String())
 			}
 			if !slices.Equal(got, want) {
@@ -576,6 +585,74 @@ func TestTheContainersOwnServersAreKnown(t *testing.T) {
 			s.must(s.dir.Put(f, entry("a", "10.32.0.1")))
 			f.Close()
 		}
+	}
+}
+
+// asks gives the servers that the router would be told of.
+func (s *stage) asks(c Container) string {
+	s.t.Helper()
+	f, err := s.dir.Host.Find(c)
+	s.must(err)
+	defer f.Close()
+	servers, err := s.dir.Servers(f)
+	s.must(err)
+	return fmt.Sprint(servers)
+}
+
+func TestServersThatTheContainerItselfMayHaveWrittenAreNotAsked(t *testing.T) {
+	const own, none = "[9.9.9.9]", "[]"
+	s := newStage(t)
+	c := s.usual()
+	is := func(what, want string) {
+		t.Helper()
+		if got := s.asks(c); got != want {
+			t.Errorf("%s: asks %s, want %s", what, got, want)
+		}
+	}
+	edit := func() { s.put(s.file, s.text(s.file)+"nameserver 10.255.255.53\n") }
+	is("new", own)
+	s.add(c, entry("a", "10.32.0.1"))
+	is("another network's", own)
+	s.del("a")
+	is("started again", own)
+
+	s.add(c, entry("a", "10.32.0.1"))
+	edit()
+	is("edited", none)
+	s.del("a")
+	for range 2 { // lives
+		is("edited, and started again", none)
+		s.add(c, entry("a", "10.32.0.1"))
+		s.del("a")
+	}
+	s.must(s.dir.Sweep())
+	is("swept", none)
+
+	s.put(s.file+".new", "nameserver 9.9.9.9\n")
+	s.must(os.Rename(s.file+".new", s.file))
+	c = s.usual()
+	is("a new file of the runtime", own)
+	s.add(c, entry("a", "10.32.0.1"))
+	s.must(os.RemoveAll(s.dir.Path))
+	is("a lost state", none)
+}
+
+func TestServersInTheFileOfAContainerThatRunsAreNotAsked(t *testing.T) {
+	s := newStage(t)
+	c := s.run(`mount -t tmpfs none "$2"; cd "$2"; mkdir etc; : > etc/resolv.conf; mount --bind "$1" etc/resolv.conf
+		for d in usr bin lib lib64; do
+			if [ -L /$d ]; then cp -P /$d $d; elif [ -e /$d ]; then mkdir $d; mount --rbind /$d $d; fi
+		done
+		exec chroot . sh -c 'echo; exec sleep 3600'`, s.file, s.root)
+	for _, what := range []string{"attached while it runs", "attached again"} {
+		if got := s.asks(c); got != "[]" {
+			t.Errorf("%s: asks %s", what, got)
+		}
+		s.add(c, entry("a", "10.32.0.1"))
+		s.del("a")
+	}
+	if got := s.asks(s.usual()); got != "[]" {
+		t.Errorf("started again: asks %s", got)
 	}
 }
 

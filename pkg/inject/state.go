@@ -48,6 +48,7 @@ type record struct {
 	Wrote    [sha256.Size]byte // of what was written last
 	Made     bool              // the file was not there
 	MadeDir  bool              // nor its directory
+	Others   bool              // who is not the runtime may have written it; kept for as long as the file is there
 	Entries  []Entry           // as they came
 }
 
@@ -163,11 +164,41 @@ func (d Dir) current(name string, f *File) (*record, error) {
 	case err == nil && r.unwritten(f):
 		r.ID = f.id
 	case err != nil || r.Path != f.path || r.ID != f.id: // nothing is known, or of a file that is gone
-		return &record{Path: f.path, ID: f.id, Original: resolvconf.Take(f.text), Made: f.made}, nil
+		return f.unknown(), nil
 	case sha256.Sum256(f.text) != r.Wrote:
-		r.Original = resolvconf.Take(f.text)
+		r.Original, r.Others = resolvconf.Take(f.text), f.name == ""
 	}
 	return &r, nil
+}
+
+// unknown is what is to be thought of a file that we know nothing of. Marks of ours in one
+// that a runtime has made are of an earlier life, in which the container could write it.
+func (f *File) unknown() *record {
+	base := resolvconf.Take(f.text)
+	others := f.name == "" && (f.runs || !bytes.Equal(base, f.text))
+	return &record{Path: f.path, ID: f.id, Original: base, Made: f.made, Others: others}
+}
+
+// Servers are the container's own servers for the names of others, as far as this host can
+// ask them; none where they are the host's own, which may change, or where the container
+// itself may have written them.
+func (d Dir) Servers(f *File) ([]netip.Addr, error) {
+	if f.made {
+		return nil, nil
+	}
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := f.again(); err != nil || f.file == nil {
+		return nil, err
+	}
+	r, err := d.current(recordName(f.path), f)
+	if err != nil || r.Others || f.made {
+		return nil, err
+	}
+	return f.servers(), nil
 }
 
 // unwritten reports whether a file is one that we made, and was not written yet: a call
@@ -224,7 +255,7 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 	}
 	ours := sha256.Sum256(f.text) == r.Wrote
 	if !ours {
-		r.Original = resolvconf.Take(f.text)
+		r.Original, r.Others = resolvconf.Take(f.text), !r.Made
 		said = r.Path + " was changed since: only what weavedns wrote is taken out"
 	}
 	if len(r.Entries) > 0 {
@@ -232,7 +263,11 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 		r.Wrote = sha256.Sum256(text)
 		return said, errors.Join(d.save(name, &r), f.write(text))
 	}
-	return said, errors.Join(f.restore(&r, ours), d.forget(name))
+	if err := f.restore(&r, ours); err != nil || !r.Others {
+		return said, errors.Join(err, d.forget(name))
+	}
+	r.Wrote = sha256.Sum256(r.Original)
+	return said, d.save(name, r)
 }
 
 // restore leaves the file as it was, which may be not at all.

@@ -108,11 +108,14 @@ func (w *way) request() ctl.RegisterRequest {
 }
 
 // upstreams are the servers that the container's user has chosen: as the runtime passes
-// them, or else in the file that the runtime has made of them.
+// them, or else in the file that the runtime has made of them, if nobody else wrote there.
 func (w *way) upstreams() []netip.Addr {
 	ups := inject.Askable(w.conf.RuntimeConfig.DNS.Servers)
 	if len(ups) == 0 && w.file != nil {
-		ups = w.file.Servers()
+		var err error
+		if ups, err = w.dir.Servers(w.file); err != nil {
+			say("%s: its own servers: %v", w.call.Key.ContainerID, err)
+		}
 	}
 	return ups[:min(len(ups), maxUpstreams)]
 }
