@@ -16,11 +16,10 @@ import (
 	"strings"
 )
 
-// The marks. A line that begins with one is ours.
+// The marks. Only a whole line is begin, beginMade or endMark.
 const (
 	begin     = "# weavedns: these lines are its own, and those behind '#weavedns#' come back when the container leaves the network"
 	beginMade = "# weavedns: this file is its own, and goes when the container leaves the network"
-	beginMark = "# weavedns:"
 	endMark   = "# weavedns end"
 	asideMark = "#weavedns# "
 )
@@ -94,7 +93,8 @@ func replaced(line []byte) bool {
 	return len(f) > 0 && slices.Contains([]string{"nameserver", "search", "domain"}, string(f[0]))
 }
 
-// Take gives the text as it was before Put.
+// Take gives the text as it was before Put. Of a block in which others have written, all
+// stays that Put does not write there.
 func Take(text []byte) []byte {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	for i, l := range lines {
@@ -105,17 +105,45 @@ func Take(text []byte) []byte {
 	}
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(lines); i++ {
-		switch {
-		case marked(lines[i], beginMark):
-			if end := slices.IndexFunc(lines[i:], func(l []byte) bool { return marked(l, endMark) }); end > 0 {
-				i += end
-			}
-		case marked(lines[i], endMark):
-		default:
+		if !begins(lines[i]) {
 			out = append(out, lines[i]...)
+			continue
+		}
+		if end := slices.IndexFunc(lines[i:], ends); end > 0 {
+			for _, l := range theirs(lines[i+1 : i+end]) {
+				out = append(out, l...)
+			}
+			i += end
 		}
 	}
 	return out
+}
+
+// theirs gives the lines of a block that are not ours. Put writes servers, one below the
+// other, and behind them one line of search domains: the first such lines are ours.
+func theirs(block [][]byte) [][]byte {
+	var out [][]byte
+	var server, servers, search bool // seen: one of ours, all of ours, our line of domains
+	for _, l := range block {
+		switch {
+		case ourServer(l) && !servers:
+			server = true
+		case bytes.HasPrefix(l, []byte("search ")) && !search:
+			servers, search = true, true
+		case begins(l):
+		default:
+			servers = servers || server
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// ourServer reports whether a line is as Put writes a server.
+func ourServer(line []byte) bool {
+	text, ok := strings.CutPrefix(string(bytes.TrimSuffix(line, []byte("\n"))), "nameserver ")
+	a, err := netip.ParseAddr(text)
+	return ok && err == nil && a.String() == text
 }
 
 // Made reports whether a text says that the whole file is ours.
@@ -124,7 +152,11 @@ func Made(text []byte) bool {
 	return string(first) == beginMade
 }
 
-func marked(line []byte, mark string) bool { return bytes.HasPrefix(line, []byte(mark)) }
+func begins(line []byte) bool { return is(line, begin) || is(line, beginMade) }
+
+func ends(line []byte) bool { return is(line, endMark) }
+
+func is(line []byte, mark string) bool { return string(bytes.TrimSuffix(line, []byte("\n"))) == mark }
 
 func distinct(names []string) []string {
 	var out []string

@@ -2,6 +2,7 @@ package resolvconf
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -71,11 +72,10 @@ func TestOnlyAFileThatWeMadeSaysSo(t *testing.T) {
 
 func TestMarksOfOthersHandsAreTakenOut(t *testing.T) {
 	for text, want := range map[string]string{
-		beginMark + "\na\n": "a\n", // a block without an end
-		endMark + "\na\n":   "a\n",
-		asideMark + asideMark + "nameserver 1.1.1.1\n":   "nameserver 1.1.1.1\n",
-		asideMark + beginMark + "\nx\n" + endMark + "\n": "",
-		begin + "\nnameserver 1.1.1.1\n" + endMark:       "",
+		begin + "\na\n": "a\n", // a block without an end
+		asideMark + asideMark + "nameserver 1.1.1.1\n":            "nameserver 1.1.1.1\n",
+		asideMark + begin + "\nnameserver ::1\n" + endMark + "\n": "",
+		begin + "\nnameserver 1.1.1.1\n" + endMark:                "",
 	} {
 		if got := string(Take([]byte(text))); got != want {
 			t.Errorf("%q: got %q, want %q", text, got, want)
@@ -83,10 +83,36 @@ func TestMarksOfOthersHandsAreTakenOut(t *testing.T) {
 	}
 }
 
+func TestLinesOfTheUsersBetweenOurMarksStay(t *testing.T) {
+	for _, text := range []string{
+		"nameserver 9.9.9.9\n# weavedns: note to self\nsearch corp\n# weavedns end\noptions ndots:2\n",
+		"# weavedns end\nsearch corp\n",
+		begin + " \nsearch corp\n" + endMark,
+	} {
+		if got := string(Take(Put([]byte(text), ours))); got != text {
+			t.Errorf("%q comes back as %q", text, got)
+		}
+	}
+	const block = begin + "\n%snameserver 10.32.0.1\nnameserver fd00::1\n%ssearch weave.local\n%s" + endMark + "\nsortlist 10.0.0.0\n"
+	for _, x := range []struct{ top, middle, end string }{
+		{top: "# mine\noptions edns0\n"},
+		{end: "nameserver 9.9.9.9\nsearch corp\n"},
+		{middle: "# mine\noptions edns0\nnameserver 9.9.9.9\n"},
+		{top: "\n", end: "domain corp\n"},
+		{top: "nameserver  9.9.9.9\n", end: "options rotate\n"},
+	} {
+		got := string(Take(fmt.Appendf(nil, block, x.top, x.middle, x.end)))
+		if want := x.top + x.middle + x.end + "sortlist 10.0.0.0\n"; got != want {
+			t.Errorf("%+v: got %q, want %q", x, got, want)
+		}
+	}
+}
+
 func FuzzPutAndTake(f *testing.F) {
 	f.Add([]byte("nameserver 9.9.9.9\nsearch corp\noptions ndots:3"), false)
 	f.Add([]byte(begin+"\nnameserver 1.1.1.1\n"+endMark+"\n"+asideMark+"search x\n"), true)
-	f.Add([]byte(asideMark+asideMark+beginMark), false)
+	f.Add([]byte(asideMark+asideMark+begin), false)
+	f.Add([]byte("# weavedns: x\nsearch corp\n"+endMark+"\n"+begin+"\noptions x\n"+begin+"\n"+endMark+"\n"+endMark), false)
 	f.Add([]byte("search \xff\x00 .\r\ndomain \t\n"), false)
 	f.Fuzz(func(t *testing.T, text []byte, made bool) {
 		o := ours
