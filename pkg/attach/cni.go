@@ -198,19 +198,26 @@ func (c CNI) cached(network string, rt *libcni.RuntimeConf) (*libcni.NetworkConf
 	return libcni.NetworkConfFromBytes(text)
 }
 
-// coded gives an error the code that a plugin has failed with.
+// coded gives an error the code that a plugin has failed with. That the router did not
+// answer is CodeTryAgain, whoever handed it on and with what code.
 func coded(err, cause error) error {
 	var said *types.Error
 	if errors.As(cause, &said) {
 		e := &ctl.Error{Code: said.Code, Msg: said.Msg, Details: said.Details}
+		if ctl.TellsNoAnswer(e.Error()) {
+			e.Code = ctl.CodeTryAgain
+		}
 		return e
 	}
 	if errors.Is(cause, context.DeadlineExceeded) {
 		return ctl.Errorf(ctl.CodeTryAgain, "%v", err)
 	}
 	var known *ctl.Error
-	if errors.As(cause, &known) {
+	switch {
+	case errors.As(cause, &known):
 		return err
+	case ctl.TellsNoAnswer(cause.Error()):
+		return ctl.Errorf(ctl.CodeTryAgain, "%v", err)
 	}
 	return ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 }

@@ -2,10 +2,13 @@ package attach
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -370,5 +373,52 @@ func TestWhatWasMadeIsUndoneWhateverCodeAPluginOfOthersMakesUp(t *testing.T) {
 	}
 	if have := links(t, c, "eth0"); len(have) > 0 {
 		t.Errorf("left behind, and no intent knows it: %v (intents %v)", have, s.intents())
+	}
+}
+
+// wrapped is a podman that hands an error of our plugin on.
+type wrapped struct {
+	podman
+	err error
+}
+
+func (w wrapped) Connect(context.Context, runtimes.Container, string, runtimes.Wish) error {
+	return w.err
+}
+func (wrapped) Disconnect(context.Context, runtimes.Container, string) error { return nil }
+
+func TestARouterThatDoesNotAnswerIsToBeAskedAgainWhoeverHandsThatOn(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "s")
+	away := ctl.New(none, 0).Call(t.Context(), ctl.PathReady, nil, nil)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	l, err := net.Listen("unix", none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	late := ctl.New(none, 0).Call(ended, ctl.PathReady, nil, nil)
+	for _, no := range []error{away, late} {
+		if codeOf(no) != ctl.CodeTryAgain || !ctl.TellsNoAnswer(no.Error()) {
+			t.Errorf("the router's client: %v", no)
+		}
+		s := newStage(t, runtimes.Container{Runtime: runtimes.NamePodman, ID: "aa", CNI: "aa", State: runtimes.Created})
+		s.Podman = wrapped{podman{"weave": true}, fmt.Errorf(`podman network connect weave aa: exit status 125: Error: plugin type="weave-net" failed (add): %v`, no)}
+		if _, err := s.Plug(t.Context(), ctl.AttachRequest{ContainerID: "web"}); codeOf(err) != ctl.CodeTryAgain || !strings.Contains(err.Error(), no.Error()) {
+			t.Errorf("by podman: code %d, %v", codeOf(err), err)
+		}
+		c := box(t, runtimes.NamePodman, "bb")
+		s.write("weave.conflist", `{"cniVersion":"1.0.0","name":"weave","plugins":[{"type":"dummynet"}]}`)
+		text, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "code": 999, "msg": "its IPAM plugin failed", "details": no.Error()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("ADD.fails", string(text))
+		if _, err := s.CNI.add(t.Context(), intent(runtimes.NamePodman, "bb", "", "weave", "eth0"), c.NetNS); codeOf(err) != ctl.CodeTryAgain {
+			t.Errorf("by another's plugin: code %d, %v", codeOf(err), err)
+		}
+	}
+	if err := errors.New("podman network connect: no space left"); codeOf(coded(err, err)) != ctl.CodeInvalidConfig {
+		t.Errorf("any other error: %v", coded(err, err))
 	}
 }

@@ -89,6 +89,19 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
+// What a call says that the router did not answer. Our plugins hand it on as it is.
+const (
+	noAnswer = "the weave router does not answer"
+	late     = "the weave router did not answer in time"
+	broken   = "call to the weave router broke off"
+)
+
+// TellsNoAnswer reports whether an error's text has such a word in it. A runtime, and a
+// plugin that calls ours, hand the text on and lose the code.
+func TellsNoAnswer(text string) bool {
+	return strings.Contains(text, noAnswer) || strings.Contains(text, late) || strings.Contains(text, broken)
+}
+
 // Call posts a request (nil: a GET) and decodes the reply into out unless that
 // is nil. Every error it returns is, or wraps, an *Error.
 func (c *Client) Call(ctx context.Context, path string, in, out any) error {
@@ -99,13 +112,13 @@ func (c *Client) Call(ctx context.Context, path string, in, out any) error {
 		return err
 	case errors.As(err, new(unavailable)):
 		return fmt.Errorf("%w%w", &Error{CodeTryAgain,
-			fmt.Sprintf("the weave router does not answer at %s", c.socket),
+			fmt.Sprintf(noAnswer+" at %s", c.socket),
 			fmt.Sprintf("%sis weaver running on this host? (%v)", c.waited(), err)}, silent{err})
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
-		return &Error{CodeTryAgain, "the weave router did not answer in time",
+		return &Error{CodeTryAgain, late,
 			path + "; if it hangs (weave status says so), a restart costs no packet: systemctl restart weaver"}
 	default:
-		return fmt.Errorf("%w%w", &Error{CodeTryAgain, "call to the weave router broke off", err.Error()}, silent{err})
+		return fmt.Errorf("%w%w", &Error{CodeTryAgain, broken, err.Error()}, silent{err})
 	}
 }
 
