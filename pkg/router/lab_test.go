@@ -220,6 +220,22 @@ func TestWhatAHostIsStartedWithWronglyIsSaid(t *testing.T) {
 	}
 }
 
+func TestARouterWithThePEERsNameSaysThatAndNotThatThePEERIsItself(t *testing.T) {
+	lab := netlab.New(t, netlab.Options{Hosts: 2})
+	at := lab.Host(0).Addr().String()
+	first := startOn(t, lab.Host(0), as("h"))
+	first.until("the first is ready", ready)
+	second := startOn(t, lab.Host(1), func(c *Config) { c.Name, c.Peers = "h", []string{at} })
+	taken := problem("another router, at " + at + ":6783, has this host's name")
+	s := second.until("it says so", func(s ctl.Status) bool {
+		return taken(s) && s.Error != nil && strings.Contains(s.Error.Details, "h is reached, but") && strings.Contains(s.Error.Details, "with another key")
+	})
+	if problem("leads to this host itself")(s) || problem("refuses us: h;")(s) || strings.Contains(second.Log(), "leads to this host itself") {
+		t.Errorf("problems %q, log\n%s", s.Problems, second.Log())
+	}
+	first.until("the first says so too", problem("another router, at "+lab.Host(1).Addr().String()+", has this host's name"))
+}
+
 func TestAnotherVXLANPortIsRefusedWhereContainersWouldBeCutOff(t *testing.T) {
 	lab := netlab.New(t, netlab.Options{Hosts: 2})
 	a, h := startOn(t, lab.Host(0), as("a")), lab.Host(1)

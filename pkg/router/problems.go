@@ -15,12 +15,15 @@ import (
 // `weave status` have the details.
 func problems(s ctl.Status, now time.Time) []string {
 	var out []string
-	var theirs, ours, away []ctl.Peer
+	var theirs, ours, away, named []ctl.Peer
 	hosts := map[string]bool{} // that we know of ourselves, not by their calls
 	for _, p := range s.Peers {
 		switch {
 		case p.State == string(meshlink.Refused) && !meshlink.Fresh(p.Count, p.Last, now):
 			continue // it has stopped
+		case p.State == string(meshlink.Refused) && p.Name != "" && p.Name == s.Name:
+			named = append(named, p)
+			continue
 		case p.State == string(meshlink.Refused) && p.RefusesUs:
 			theirs = append(theirs, p)
 		case p.State == string(meshlink.Refused):
@@ -35,6 +38,9 @@ func problems(s ctl.Status, now time.Time) []string {
 		}
 	}
 	const see = "; see `weave status peers`"
+	for _, p := range named {
+		out = append(out, namesake(p))
+	}
 	if n := len(theirs); n > 0 {
 		out = append(out, fmt.Sprintf("%s us: %s%s", amount(n, "peer refuses", "peers refuse"), list(theirs), see))
 	}
@@ -45,6 +51,11 @@ func problems(s ctl.Status, now time.Time) []string {
 		out = append(out, fmt.Sprintf("%d of %s unreachable: %s", n, amount(len(hosts), "peer", "peers"), list(away)))
 	}
 	return append(out, dataProblems(s)...)
+}
+
+// namesake is said of another router of this host's name, with the reason and what to do.
+func namesake(p ctl.Peer) string {
+	return fmt.Sprintf("another router, at %s, has this host's name: %s", cmp.Or(p.Address, "an address that is not known"), p.Detail)
 }
 
 // dataProblems are those of the overlay and of what is known of the containers here.

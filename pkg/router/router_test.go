@@ -179,7 +179,8 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 		ctl.Peer{Name: "c", State: "dialling"},
 		ctl.Peer{Name: "d", State: "refused", RefusesUs: true}, ctl.Peer{Address: "192.0.2.9:6783", State: "refused", RefusesUs: true},
 		ctl.Peer{Name: "a", Address: "192.0.2.8", State: "refused", Count: 3, Last: now.Add(-time.Minute)},
-		ctl.Peer{Address: "192.0.2.7", State: "refused", Count: 3, Last: now.Add(-5 * time.Minute)})
+		ctl.Peer{Address: "192.0.2.7", State: "refused", Count: 3, Last: now.Add(-5 * time.Minute)},
+		ctl.Peer{Name: "own", Address: "192.0.2.6:6783", State: "refused", RefusesUs: true, Detail: "two are called so"})
 	ill.Overlay = append(slices.Clone(healthy.Overlay), ctl.Remote{Host: "d", Path: "none: it is reached by the other address family"})
 	ill.DNS.Errors = []string{"network weave at 10.32.0.1: taken"}
 	ill.Name = "own"
@@ -189,6 +190,7 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 		{Contested: []ctl.Contested{{Address: addrOf(4), Owner: "a", UsedBy: "a"}, {Address: addrOf(5), Owner: "own"}}},
 		{Contested: []ctl.Contested{{Address: addrOf(6), UsedBy: "a"}}}}
 	want := []string{
+		"another router, at 192.0.2.6:6783, has this host's name: two are called so",
 		"2 peers refuse us: d, 192.0.2.9:6783; see `weave status peers`",
 		"1 host is refused here: a; see `weave status peers`",
 		"1 of 5 peers unreachable: c",

@@ -131,14 +131,15 @@ func (b *book) allTargets() []string {
 }
 
 // called notes where a target has led, after its addresses were called, and reports
-// whether it has just turned out that every target leads to ourselves.
+// whether it has just turned out that every target leads to ourselves. A router of our
+// name that is refused is another one.
 func (b *book) called(target string, addrs []netip.AddrPort) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.onlySelf()
 	b.homes[target] = len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a netip.AddrPort) bool {
 		p := b.places[a]
-		return p == nil || p.peer != b.self
+		return p == nil || p.peer != b.self || p.no != nil
 	})
 	return !before && b.onlySelf()
 }

@@ -208,6 +208,24 @@ func TestARouterWhoseTargetsAllLeadToItselfSaysSo(t *testing.T) {
 	}
 }
 
+func TestATargetWhereAnotherRouterHasOurNameIsNotOurselves(t *testing.T) {
+	b := newBook("a", DefaultPort)
+	if err := b.addTarget("192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort("192.0.2.1:6783")
+	for no, want := range map[*Refusal]bool{
+		{Code: myself, Peer: "a", Member: 1}: true, {Code: conflict, Peer: "a", Member: 2}: false, {Code: twin, Peer: "a", Member: 1, Remote: true}: false,
+	} {
+		b.places[at] = &place{penalty: firstPenalty}
+		b.settle(at, "a", no, no)
+		b.called(b.targets[0], []netip.AddrPort{at})
+		if b.onlySelf() != want {
+			t.Errorf("%v: only ourselves %v", no, !want)
+		}
+	}
+}
+
 func TestTheMemoryOfRefusalsIsBoundedAndStrangersPushOutNoMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r refusedCalls
