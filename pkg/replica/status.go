@@ -16,6 +16,7 @@ type Status struct {
 	Leads    bool     // this host is the leader
 	Votes    bool     // this host is a voter
 	Leader   string   // name of the leader, "" when none is known
+	Led      bool     // a leader is heard; where this host leads, a majority
 	Voters   []string // names, sorted
 	Members  int      // of the ledger, live ones
 	Ready    bool     // see Core.Ready
@@ -32,6 +33,7 @@ func (c *Core) Status() Status {
 	s.Alone = s.Waiting == nobodyReached
 	s.Decided = max(s.Index, c.rn.BasicStatus().GetCommit())
 	s.Leads, s.Votes = c.leading, slices.Contains(c.conf.Voters, uint64(c.self.ID))
+	s.Led = c.leaderHeard() && (!c.leading || c.quorumThere())
 	if c.leaderHeard() {
 		s.Leader = c.display(uint64(c.lead))
 	}

@@ -104,7 +104,8 @@ func (r *Router) bare() error {
 // leaveWithin bounds the leaving of a voter, which goes on voting until it is relieved.
 const leaveWithin = 25 * time.Second
 
-// leave returns once the cluster does without this host.
+// leave returns once the cluster does without this host, and soon with an error when
+// nobody leads it.
 func (r *Router) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
 	defer cancel()
@@ -116,8 +117,10 @@ func (r *Router) leave(ctx context.Context) error {
 	case !m.Live():
 		return r.relieved(ctx)
 	}
-	r.closeOwn(ctx)
-	res, err := r.replica.Propose(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
+	if r.leads(ctx) {
+		r.closeOwn(ctx)
+	}
+	res, err := r.proposeLed(ctx, ledger.Command{Leave: &ledger.Leave{ID: self}})
 	switch {
 	case errors.Is(err, replica.ErrGone):
 		return nil // as it asked for
@@ -159,7 +162,7 @@ func (r *Router) relieved(ctx context.Context) error {
 
 // stillHere refuses to leave while containers are attached, which are held by their ids.
 func stillHere(host string, held []string, claims []ipam.Claim) error {
-	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached to this host, %s: %s: first remove them, and `weave net unplug` what was plugged; `weave ps` lists them",
+	return ctl.Errorf(ctl.CodeInvalidConfig, "containers are attached to this host, %s: %s: remove them first, `weave ps` lists them; what was plugged: weave net unplug CONTAINER ENDPOINT",
 		host, strings.Join(firstOf(called(held, claims)), ", "))
 }
 

@@ -31,7 +31,12 @@ func (r *Router) apiRetire(ctx context.Context, in ctl.RetireRequest) (ctl.Retir
 	if err != nil {
 		return ctl.Retired{}, err
 	}
-	out, err := retireAll(ctx, ids, in, r.retire, r.force)
+	propose := r.proposeLed
+	if in.MajorityLost {
+		propose = r.replica.Propose // whom nobody leads at first is led by this host then
+	}
+	retire := func(ctx context.Context, id ledger.MemberID) error { return retireBy(ctx, id, propose) }
+	out, err := retireAll(ctx, ids, in, retire, r.force)
 	out.Former = alive
 	if err == nil || out.Members > 0 || out.Forced {
 		r.log.Warn("a host was retired on the operator's word", "host", in.Name, "lives", out.Members, "of", len(ids), "it lives now", alive, "majority given up", out.Forced)
@@ -155,11 +160,11 @@ func retireAll(ctx context.Context, ids []ledger.MemberID, in ctl.RetireRequest,
 	return out, nil
 }
 
-// retire has the cluster decide on one life.
-func (r *Router) retire(ctx context.Context, id ledger.MemberID) error {
+// retireBy has the cluster decide on one life.
+func retireBy(ctx context.Context, id ledger.MemberID, propose func(context.Context, ledger.Command) (ledger.Result, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, decideWithin)
 	defer cancel()
-	res, err := r.replica.Propose(ctx, ledger.Command{Retire: &ledger.Retire{ID: id}})
+	res, err := propose(ctx, ledger.Command{Retire: &ledger.Retire{ID: id}})
 	if err != nil {
 		return err
 	}
