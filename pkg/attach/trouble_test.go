@@ -422,3 +422,19 @@ func TestARouterThatDoesNotAnswerIsToBeAskedAgainWhoeverHandsThatOn(t *testing.T
 		t.Errorf("any other error: %v", coded(err, err))
 	}
 }
+
+func TestOfSeveralEndpointsEachIsNamedAsAPersonKnowsItAndShort(t *testing.T) {
+	id := strings.Repeat("ae3bd4a0", 8)
+	web, at := intent(runtimes.NamePodman, id, "web", "weave", "eth1"), intent(runtimes.NamePath, "/run/netns/a-name-that-is-long-enough", "", "weave", "eth0")
+	err := notOne(ctl.DetachRequest{ContainerID: "web", Network: "weave"}, []Intent{web, at})
+	for _, words := range []string{
+		web.ID[:12] + " (eth1 of web (podman:ae3bd4a0ae3b) on network weave)", at.ID[:12] + " (eth0 of /run/netns/a-name-that-is-long-enough on network weave)",
+	} {
+		if !strings.Contains(err.Error(), words) {
+			t.Errorf("without %q: %v", words, err)
+		}
+	}
+	if strings.Contains(err.Error(), id) || codeOf(err) != ctl.CodeAmbiguous {
+		t.Error(err)
+	}
+}

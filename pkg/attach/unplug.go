@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -158,10 +159,27 @@ func notOne(req ctl.DetachRequest, found []Intent) error {
 	e := ctl.Errorf(ctl.CodeAmbiguous, "%d endpoints are %q", len(found), what)
 	var list []string
 	for _, i := range found {
-		list = append(list, i.String())
+		list = append(list, i.choice())
 	}
-	e.Details = "say which: " + strings.Join(list, ", ")
+	e.Details = "say which, by its id: " + strings.Join(list, ", ")
 	return e
+}
+
+// choice is one of several in a list: what unplug takes of its id, and its container as a
+// person knows it.
+func (i Intent) choice() string {
+	who := i.find()
+	if len(who.ID) > 2*shown {
+		who.ID = who.ID[:shown]
+	}
+	if i.Container.Runtime == runtimes.NamePath {
+		who.ID = i.Container.ID
+	}
+	text := who.Ref()
+	if name := i.Container.Name; name != "" && name != who.ID {
+		text = name + " (" + text + ")"
+	}
+	return fmt.Sprintf("%.*s (%s of %s on network %s)", shown, i.ID, i.Key.IfName, text, i.Network())
 }
 
 // on reports whether a text means the endpoint's network: its name, or its id or the
