@@ -74,11 +74,12 @@ func (a *app) routerState(ctx context.Context) doctor.Router {
 	var s ctl.Status
 	var t ctl.Topology
 	var noStatus, noTopology error
-	var both sync.WaitGroup
-	both.Go(func() { noStatus = a.call(ctx, ctl.PathStatus, nil, &s) })
-	both.Go(func() { noTopology = a.call(ctx, ctl.PathTopology, nil, &t) })
-	both.Wait()
+	var all sync.WaitGroup
+	all.Go(func() { noStatus = a.call(ctx, ctl.PathStatus, nil, &s) })
+	all.Go(func() { noTopology = a.call(ctx, ctl.PathTopology, nil, &t) })
 	var r doctor.Router
+	all.Go(func() { r.PID, _ = ctl.New(a.socket, 0).PID(ctx) })
+	all.Wait()
 	if noStatus == nil {
 		r.Status = &s
 	} else {

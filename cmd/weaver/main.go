@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -27,12 +29,13 @@ var version = "v0.1.0"
 const exitLeft = 10
 
 func main() {
+	keepName()
 	told, err := untilTold(func(ctx context.Context) error { return command().ExecuteContext(ctx) })
 	if errors.Is(err, router.ErrAgain) {
 		if told {
 			return
 		}
-		err = unix.Exec("/proc/self/exe", os.Args, os.Environ())
+		err = unix.Exec(itself, os.Args, os.Environ())
 	}
 	if errors.Is(err, router.ErrLeft) {
 		os.Exit(exitLeft)
@@ -40,6 +43,22 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "weaver:", asRoot(err, os.Geteuid()))
 		os.Exit(exitCode(err))
+	}
+}
+
+// itself is the program that runs, also where its file was replaced or removed meanwhile.
+const itself = "/proc/self/exe"
+
+// keepName gives a process that has executed itself its program's name again: the kernel
+// takes "exe" from the path. By its name ps -C finds it, and whoever asks who has a port.
+func keepName() {
+	const name = "/proc/self/comm" // of the whole process, whichever thread writes
+	now, err := os.ReadFile(name)
+	if err != nil || strings.TrimSpace(string(now)) != filepath.Base(itself) {
+		return
+	}
+	if program, err := os.Executable(); err == nil {
+		_ = os.WriteFile(name, []byte(filepath.Base(program)), 0) // a name that stays is no reason not to run
 	}
 }
 

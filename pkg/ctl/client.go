@@ -70,6 +70,31 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
+// PID is the process that listens at the router's socket, asked of the kernel: so also that of
+// a router which hangs. It is 0 where that process cannot be seen from here.
+func (c *Client) PID(ctx context.Context) (int, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var who *syscall.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		who, failed = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if failed != nil {
+		return 0, failed
+	}
+	return int(who.Pid), nil
+}
+
 // waited says how long a call waited for a router, if it did.
 func (c *Client) waited() string {
 	if c.patience == 0 {

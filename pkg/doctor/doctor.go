@@ -81,6 +81,7 @@ type Router struct {
 	Topology *ctl.Topology // nil: it is older, or does not answer
 	Why      string        // of one that does not answer
 	Hangs    bool          // of one that does not answer: it is there
+	PID      int           // of the process behind its control socket, whether it answers or not; 0 for none
 }
 
 // Runtime is one that reads network lists on this host.

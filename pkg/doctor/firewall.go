@@ -113,7 +113,7 @@ func (s Snapshot) gossip() uint16 {
 	}
 	var all []uint16
 	for _, p := range s.Ports {
-		if p.Proto == "tcp" && p.Owner == "weaver" && p.Addr.Port() != 53 && p.Addr.Addr().IsUnspecified() {
+		if p.Proto == "tcp" && s.routers(p) && p.Addr.Port() != 53 && p.Addr.Addr().IsUnspecified() {
 			all = append(all, p.Addr.Port())
 		}
 	}

@@ -93,6 +93,26 @@ func TestThePortOfMetricsIsNotTakenForThatOfGossip(t *testing.T) {
 	}
 }
 
+// By the process behind the control socket, whatever the kernel calls it.
+func TestTheRouterIsNoStrangerAtItsOwnPorts(t *testing.T) {
+	s := well()
+	s.Router = Router{Why: "no answer", Hangs: true, PID: 7}
+	for i := range s.Ports[:2] {
+		s.Ports[i].Owner = "exe"
+		s.Ports[i].Addr = netip.AddrPortFrom(s.Ports[i].Addr.Addr(), []uint16{7000, meshPort}[i])
+	}
+	if got := ports(s); Worst(got) != OK {
+		t.Errorf("got %+v", got)
+	}
+	if got := s.gossip(); got != 7000 {
+		t.Errorf("gossip is at %d", got)
+	}
+	s.Router.PID = 0
+	if got := ports(s); Worst(got) != Problem {
+		t.Errorf("it may be anybody: %+v", got)
+	}
+}
+
 // A rule that may drop is not passed over because it also may not.
 func TestADropThatIsNotUnderstoodIsAWarning(t *testing.T) {
 	const save = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:block - [0:0]\n%s\nCOMMIT\n"

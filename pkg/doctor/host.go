@@ -115,7 +115,7 @@ func ports(s Snapshot) []Finding {
 		flag  string
 	}{{"tcp", gossipPort, "--port"}, {"udp", vxlanPort, "--vxlan-port"}, {"tcp", meshPort, "--mesh-port"}} {
 		for _, p := range s.Ports {
-			if p.Proto != want.proto || p.Addr.Port() != want.port || p.Owner == "weaver" || s.kernels(p) {
+			if p.Proto != want.proto || p.Addr.Port() != want.port || s.routers(p) || s.kernels(p) {
 				continue
 			}
 			f := bad(check, "a tunnel of the kernel that is not weave's", "ip -d link show type vxlan")
@@ -132,6 +132,12 @@ func ports(s Snapshot) []Finding {
 		out = append(out, ok(check, fmt.Sprintf("TCP %d and %d, UDP %d are the router's, or free", gossipPort, meshPort, vxlanPort)))
 	}
 	return slices.Compact(out)
+}
+
+// routers reports whether a port is that of the router: by the process that it is, or by its
+// name where it cannot be asked.
+func (s Snapshot) routers(p Port) bool {
+	return p.Owner == "weaver" || p.PID != 0 && p.PID == s.Router.PID
 }
 
 // kernels reports whether a port is that of our own VXLAN devices, which the kernel has.
