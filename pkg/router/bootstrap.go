@@ -70,7 +70,7 @@ func (r *Router) checkFounding() error {
 	if f == nil || f.core.Decided() != nil || r.replica.State().Cluster() != "" {
 		return nil
 	}
-	if err := r.checkRanges(r.config.Ranges, DefaultBridge); err != nil {
+	if err := r.checkRanges(r.config.Ranges); err != nil {
 		return err
 	}
 	leads, n, err := leadsElsewhere()

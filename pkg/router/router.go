@@ -330,7 +330,7 @@ func (r *Router) founding() (*ledger.Command, error) {
 	if err := r.checkNoCluster(); err != nil || begins == waits {
 		return nil, err
 	}
-	if err := r.checkRanges(r.config.Ranges, DefaultBridge); err != nil {
+	if err := r.checkRanges(r.config.Ranges); err != nil {
 		return nil, err
 	}
 	return &ledger.Command{Found: &ledger.Found{Cluster: rand.Text(), Network: *r.firstNetwork()}}, nil
@@ -361,25 +361,6 @@ func leadsElsewhere() (leads bool, endpoints int, err error) {
 		return false, 0, nil
 	}
 	return len(f.Remotes)+len(f.Flood) > 0, len(f.Remotes), err
-}
-
-// checkRanges refuses a range that the host already routes elsewhere than to the bridge.
-func (r *Router) checkRanges(ranges []netip.Prefix, bridge string) error {
-	if r.config.ForceRange {
-		return nil
-	}
-	routes, err := netdev.HostRoutes()
-	if err != nil {
-		return err
-	}
-	for _, route := range routes {
-		for _, want := range ranges {
-			if route.Dst.Bits() > 0 && route.Dst.Overlaps(want) && route.Device != bridge {
-				return fmt.Errorf("range %s overlaps route %s of this host (device %s): found the cluster with another --range, remove the route, or take the range with --force-range", want, route.Dst, route.Device)
-			}
-		}
-	}
-	return nil
 }
 
 // listenAddrs are all addresses, of IPv6 too where the kernel has it.

@@ -241,7 +241,7 @@ func (r *Router) ensureNetwork(def ledger.Network, addrs []netip.Prefix) error {
 	has, err := netdev.BridgeAddrs(bridgeName(def))
 	switch {
 	case errors.Is(err, netdev.ErrNotFound):
-		err = r.checkRanges(def.Subnets, bridgeName(def))
+		err = r.checkHere(def)
 	case err == nil && !r.stands(def):
 		err = r.dropStale(def, has, addrs)
 	}

@@ -86,7 +86,8 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 		})
 	}
 	slices.SortFunc(s.Networks, func(a, b ctl.NetStatus) int { return strings.Compare(a.Name, b.Name) })
-	s.Problems = append(problems(s, time.Now()), r.lists.Problems()...)
+	s.Problems = append(problems(s, time.Now()), ailingProblems(r.ailing())...)
+	s.Problems = append(s.Problems, r.lists.Problems()...)
 	if r.link.OnlySelf() {
 		s.Problems = append(s.Problems, onlySelf)
 	}
