@@ -10,6 +10,8 @@ package doctor
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
@@ -73,6 +75,8 @@ type Snapshot struct {
 	Kernel   Kernel
 	Paths    []Path
 	Sources  map[string]netip.Addr // by host: the address that this one would send to it from
+
+	Late []string // parts that have not answered in time; of these the rest says nothing
 }
 
 // Router is what the router of this host says, if it does.
@@ -127,7 +131,7 @@ type Plugin struct {
 	Path   string // "" when no directory of the runtime has it
 	Speaks []string
 	Bad    string // it is there, and does not answer so
-	Late   bool   // it is there, and there was no time for its answer: nothing is known of it
+	Late   bool   // there was no time for its answer: nothing is known of it
 }
 
 // Device is a network device of the host.
@@ -168,18 +172,59 @@ type Path struct {
 	Error string // why it could not be tried
 }
 
-// checks in the order in which they are shown.
-var checks = []func(Snapshot) []Finding{
-	router, lists, versions, plugins, underlayMTU, pathMTU, ports, forwarding, reversePath, firewalls, managers, kernel,
+// checks in the order in which they are shown, with the parts of a snapshot that they need.
+var checks = []struct {
+	check func(Snapshot) []Finding
+	needs []string
+}{
+	{router, nil},
+	{lists, []string{partRuntimes}},
+	{versions, []string{partRuntimes}},
+	{plugins, []string{partRuntimes}},
+	{underlayMTU, []string{partDevices}},
+	{pathMTU, []string{partPaths}},
+	{ports, []string{partPorts, partDevices}},
+	{forwarding, []string{partDevices}},
+	{reversePath, []string{partDevices}},
+	{firewalls, []string{partFirewall, partDevices, partPorts}},
+	{managers, []string{partDevices}},
+	{kernel, []string{partKernel}},
+	{inTime, nil},
 }
 
 // Judge is what is to be said of a host.
 func Judge(s Snapshot) []Finding {
 	var out []Finding
-	for _, check := range checks {
-		out = append(out, check(s)...)
+	for _, c := range checks {
+		if !slices.ContainsFunc(c.needs, func(part string) bool { return slices.Contains(s.Late, part) }) {
+			out = append(out, c.check(s)...)
+		}
 	}
 	return out
+}
+
+// inTime is all that has not answered, in one line: the cause is the same.
+func inTime(s Snapshot) []Finding {
+	late := slices.Clone(s.Late)
+	if s.Firewall.Late && !slices.Contains(late, partFirewall) {
+		late = append(late, partFirewall)
+	}
+	var plugins []string
+	for _, r := range s.Runtimes {
+		plugins = append(plugins, r.late()...)
+	}
+	slices.Sort(plugins)
+	if plugins = slices.Compact(plugins); len(plugins) > 0 {
+		late = append(late, "what these plugins speak: "+list(plugins))
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	advice := "this host may be busy: look again"
+	if len(plugins) > 0 {
+		advice += "; a plugin for which it stays so is asked by hand: CNI_COMMAND=VERSION PLUGIN </dev/null"
+	}
+	return []Finding{advise("time", Warning, "not known, for there was no answer in time: "+strings.Join(late, "; "), advice)}
 }
 
 // bridges are those of our networks: as the router says, else by their names.

@@ -37,7 +37,7 @@ func firewalls(s Snapshot) []Finding {
 			}
 		}
 	}
-	if !dropped {
+	if !dropped && !s.Firewall.Late {
 		what := "no other firewall drops packets of weave"
 		if len(s.Firewall.Known) > 0 {
 			what += "; here are " + strings.Join(s.Firewall.Known, ", ")

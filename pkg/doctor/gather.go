@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
@@ -21,28 +19,6 @@ type Options struct {
 	Router     Router
 	ConfDirs   []string // look into these alone
 	PluginDirs []string // of every runtime; none: each runtime's own
-}
-
-// Gather looks over the host. It changes nothing, and sends no more than pings to the
-// other hosts that the router knows. What cannot be read is left out, and Judge says
-// nothing of it or that it is not known. It ends with ctx, which is to have a deadline.
-func Gather(ctx context.Context, o Options) Snapshot {
-	s := Snapshot{Router: o.Router, Devices: devices(), Default: defaultDevice(), Sources: sources(o.Router.Topology), Kernel: readKernel()}
-	s.Sysctls = sysctls(s.Default)
-	if under, _, found := s.underlay(); found && under.Name != s.Default {
-		for key, value := range sysctls(under.Name) {
-			s.Sysctls[key] = value
-		}
-	}
-	s.Managed = managed(s)
-	seen := s // what follows writes into s from several goroutines
-	var together sync.WaitGroup
-	together.Go(func() { s.Runtimes = gatherRuntimes(ctx, o) })
-	together.Go(func() { s.Firewall = gatherFirewall(ctx) })
-	together.Go(func() { s.Ports = takenPorts() })
-	together.Go(func() { s.Paths = gatherPaths(ctx, seen) })
-	together.Wait()
-	return s
 }
 
 func devices() []Device {

@@ -172,8 +172,9 @@ func versions(s Snapshot) []Finding {
 	const check = "versions"
 	var out []Finding
 	said := map[string]bool{}
-	compared := 0
+	compared, late := 0, false
 	for _, r := range s.Runtimes {
+		late = late || len(r.late()) > 0
 		for _, f := range r.Files {
 			if !r.Stopped && f.Bad == "" && f.isOurs() {
 				compared++
@@ -187,7 +188,7 @@ func versions(s Snapshot) []Finding {
 			}
 		}
 	}
-	if len(out) == 0 && compared > 0 {
+	if len(out) == 0 && compared > 0 && !late {
 		out = append(out, ok(check, "every plugin speaks what the network lists offer"))
 	}
 	return out
@@ -269,7 +270,7 @@ func plugins(s Snapshot) []Finding {
 	const check = "plugins"
 	var out []Finding
 	said := map[string]bool{}
-	looked := 0
+	looked, late := 0, false
 	say := func(r Runtime, f Finding) {
 		if key := f.What + strings.Join(r.PluginDirs, " "); !said[key] { // two runtimes look in the same places
 			said[key] = true
@@ -288,6 +289,8 @@ func plugins(s Snapshot) []Finding {
 			switch {
 			case well:
 				looked++
+			case p.Late: // inTime says so
+				late = true
 			case p.Path == "" && isOurPlugin(name):
 				missing = append(missing, name)
 			default:
@@ -298,7 +301,7 @@ func plugins(s Snapshot) []Finding {
 			say(r, r.missing(missing))
 		}
 	}
-	if len(out) == 0 && looked > 0 {
+	if len(out) == 0 && looked > 0 && !late {
 		out = append(out, ok(check, "all are there and answer"))
 	}
 	return out
@@ -326,12 +329,10 @@ func (r Runtime) firstDir() string {
 func (r Runtime) judge(name string, p Plugin) (f Finding, well bool) {
 	f.Level = Problem
 	switch {
+	case p.Late:
+		return f, false
 	case p.Path == "":
 		f.What = fmt.Sprintf("%s is not in %s", name, strings.Join(r.PluginDirs, ", "))
-	case p.Late:
-		f.Level, f.What = Warning, fmt.Sprintf("not known: %s has not answered yet; this host may be busy", p.Path)
-		f.Advice = "look again; where it stays so ask it by hand: CNI_COMMAND=VERSION " + p.Path + " </dev/null"
-		return f, false
 	case p.Bad != "":
 		f.What = p.Bad
 	default:
@@ -339,6 +340,16 @@ func (r Runtime) judge(name string, p Plugin) (f Finding, well bool) {
 	}
 	f.Cure, f.Advice = install(name, r)
 	return f, false
+}
+
+// late are the plugins that have not answered in time.
+func (r Runtime) late() (out []string) {
+	for name, p := range r.Plugins {
+		if p.Late {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // wanted are the plugins of our lists, and of what a runtime starts besides.

@@ -93,6 +93,9 @@ func gatherFirewall(ctx context.Context) Firewall {
 		}
 	}
 	f.Known = knownFirewalls(f.Chains)
+	if f.Late = ctx.Err() != nil && len(f.Unread) > 0; f.Late {
+		f.Unread = nil // that is why
+	}
 	return f
 }
 

@@ -11,6 +11,7 @@ type Firewall struct {
 	Chains []Chain
 	Unread []string // what could not be read, and why
 	Known  []string // firewalls that are at work here: "docker"
+	Late   bool     // there was no time to read all
 }
 
 // Chain is a chain of nftables or iptables, as far as it matters.

@@ -253,7 +253,8 @@ func (f *File) parse(text []byte, isList bool) error {
 	return nil
 }
 
-// askAll asks the plugins that matter for their versions, all at the same time.
+// askAll asks the plugins that matter for their versions, all at the same time. Those that
+// have not answered soon after ctx has ended are Late, and left to themselves.
 func askAll(ctx context.Context, r Runtime) map[string]Plugin {
 	want := slices.Clone(r.wanted())
 	for _, f := range r.Files {
@@ -263,25 +264,37 @@ func askAll(ctx context.Context, r Runtime) map[string]Plugin {
 	}
 	slices.Sort(want)
 	want = slices.Compact(want)
-	answers := make([]Plugin, len(want))
-	var together sync.WaitGroup
-	for i, name := range want {
-		together.Go(func() {
-			path, speaks, err := conflist.AskOne(ctx, name, r.PluginDirs)
-			answers[i] = Plugin{Path: path, Speaks: speaks}
-			switch {
-			case path == "" || err == nil:
-			case ctx.Err() != nil:
-				answers[i].Late = true
-			default:
-				answers[i].Bad = err.Error()
-			}
-		})
+	type answer struct {
+		name string
+		Plugin
 	}
-	together.Wait()
+	answers := make(chan answer, len(want))
 	out := map[string]Plugin{}
-	for i, name := range want {
-		out[name] = answers[i]
+	for _, name := range want {
+		out[name] = Plugin{Late: true}
+		go func() { answers <- answer{name, askPlugin(ctx, name, r.PluginDirs)} }()
+	}
+	over := afterwards(ctx, grace/2) // before that of the whole part
+	for range want {
+		select {
+		case a := <-answers:
+			out[a.name] = a.Plugin
+		case <-over:
+			return out
+		}
 	}
 	return out
+}
+
+func askPlugin(ctx context.Context, name string, dirs []string) Plugin {
+	path, speaks, err := conflist.AskOne(ctx, name, dirs)
+	p := Plugin{Path: path, Speaks: speaks}
+	switch {
+	case path == "" || err == nil:
+	case ctx.Err() != nil:
+		p.Late = true
+	default:
+		p.Bad = err.Error()
+	}
+	return p
 }
