@@ -15,6 +15,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ledger"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
+	"github.com/weave-cni/weave-cni/pkg/netlists"
 )
 
 // How long a call waits for what follows a change, before it answers all the same.
@@ -144,10 +145,15 @@ func (r *Router) checkSubnets(state *ledger.State, subnets []netip.Prefix) error
 	if err != nil {
 		return ctl.Errorf(ctl.CodeInternal, "read the routes of this host: %v", err)
 	}
+	lists := r.foreignRanges()
 	for _, p := range subnets {
 		if i := slices.IndexFunc(routes, func(x netdev.HostRoute) bool { return x.Dst.Overlaps(p) }); i >= 0 {
 			return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s overlaps route %s of this host (device %s): choose another --subnet, remove the route, or start weaver with --force-range",
 				p, routes[i].Dst, routes[i].Device)
+		}
+		if i := slices.IndexFunc(lists, func(x netlists.Range) bool { return x.Prefix.Overlaps(p) }); i >= 0 {
+			return ctl.Errorf(ctl.CodeInvalidConfig, "subnet %s overlaps %s of network %q in %s on this host: choose another --subnet, or start weaver with --force-range",
+				p, lists[i].Prefix, lists[i].Network, lists[i].File)
 		}
 	}
 	return nil
@@ -167,6 +173,15 @@ func (r *Router) foreignRoutes(state *ledger.State) ([]netdev.HostRoute, error) 
 	return slices.DeleteFunc(routes, func(x netdev.HostRoute) bool { return x.Dst.Bits() == 0 || ours[x.Device] }), err
 }
 
+// foreignRanges are those of other plugins' networks of this host, which need not be up;
+// none with --force-range.
+func (r *Router) foreignRanges() []netlists.Range {
+	if r.config.ForceRange {
+		return nil
+	}
+	return netlists.Ranges(r.config.ConflistDir)
+}
+
 // chooseSubnets is what the ledger is to choose for a network, see choices.
 func (r *Router) chooseSubnets(state *ledger.State, n ledger.Network, six bool) ([][]ledger.Choice, error) {
 	has := func(is4 bool) bool {
@@ -180,9 +195,12 @@ func (r *Router) chooseSubnets(state *ledger.State, n ledger.Network, six bool) 
 	for _, x := range routes {
 		avoid = append(avoid, x.Dst)
 	}
+	for _, x := range r.foreignRanges() {
+		avoid = append(avoid, x.Prefix)
+	}
 	options := choices(state.Cluster(), !has(true), six && !has(false), avoid)
 	if len(options) == 0 {
-		return nil, ctl.Errorf(ctl.CodeInvalidConfig, "every subnet of %s overlaps a route of this host: name one with --subnet", pool4)
+		return nil, ctl.Errorf(ctl.CodeInvalidConfig, "every subnet of %s overlaps a route, or another network's list, of this host: name one with --subnet", pool4)
 	}
 	return options, nil
 }

@@ -253,6 +253,8 @@ func TestADefinitionThatCannotBeIsRefusedBeforeTheLedgerIsAsked(t *testing.T) {
 	r := startOn(t, h, func(*Config) {})
 	r.until("it is ready", ready)
 	h.MustRun(t, "ip", "route", "add", "10.48.0.0/13", "dev", "eth0")
+	h.MustRun(t, "mkdir", "-p", "/etc/cni/net.d")
+	must(t, h.WriteFile("/etc/cni/net.d/87-podman.conflist", `{"name":"podman","plugins":[{"type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]]}}]}`, 0o644))
 	for _, c := range []struct {
 		in    ctl.NetCreateRequest
 		code  uint
@@ -268,6 +270,7 @@ func TestADefinitionThatCannotBeIsRefusedBeforeTheLedgerIsAsked(t *testing.T) {
 		{ctl.NetCreateRequest{Name: "weave"}, ctl.CodeInvalidConfig, "weave already"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.32.4.0/24")}}, ctl.CodeInvalidConfig, "10.32.0.0/12 of network weave: choose another --subnet"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.49.4.0/24")}}, ctl.CodeInvalidConfig, "device eth0"},
+		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.88.4.0/24")}}, ctl.CodeInvalidConfig, "10.88.0.0/16 of network \"podman\" in /etc/cni/net.d/87-podman.conflist"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.4.1/24")}}, ctl.CodeInvalidConfig, "10.99.4.0/24"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.4.0/30")}}, ctl.CodeInvalidConfig, "too small"},
 		{ctl.NetCreateRequest{Name: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("224.0.0.0/24")}}, ctl.CodeInvalidConfig, "overlaps 224.0.0.0/4"},
