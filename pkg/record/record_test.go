@@ -359,6 +359,9 @@ func TestAForgottenHostDoesNotComeBackFromThePeers(t *testing.T) {
 	if ds := c.Delta(b.Digest(), 1<<16); slices.ContainsFunc(ds, func(d Delta) bool { return d.Origin == "a" }) {
 		t.Error("c tells b of a again")
 	}
+	if got, want := b.Mark("a"), (Mark{Incarnation: 3, Gone: true}); got != want {
+		t.Errorf("its mark is %+v, want %+v", got, want)
+	}
 	for _, d := range a.Delta(Digest{}, 1<<16) {
 		if cs, err := b.Merge(d); err != nil || len(cs) != 0 {
 			t.Errorf("merged %v, %v", show(cs), err)

@@ -181,14 +181,25 @@ func (s *Store) known() []gossip.Peer {
 // Digest says what this host has. The map is the caller's.
 func (s *Store) Digest() Digest {
 	d := make(Digest, len(s.origins)+len(s.gone)+1)
-	for o, inc := range s.gone {
-		d[o] = Mark{Incarnation: inc, Gone: true}
+	for o := range s.gone {
+		d[o] = s.Mark(o)
 	}
 	for _, o := range s.known() {
-		sets := s.sets(o)
-		d[o] = sets[len(sets)-1].mark()
+		d[o] = s.Mark(o)
 	}
 	return d
+}
+
+// Mark is what Digest says of one origin; the zero value when it is not in it. It
+// costs the same however many there are.
+func (s *Store) Mark(o gossip.Peer) Mark {
+	if sets := s.sets(o); len(sets) > 0 {
+		return sets[len(sets)-1].mark()
+	}
+	if inc, ok := s.gone[o]; ok {
+		return Mark{Incarnation: inc, Gone: true}
+	}
+	return Mark{}
 }
 
 // Heard looks at what another host's digest says of this one. It is to be called

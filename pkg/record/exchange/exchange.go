@@ -195,7 +195,7 @@ func (e *Exchange) UpToDate(origin gossip.Peer, since time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t, ok := e.told[origin]
-	mine := record.Digest{origin: e.store.Digest()[origin]}
+	mine := record.Digest{origin: e.store.Mark(origin)}
 	return ok && t.at.After(since) && !mine.Behind(record.Digest{origin: t.mark})
 }
 

@@ -490,3 +490,33 @@ func TestAHostIsUpToDateOnceAllIsHereThatTheOtherOneHasSaid(t *testing.T) {
 		t.Error("not within a second after the heal")
 	})
 }
+
+// Who asks does so for each host, many times a second, under the lock of all that arrives.
+func TestWhetherAHostIsUpToDateCostsTheSameHoweverManyThereAre(t *testing.T) {
+	var allocs []float64 // a digest of 500 takes more of them than one of 1
+	for _, hosts := range []int{1, 500} {
+		store := record.New("me", 1, signer("me"), []byte("me"), verify)
+		e := New(Config{Store: store, Net: gossiptest.New(1, "me").Node("me"), Log: slog.New(slog.DiscardHandler)})
+		for i := range hosts {
+			name := gossip.Peer(fmt.Sprint("host-", i))
+			other := record.New(name, 1, signer(name), []byte(name), verify)
+			if err := other.Put("k", []byte("v")); err != nil {
+				t.Fatal(err)
+			}
+			other.Announce()
+			for _, d := range other.Delta(record.Digest{}, 1<<20) {
+				if _, err := store.Merge(d); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e.told[name] = told{mark: other.Mark(name), at: time.Now()}
+		}
+		if !e.UpToDate("host-0", time.Time{}) {
+			t.Fatal("a host that is all here")
+		}
+		allocs = append(allocs, testing.AllocsPerRun(10, func() { e.UpToDate("host-0", time.Time{}) }))
+	}
+	if allocs[0] != allocs[1] {
+		t.Errorf("allocations of 1 and of 500 hosts: %v", allocs)
+	}
+}
