@@ -2,6 +2,7 @@ package names
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -324,26 +325,23 @@ func TestEqualQuestionsAreAskedOnceAtATime(t *testing.T) {
 func TestWhoAskedFirstMayGoWithoutHarmToTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f flights
-		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
+		asked := 0
+		ask := func(context.Context, func(stamp)) ([]byte, error) {
+			asked++
+			time.Sleep(time.Second)
+			return []byte("answer"), nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
 		all.Go(func() {
-			_, err := f.do(ctx, "key", func(func(stamp)) ([]byte, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			})
-			if err == nil {
+			if _, err := f.do(ctx, "key", ask); err == nil {
 				t.Error("an answer to one who has gone")
 			}
 		})
 		synctest.Wait()
-		asked := 0
 		for range 3 {
 			all.Go(func() {
-				answer, err := f.do(t.Context(), "key", func(func(stamp)) ([]byte, error) {
-					asked++
-					time.Sleep(time.Second)
-					return []byte("answer"), nil
-				})
+				answer, err := f.do(t.Context(), "key", ask)
 				if err != nil || string(answer) != "answer" {
 					t.Errorf("%q, %v", answer, err)
 				}
@@ -354,6 +352,70 @@ func TestWhoAskedFirstMayGoWithoutHarmToTheOthers(t *testing.T) {
 		all.Wait()
 		if asked != 1 || len(f.calls) != 0 {
 			t.Errorf("asked %d times, left %v", asked, f.calls)
+		}
+	})
+}
+
+// Else a client could have more searches under way than there is room for.
+func TestASearchEndsWithTheLastWhoWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flights
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := 0
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				_, err := f.do(ctx, "key", func(ctx context.Context, _ func(stamp)) ([]byte, error) {
+					<-ctx.Done()
+					ended++
+					return nil, ctx.Err()
+				})
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		all.Wait()
+		if ended != 1 || len(f.calls) != 0 {
+			t.Errorf("%d have ended, left %v", ended, f.calls)
+		}
+		answer, err := f.do(t.Context(), "key", func(context.Context, func(stamp)) ([]byte, error) { return []byte("answer"), nil })
+		if err != nil || string(answer) != "answer" {
+			t.Errorf("who asks then: %q, %v", answer, err)
+		}
+	})
+}
+
+// Who has waited for its turn has little time left, on purpose or not. That is not
+// what those get who ask the same.
+func TestWhoAskedFirstWithLittleTimeLeftTakesNoneFromTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const up = "192.0.2.1:53"
+		s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return []string{up} }})
+		p := &pipes{upstreams: map[string]func(netConn){up: answerAfter(time.Second / 2)}}
+		s.forwarder.dialer = p
+		errandOf := func(client string) *errand {
+			_, e := s.atOnce(nil, parsed(t, question("example.com.", dns.TypeA)), false, false, netip.MustParseAddrPort(client))
+			return e
+		}
+		early := errandOf("10.0.0.1:1")
+		time.Sleep(forwardBudget - time.Millisecond)
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got := unpacked(t, s.forward(t.Context(), early)); got.Rcode != dns.RcodeServerFailure || time.Since(early.begun) != forwardBudget {
+				t.Errorf("who has no time left: %s after %v", text(got), time.Since(early.begun))
+			}
+		})
+		synctest.Wait()
+		late := errandOf("10.0.0.2:1")
+		if got := text(unpacked(t, s.forward(t.Context(), late))); got != "A 198.51.100.7" || time.Since(late.begun) != time.Second/2 {
+			t.Errorf("who has asked since: %s after %v", got, time.Since(late.begun))
+		}
+		all.Wait()
+		if n := p.asked.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
 		}
 	})
 }

@@ -2,12 +2,9 @@ package names
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 )
-
-var errGivenUp = errors.New("who asked has gone")
 
 // flights are the questions that are being put to upstreams. The same question to the
 // same servers is asked once at a time, whoever wants to know. The zero value is ready.
@@ -16,69 +13,91 @@ type flights struct {
 	calls map[string]*flight
 }
 
-// flight is one question under way. Its lock is that of flights.
+// flight is one question under way. It is nobody's own: it has its time from when it
+// began, however little who asked first has left, and ends early only when nobody waits
+// for it any more. So there are never more of them than there are who wait. Its lock is
+// that of flights.
 type flight struct {
-	done   chan struct{} // closed when answer and err are there
-	answer []byte        // shared: it does not change any more
-	err    error
-	sent   []stamp
+	stop    context.CancelFunc
+	waiting int
+	done    chan struct{} // closed when answer and err are there
+	answer  []byte        // shared: it does not change any more
+	err     error
+	sent    []stamp
 }
 
 // stamp is what a message of ours to an upstream bears that no other does.
 type stamp struct{ id, port uint16 }
 
-// do has ask find the answer, or waits for the one that somebody else is looking for
-// under the same key. Should that one give up because its own client is gone, the
-// search is the caller's. The answer is not the caller's to change.
-func (f *flights) do(ctx context.Context, key string, ask func(noted func(stamp)) ([]byte, error)) ([]byte, error) {
-	for {
-		c, others := f.join(key)
-		if !others {
-			return f.lead(ctx, key, c, ask)
-		}
-		select {
-		case <-c.done:
-			if c.err != errGivenUp || ctx.Err() != nil {
-				return c.answer, c.err
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+// search finds an answer and ends soon after ctx does. It tells noted of what it sends,
+// and does not panic.
+type search func(ctx context.Context, noted func(stamp)) ([]byte, error)
+
+// do has ask find the answer, on a goroutine that is gone before the last who waits for
+// it is, or waits for the one that is being looked for under the same key. The answer
+// is not the caller's to change.
+func (f *flights) do(ctx context.Context, key string, ask search) ([]byte, error) {
+	c := f.join(ctx, key, ask)
+	select {
+	case <-c.done:
+		return c.answer, c.err
+	case <-ctx.Done():
+		f.leave(key, c)
+		return nil, ctx.Err()
 	}
 }
 
 // join finds the search under a key that others have begun, or begins one.
-func (f *flights) join(key string) (c *flight, others bool) {
+func (f *flights) join(ctx context.Context, key string, ask search) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if c := f.calls[key]; c != nil {
+		c.waiting++
+		return c
+	}
 	if f.calls == nil {
 		f.calls = map[string]*flight{}
 	}
-	if c = f.calls[key]; c != nil {
-		return c, true
-	}
-	c = &flight{done: make(chan struct{}), err: errNotUsable} // which stays, should ask panic
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c := &flight{stop: stop, waiting: 1, done: make(chan struct{})}
 	f.calls[key] = c
-	return c, false
+	go f.run(ctx, key, c, ask)
+	return c
 }
 
-// lead ends the search that the caller has begun.
-func (f *flights) lead(ctx context.Context, key string, c *flight, ask func(noted func(stamp)) ([]byte, error)) ([]byte, error) {
-	defer func() {
-		f.mu.Lock()
-		delete(f.calls, key)
-		f.mu.Unlock()
-		close(c.done)
-	}()
-	c.answer, c.err = ask(func(s stamp) {
+func (f *flights) run(ctx context.Context, key string, c *flight, ask search) {
+	defer close(c.done)
+	defer c.stop()
+	c.answer, c.err = ask(ctx, func(s stamp) {
 		f.mu.Lock()
 		c.sent = append(c.sent, s)
 		f.mu.Unlock()
 	})
-	if c.err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		c.err = errGivenUp
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forget(key, c)
+}
+
+// leave ends a wait before the search has ended. The last one ends that too.
+func (f *flights) leave(key string, c *flight) {
+	f.mu.Lock()
+	c.waiting--
+	last := c.waiting == 0
+	if last {
+		f.forget(key, c) // who asks now is not to wait for what is given up
 	}
-	return c.answer, c.err
+	f.mu.Unlock()
+	if last {
+		c.stop()
+		<-c.done
+	}
+}
+
+// forget has the next one who asks begin anew. f.mu is held.
+func (f *flights) forget(key string, c *flight) {
+	if f.calls[key] == c {
+		delete(f.calls, key)
+	}
 }
 
 // isOurs reports whether a query is one that we have sent ourselves, and that has

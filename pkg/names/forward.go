@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// forwardBudget is how long a client waits for somebody else's answer.
+	// forwardBudget is how long a client waits for somebody else's answer, since its query
+	// was read, and how long that is looked for, since it was begun.
 	forwardBudget = 2 * time.Second
 	// maxUpstreams is how many upstreams one query is put to.
 	maxUpstreams = 3
@@ -32,6 +33,7 @@ var (
 	errNoUpstream = errors.New("no upstream resolver is known")
 	errNotUsable  = errors.New("the upstream resolver could not answer")
 	errForged     = errors.New("somebody forges answers of the upstream resolver")
+	errPanicked   = errors.New("the search for an answer ended in a panic")
 )
 
 // dialer opens connections to upstreams, as *net.Dialer does.

@@ -199,8 +199,12 @@ func (s *Server) serve(dst, msg []byte, q *query, tcp bool, sc scope) (answer []
 func (s *Server) survive(query []byte) {
 	if p := recover(); p != nil {
 		s.counters.count(panicked)
-		s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", query[:min(len(query), 512)]))
+		s.logPanic(p, query)
 	}
+}
+
+func (s *Server) logPanic(p any, query []byte) {
+	s.cfg.Log.Error("names: panic over a query", "panic", p, "query", fmt.Sprintf("%x", query[:min(len(query), 512)]))
 }
 
 // errand is a query that others have to answer: what to ask whom.
@@ -239,7 +243,8 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 	return nil, e
 }
 
-// forward has others answer; the answer is never empty.
+// forward has others answer, within forwardBudget of when the query was read; the answer
+// is never empty.
 func (s *Server) forward(ctx context.Context, e *errand) (answer []byte) {
 	defer func() {
 		s.asking.note(time.Since(e.begun))
@@ -250,20 +255,33 @@ func (s *Server) forward(ctx context.Context, e *errand) (answer []byte) {
 	defer s.survive(e.question)
 	ctx, cancel := context.WithDeadline(ctx, e.begun.Add(forwardBudget))
 	defer cancel()
-	found, err := s.flights.do(ctx, e.key, func(sent func(stamp)) ([]byte, error) {
-		answer, err := s.forwarder.exchange(ctx, &e.query, e.tcp, e.set.addrs, sent)
-		if err == nil {
-			s.cache.put([]byte(e.key), &e.query, answer, time.Now())
-		}
-		return answer, err
-	})
+	found, err := s.flights.do(ctx, e.key, func(ctx context.Context, sent func(stamp)) ([]byte, error) { return s.search(ctx, e, sent) })
 	if err != nil {
-		s.ended(e.client, &e.query, failed)
+		o := failed
+		if err == errPanicked {
+			o = panicked
+		}
+		s.ended(e.client, &e.query, o)
 		s.cfg.Log.Debug("names: nobody answered", "name", e.name, "type", e.qtype, "err", err)
 		return nil
 	}
 	s.ended(e.client, &e.query, forward)
 	return e.adopt(bytes.Clone(found))
+}
+
+// search puts the query to others, for all who wait for the answer, and keeps that.
+func (s *Server) search(ctx context.Context, e *errand, sent func(stamp)) (answer []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logPanic(p, e.question)
+			answer, err = nil, errPanicked
+		}
+	}()
+	answer, err = s.forwarder.exchange(ctx, &e.query, e.tcp, e.set.addrs, sent)
+	if err == nil {
+		s.cache.put([]byte(e.key), &e.query, answer, time.Now())
+	}
+	return answer, err
 }
 
 // Stats tells the state of the server now.
