@@ -295,6 +295,30 @@ func TestEachIsAnsweredByItsOwnUpstreams(t *testing.T) {
 	}
 }
 
+func TestThatThereIsNoUpstreamIsFoundOutTenTimesASecondAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		var servers []string
+		s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { told++; return servers }})
+		client := netip.MustParseAddr("10.0.0.1")
+		for range 3 {
+			for range 100 {
+				if set := s.upstreamsOf(client); len(set.addrs) != 0 {
+					t.Fatalf("got %v", set)
+				}
+			}
+			time.Sleep(upstreamsFresh)
+		}
+		if told != 3 {
+			t.Errorf("looked for them %d times, want 3", told)
+		}
+		servers = []string{"192.0.2.1:53"}
+		if set := s.upstreamsOf(client); len(set.addrs) != 1 {
+			t.Errorf("once there is one: %v", set)
+		}
+	})
+}
+
 func TestEqualQuestionsAreAskedOnceAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const up = "192.0.2.1:53"

@@ -18,7 +18,8 @@ import (
 const (
 	// resolvConfCheck is how often it is looked whether a resolv.conf has changed:
 	// a container's flood of queries must not become a flood of reads. One without
-	// servers is looked at by each query: it may be half written.
+	// servers may be half written, and is looked at by each call: who calls for each
+	// query keeps what it was told for upstreamsFresh.
 	resolvConfCheck = time.Second
 	// resolvConfSettled is how old a file's last change must be before its time
 	// tells it from the next one: some file systems count in steps of two seconds.

@@ -10,7 +10,8 @@ import (
 
 const (
 	// upstreamsFresh is how long the servers of all who have none of their own are
-	// taken as they were: a query that the cache answers must not ask anew who they are.
+	// taken as they were: a query that the cache answers must not ask anew who they are,
+	// nor may a flood of queries be one of reads of a file that names none.
 	upstreamsFresh = 100 * time.Millisecond
 	// maxUpstreamStats bounds the upstreams that are counted by themselves.
 	maxUpstreamStats = 64
@@ -51,7 +52,7 @@ func (s *Server) upstreamsOf(client netip.Addr) upstreamSet {
 		}
 	}
 	now := time.Now()
-	if set := s.common.Load(); set != nil && len(set.addrs) > 0 && now.Sub(set.at) < upstreamsFresh {
+	if set := s.common.Load(); set != nil && now.Sub(set.at) < upstreamsFresh {
 		return *set
 	}
 	var set upstreamSet
