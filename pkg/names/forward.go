@@ -79,11 +79,26 @@ func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.Add
 	end, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
 	defer cancel()
-	ask, err := q.upstreamQuery()
+	answer, err := f.ask(ctx, q, tcp, up, true, sent)
+	if err == nil && q.knowsNoOPT(answer) {
+		answer, err = f.ask(ctx, q, tcp, up, false, sent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upstream %v: %w", up, err)
+	}
+	switch q.rcodeOf(answer) {
+	case dns.RcodeSuccess, dns.RcodeNameError:
+		return answer, nil
+	}
+	return nil, fmt.Errorf("upstream %v: %w", up, errNotUsable)
+}
+
+// ask puts the question once, by TCP if UDP does not do.
+func (f forwarder) ask(ctx context.Context, q *query, tcp bool, up netip.AddrPort, edns bool, sent func(stamp)) (answer []byte, err error) {
+	ask, err := q.upstreamQuery(edns)
 	if err != nil {
 		return nil, err
 	}
-	var answer []byte
 	if !tcp {
 		answer, err = f.askUDP(ctx, ask, q, up, sent)
 		tcp = err == nil && truncated(answer) || errors.Is(err, errForged)
@@ -95,26 +110,43 @@ func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.Add
 			err = tcpErr
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("upstream %v: %w", up, err)
+	return answer, err
+}
+
+// knowsNoOPT reports whether an answer is what a server says to an OPT record that it
+// does not know, or not in that version: RFC 6891, 6.1.3 and 7.
+func (q *query) knowsNoOPT(answer []byte) bool {
+	switch q.rcodeOf(answer) {
+	case dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeBadVers:
+		return true
 	}
-	switch answer[3] & 0xf {
-	case dns.RcodeSuccess, dns.RcodeNameError:
-		return answer, nil
+	return false
+}
+
+// rcodeOf is the answer's code, with the bits of it that an OPT record has.
+func (q *query) rcodeOf(answer []byte) int {
+	code := int(answer[3] & 0xf)
+	if off := q.findOPT(answer); off > 0 {
+		code |= int(answer[off+5]) << 4
 	}
-	return nil, fmt.Errorf("upstream %v: %w", up, errNotUsable)
+	return code
 }
 
 // upstreamQuery is q as we ask it: under an id of our own, with our own offer of
-// size, and of the client's wishes only those about recursion and DNSSEC.
-func (q *query) upstreamQuery() ([]byte, error) {
+// size, and of the client's wishes only those about recursion and DNSSEC. Without
+// EDNS there is neither an offer nor DNSSEC.
+func (q *query) upstreamQuery(edns bool) ([]byte, error) {
 	b := make([]byte, headerLen, headerLen+len(q.question)+optLen)
 	if _, err := rand.Read(b[:2]); err != nil {
 		return nil, err
 	}
 	binary.BigEndian.PutUint16(b[2:], q.flags&(flagRD|flagAD|flagCD))
-	b[5], b[11] = 1, 1 // one question, one additional record
+	b[5] = 1 // one question
 	b = append(b, q.question...)
+	if !edns {
+		return b, nil
+	}
+	b[11] = 1 // one additional record
 	b = append(b, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff, 0, 0, 0, 0, 0, 0)
 	if q.do {
 		b[len(b)-4] = 0x80

@@ -95,6 +95,33 @@ func TestWithoutAnAnswerTheClientIsToldWithinTwoSeconds(t *testing.T) {
 	}
 }
 
+func TestAnUpstreamWithoutEDNSIsAskedWithoutIt(t *testing.T) {
+	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeBadVers} {
+		u := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
+			if m.IsEdns0() == nil {
+				answerA(w, m)
+				return
+			}
+			r := new(dns.Msg).SetRcode(m, rcode)
+			if rcode == dns.RcodeBadVers {
+				r.SetEdns0(4096, false) // which has the upper bits of it
+			}
+			_ = w.WriteMsg(r)
+		})
+		s := start(t, u.addr)
+		for _, network := range []string{"udp", "tcp"} {
+			m := question(network+".example.com.", dns.TypeA)
+			m.SetEdns0(1232, true)
+			if got := text(exchangeOver(t, network, s.addr, m)); got != "A 198.51.100.7" {
+				t.Errorf("%s to OPT, by %s: %s", dns.RcodeToString[rcode], network, got)
+			}
+		}
+		if n := u.asked.Load(); n != 4 {
+			t.Errorf("%s: asked %d times, want each twice", dns.RcodeToString[rcode], n)
+		}
+	}
+}
+
 // A forger who does not see our queries has to guess port and id; this one knows the
 // port. It sends more guesses than there are ids, all the time.
 func TestGuessedAnswersAreNotAccepted(t *testing.T) {

@@ -56,7 +56,7 @@ func handleCheck() check {
 		msg, tcp := p.bytes, p.flag
 		out, o := r.handle(nil, msg, &q, tcp, scope{"net1", "net1"}, testZones)
 		if o == forward {
-			if ask, err := q.upstreamQuery(); err != nil || new(dns.Msg).Unpack(ask) != nil {
+			if ask, err := q.upstreamQuery(true); err != nil || new(dns.Msg).Unpack(ask) != nil {
 				return true, fmt.Errorf("asks upstream %x, %v", ask, err)
 			}
 			return true, nil
@@ -111,7 +111,7 @@ func exampleQuery(t testing.TB, name string, edns bool) (q *query, ask []byte) {
 		m.SetEdns0(1232, false)
 	}
 	q = parsed(t, m)
-	ask, err := q.upstreamQuery()
+	ask, err := q.upstreamQuery(true)
 	if err != nil {
 		t.Fatal(err)
 	}
