@@ -164,13 +164,13 @@ func (w *way) put(r ctl.Resolver) error {
 
 func (w *way) undo() { takeOut(w.dir, w.call) }
 
-// takeOut takes the resolver out of a container again, as far as that is still there.
+// takeOut takes the resolver out of a container again, as far as that is still there. Rules
+// that stay are noted as before, for the next DEL.
 func takeOut(dir inject.Dir, c *cniconf.Call) {
 	hash := c.Key.Hash()
+	var stay error
 	if dir.Intercepted(hash) && c.NetNS != "" {
-		if err := endIntercept(c.NetNS, hash); err != nil {
-			say("%s: %v", c.Key.ContainerID, err)
-		}
+		stay = endIntercept(c.NetNS, hash)
 	}
 	said, err := dir.Remove(hash)
 	if said != "" {
@@ -178,6 +178,9 @@ func takeOut(dir inject.Dir, c *cniconf.Call) {
 	}
 	if err != nil {
 		say("%s: its resolv.conf: %v", c.Key.ContainerID, err)
+	}
+	if stay != nil {
+		say("%s: its rules for port 53: %v", c.Key.ContainerID, errors.Join(stay, dir.NoteIntercept(hash)))
 	}
 }
 
