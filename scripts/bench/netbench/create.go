@@ -92,6 +92,17 @@ func (c *cluster) round(name string, from, to int) (s stages, err error) {
 	if err = errors.Join(err, ct.Delete()); err != nil {
 		return s, err
 	}
+	err = c.waitNetworks(from, "the container is gone", func(all []ctl.Net) error { // else the network is in use
+		for _, n := range all {
+			if len(n.Endpoints) > 0 {
+				return fmt.Errorf("%s has %v", n.Name, n.Endpoints)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return s, err
+	}
 	if _, err = c.lab.Host(from).Run(weave, "net", "rm", name); err != nil {
 		return s, err
 	}
