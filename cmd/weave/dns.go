@@ -188,10 +188,10 @@ answer), and those that "weave report" counts.`,
 				}
 				in.Container, in.NetNS = "", ns
 			}
-			if during > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, during)
-				defer cancel()
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			if during > 0 { // no deadline: a call under way would meet it first, and blame the router
+				defer time.AfterFunc(during, cancel).Stop()
 			}
 			return a.followQueries(ctx, in, asJSON)
 		}),

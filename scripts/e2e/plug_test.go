@@ -183,7 +183,7 @@ func TestWhatCannotBePluggedIsRefusedInWordsAndLeavesNothing(t *testing.T) {
 		{[]string{box.Path(), "nonet"}, `this host has no network "nonet": there is no list of that name in /etc/cni/net.d, which has weave, simplebridge`},
 		{[]string{"--ip", "10.99.0.1", box.Path(), "weave"}, "10.99.0.1"},
 		{[]string{"--ip", "10.32.0.77", box.Path(), "weave"}, "10.32.0.77"},
-		{[]string{"--ip", "nowhere", box.Path(), "weave"}, `address "nowhere"`},
+		{[]string{"--ip", "nowhere", box.Path(), "weave"}, `--ip "nowhere": want an address`},
 		{[]string{"--mac", "01:00:00:00:00:01", box.Path(), "weave"}, `hardware address "01:`},
 		{[]string{"--name", "a b", box.Path(), "weave"}, `name "a b"`},
 		{[]string{"--ifname", "eth0", box.Path(), "weave"}, "has an endpoint by eth0 already"},
