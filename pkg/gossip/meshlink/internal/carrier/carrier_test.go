@@ -519,9 +519,7 @@ func TestStoppedRouterSaysGoodbye(t *testing.T) {
 	eventually(t, "connected", func() bool { return a.has("b") && b.has("a") })
 	b.stop()
 	eventually(t, "a notices", func() bool { return a.has() })
-	if !strings.Contains(a.log.String(), errStopping.Error()) {
-		t.Error("a does not know why")
-	}
+	eventually(t, "a says why", func() bool { return strings.Contains(a.log.String(), errStopping.Error()) })
 }
 
 func TestLearnedPeersAreCalledAndForgotten(t *testing.T) {
