@@ -365,6 +365,7 @@ func (c *checker) justified(a Answer, f Fact) {
 			return
 		}
 		e := c.excuse(a, b)
+		e.foreign = slices.ContainsFunc(c.others(a, b), func(o Hold) bool { return o.From-b.OffReturn >= c.l.Rest })
 		if best == nil || e.better(why) || !why.better(e) && cmp.Or(cmp.Compare(e.late, why.late), cmp.Compare(best.OffReturn, b.OffReturn)) < 0 {
 			best, why = b, e
 		}
@@ -382,17 +383,30 @@ func (c *checker) justified(a Answer, f Fact) {
 		k := lateness{best, a.Host, a.Question, why.heal}
 		c.late[k] = max(c.late[k], why.late)
 	}
-	c.another(a, f, best, why)
+	if why.foreign {
+		c.wrong(Foreign, a, *best)
+	}
+	for _, o := range c.others(a, best) {
+		m := TakenAway
+		if why.linked {
+			m = Taken
+		}
+		c.note(m, min(a.Begin-o.From, why.late), best, a.Host)
+	}
 }
 
-// excuse is why a host may still show what has ended; with a rule it may not.
+// excuse is why a host may still show what has ended; with a rule it may not, nor where
+// its address is another's after its rest.
 type excuse struct {
 	rule         Rule
+	foreign      bool
 	linked, heal bool
 	late         time.Duration
 }
 
-func (e excuse) better(than excuse) bool { return e.rule == "" && than.rule != "" }
+func (e excuse) holds() bool { return e.rule == "" && !e.foreign }
+
+func (e excuse) better(than excuse) bool { return e.holds() && !than.holds() }
 
 func (c *checker) excuse(a Answer, b *Binding) excuse {
 	if b.Host == a.Host {
@@ -444,21 +458,14 @@ func About(h History, a netip.Addr, from, to time.Duration) (lines []string) {
 	return lines
 }
 
-// another looks whether the address of a stale answer is somebody else's by now.
-func (c *checker) another(a Answer, f Fact, was *Binding, why excuse) {
-	for _, o := range c.holds[f.Addr.String()] {
-		if o.From > a.Begin || o.To < a.End || c.had(o.Owner, f, a.Begin) {
-			continue
+// others are those who hold the address of a stale answer by then.
+func (c *checker) others(a Answer, was *Binding) (out []Hold) {
+	for _, o := range c.holds[was.Addr.String()] {
+		if o.From <= a.Begin && o.To >= a.End && !c.had(o.Owner, was.Fact, a.Begin) {
+			out = append(out, o)
 		}
-		if o.From-was.OffReturn >= c.l.Rest {
-			c.wrong(Foreign, a, *was)
-		}
-		m := TakenAway
-		if why.linked {
-			m = Taken
-		}
-		c.note(m, min(a.Begin-o.From, why.late), was, a.Host)
 	}
+	return out
 }
 
 // forgotten takes, of each binding that has ended, how long the others still showed it.

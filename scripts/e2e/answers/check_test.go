@@ -112,6 +112,8 @@ func TestHistoriesThatAreRight(t *testing.T) {
 			s.Bindings[0].OnReturn = Never
 			return s
 		}(),
+		"long gone on one host, asked for in its rest on another": tale().bind("c", 2, web, 1, 5).bind("a", 0, web, 40, 45).bind("b", 0, Fact{"db", one}, 46, 50).
+			parts(1, 44, 47).meet(0, 1, 48).meet(1, 2, 47.2).ask(1, 41, 47.5, one),
 		"asked for in its rest": tale().bind("a", 0, web, 1, 5).bind("b", 0, Fact{"db", one}, 5.2, 9).ask(1, 5.1, 5.6, one),
 	} {
 		t.Run(name, func(t *testing.T) {
