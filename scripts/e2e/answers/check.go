@@ -340,7 +340,8 @@ func (c *checker) steady(b *Binding, host int, list []Answer) {
 	for _, l := range c.w.lives[host] {
 		had := false
 		for _, a := range within(list, span{max(b.OnReturn, l.Start), min(c.firm[b], l.End)}) {
-			switch away := c.w.unlinked(host, b.Host, a.End); {
+			away := max(c.w.unlinked(host, b.Host, a.Begin), c.w.unlinked(host, b.Host, a.End)) // it is of some time between
+			switch {
 			case away >= c.l.Grace:
 				had = false
 			case a.shows(b.Fact):

@@ -114,6 +114,11 @@ func TestHistoriesThatAreRight(t *testing.T) {
 		}(),
 		"long gone on one host, asked for in its rest on another": tale().bind("c", 2, web, 1, 5).bind("a", 0, web, 40, 45).bind("b", 0, Fact{"db", one}, 46, 50).
 			parts(1, 44, 47).meet(0, 1, 48).meet(1, 2, 47.2).ask(1, 41, 47.5, one),
+		"an answer that was under way for the rest of a parting": func() *story {
+			s := tale().bind("a", 0, web, 1, 50).parts(0, 10, 30).meet(0, 1, 31).ask(1, 1.5, 20, one)
+			s.Answers = append(s.Answers, Answer{1, Question{Name: "web"}, sec(20), sec(31.1), []Fact{web}})
+			return s.ask(1, 31.2, 31.4).ask(1, 31.4, 35, one)
+		}(),
 		"asked for in its rest": tale().bind("a", 0, web, 1, 5).bind("b", 0, Fact{"db", one}, 5.2, 9).ask(1, 5.1, 5.6, one),
 	} {
 		t.Run(name, func(t *testing.T) {
