@@ -65,7 +65,7 @@ func add(ctx context.Context, c *cniconf.Call) error {
 		say("%s goes without names: %v", c.Key.ContainerID, err)
 	default:
 		resolver.Servers = reached(resolver.Servers, r, c.Key.IfName)
-		conf.putResult(&r.DNS, resolver)
+		conf.putResult(&r.DNS, resolver, keepsHostServers(c.Args))
 		err = way.put(resolver)
 	}
 	if err != nil && conf.Required {
@@ -80,7 +80,8 @@ func add(ctx context.Context, c *cniconf.Call) error {
 
 // putResult puts the resolver before what the plugins before have said, and with it what
 // the container's user has asked for beside servers: those are the router's to ask.
-func (conf *config) putResult(dns *types.DNS, r ctl.Resolver) {
+// A runtime that puts others behind those of the result gets ours in all places that count.
+func (conf *config) putResult(dns *types.DNS, r ctl.Resolver, fills bool) {
 	var servers []string
 	for _, s := range r.Servers {
 		servers = append(servers, s.String())
@@ -88,10 +89,32 @@ func (conf *config) putResult(dns *types.DNS, r ctl.Resolver) {
 	if len(servers) == 0 || conf.Inject == injectOff {
 		return // told so, or the router serves no DNS, or the container does not reach it
 	}
+	if fills {
+		servers = fill(servers)
+	}
 	asked := conf.RuntimeConfig.DNS
 	dns.Nameservers = before(servers, dns.Nameservers)
 	dns.Search = before([]string{r.Domain}, before(asked.Searches, dns.Search))
 	dns.Options = before(asked.Options, dns.Options)
+}
+
+// keepsHostServers reports whether the runtime is podman, which puts the host's own servers
+// behind those of the result: it passes a pod's name, and no namespace.
+func keepsHostServers(args cniconf.Args) bool {
+	return args["K8S_POD_NAME"] != "" && args["K8S_POD_NAMESPACE"] == ""
+}
+
+// counted is how many servers of a resolv.conf are asked by glibc, musl and Go (MAXNS of
+// resolv.h). musl asks them all at once and believes the first that says there is no such name.
+const counted = 3
+
+// fill repeats the servers until others have no place that counts.
+func fill(servers []string) []string {
+	out := slices.Clone(servers)
+	for len(out) < counted {
+		out = append(out, out[len(out)-len(servers)])
+	}
+	return out
 }
 
 // before puts first in front of rest and leaves repeats out.

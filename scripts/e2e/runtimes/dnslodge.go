@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
@@ -10,12 +11,18 @@ import (
 
 const forever = "sleep 100000"
 
-// lodge: podman has the resolver from CNI's result, and hands its aliases on.
-func (podman) lodge(h *netlab.Host, _ string) (*resident, error) {
-	name := "pod-" + h.Name()
+// lodge: podman has the resolver from CNI's result, and hands its aliases on. The servers of
+// the host, which it puts behind, are where no resolver looks.
+func (podman) lodge(h *netlab.Host, resolver string) (*resident, error) {
+	name, gateway := "pod-"+h.Name(), strings.Fields(resolver)[1]
 	r, err := podmanWith(h, name, "CNI_ARGS=", "--network-alias", "Pea-"+h.Name())
-	if err == nil {
-		r.names = []string{name, "pea-" + h.Name()}
+	if err != nil {
+		return nil, err
+	}
+	r.names = []string{name, "pea-" + h.Name()}
+	has, err := servers(r.in)
+	if want := slices.Repeat([]string{gateway}, 3); err == nil && !slices.Equal(has[:min(len(has), 3)], want) {
+		err = fmt.Errorf("its servers are %q, and the first three not %q", has, want)
 	}
 	return r, err
 }
