@@ -8,6 +8,9 @@
 # few seconds (those of DNS for thirty), plays new schedules of the simulator for five
 # minutes, and then runs the demo, podman, containerd and the network tool's walkthrough.
 # As root a skipped test counts as a failure: this machine has all that a test may ask for.
+# What mostly waits runs beside other things, in namespaces of its own: scripts/e2e beside the
+# tests of the other packages, the network tool's walkthrough beside the demo and the runtimes.
+# It is told when it has ended. Fuzzing and the simulator have the machine to themselves.
 #
 #   FUZZ=30s scripts/test.sh     fuzz longer, but DNS, whose FUZZ_NAMES is 30s as it is; 0 not at all
 #   SIM=60 scripts/test.sh       so many seconds for each scenario; 0 not at all
@@ -33,7 +36,9 @@ need_packages \
 	dig=bind9-dnsutils dnsperf=dnsperf busybox=busybox-static /usr/lib/cni/portmap=containernetworking-plugins \
 	runc=runc containerd=containerd podman=podman strace=strace jq=jq curl=curl gcc=gcc /usr/include/stdlib.h=libc6-dev
 scratch
-failures=()
+
+# failed NAME: one more thing that is wrong.
+failed() { echo "$1" >>"$work/failures"; }
 
 # check NAME COMMAND…: one thing that is right or wrong, counted like a test.
 check() {
@@ -44,7 +49,7 @@ check() {
 		echo 1 0 0 >>"$work/counts"
 	else
 		echo 0 1 0 >>"$work/counts"
-		failures+=("$name")
+		failed "$name"
 	fi
 }
 
@@ -60,8 +65,29 @@ go_test() {
 	shift
 	step "$name"
 	is_root && strict=(-no-skips)
-	go test -json -timeout 20m "$@" 2>&1 | "$work/tally" -counts "$work/counts" "${strict[@]}" || failures+=("$name")
+	go test -json -timeout 20m "$@" 2>&1 | "$work/tally" -counts "$work/counts" "${strict[@]}" || failed "$name"
 }
+
+# longest_first PATTERN: lines that match before all others, so that no long test is left to run alone.
+longest_first() { awk -v p="$1" '$0 ~ p { print; next } { rest = rest $0 "\n" } END { printf "%s", rest }'; }
+
+declare -A asides
+# aside NAME COMMAND…: starts one beside what follows. What it prints is kept until joined NAME.
+aside() {
+	local name=$1
+	shift
+	set -m # a process group of its own, to be ended as one
+	"$@" </dev/null >"$work/$name.out" 2>&1 &
+	set +m
+	asides[$name]=$!
+	on_exit end_aside "$name"
+}
+joined() {
+	wait "${asides[$1]}" || failed "$1 was cut off"
+	unset "asides[$1]"
+	cat "$work/$1.out"
+}
+end_aside() { [ -z "${asides[$1]:-}" ] || kill -- "-${asides[$1]}"; }
 
 # Packages that start goroutines, or guard something against them, are tested
 # with the race detector; those linked with mesh are not: it has races of its own.
@@ -90,7 +116,16 @@ fuzz() {
 			echo "$pkg $target" >>"$work/fuzz-failed"
 		fi
 	done < <(fuzz_targets .)
-	[ ! -e "$work/fuzz-failed" ] || failures+=(fuzz)
+	[ ! -e "$work/fuzz-failed" ] || failed fuzz
+}
+
+# script PATH LIMIT: one of those that show it all at work, which may take so many seconds.
+script() { check "$1" timeout --kill-after=10 "$2" "$1"; }
+
+demo_and_runtimes() {
+	script scripts/demo.sh 300
+	script scripts/e2e/podman.sh 300
+	script scripts/e2e/containerd.sh 300
 }
 
 check 'build' ./build.sh
@@ -99,11 +134,13 @@ check 'gofmt' formatted
 check 'go vet' go vet -tags coredns ./...
 
 racy_packages >"$work/racy"
-go list ./... | sort | comm -23 - "$work/racy" >"$work/calm"
-mapfile -t calm <"$work/calm"
-mapfile -t racy <"$work/racy"
+go list ./... | sort | comm -23 - "$work/racy" | grep -v '/scripts/e2e$' >"$work/calm"
+mapfile -t calm < <(longest_first '/pkg/router$' <"$work/calm")
+mapfile -t racy < <(longest_first '/pkg/replica$' <"$work/racy")
+aside e2e go_test 'tests of the programs on hosts in namespaces' ./scripts/e2e
 go_test "tests of ${#calm[@]} packages" "${calm[@]}"
 [ ${#racy[@]} = 0 ] || go_test "tests of ${#racy[@]} packages with goroutines, races looked for" -race "${racy[@]}"
+joined e2e
 
 if [ "$FUZZ" != 0 ]; then
 	step "fuzzing each decoder for $FUZZ, those of DNS for $FUZZ_NAMES"
@@ -115,18 +152,14 @@ if [ "$SIM" != 0 ]; then
 fi
 
 if [ "$E2E" != 0 ] && is_root; then
-	for script in scripts/demo.sh scripts/e2e/podman.sh scripts/e2e/containerd.sh scripts/e2e/network-tool.sh; do
-		limit=300
-		[ "$script" != scripts/e2e/network-tool.sh ] || limit=600 # its three parts are as long as the others together
-		[ ! -x "$script" ] || check "$script" timeout --kill-after=10 "$limit" "$script"
-	done
+	aside network-tool script scripts/e2e/network-tool.sh 600 # its three parts are as long as the others together
+	demo_and_runtimes
+	joined network-tool
 fi
 
 read -r passed failed skipped < <(awk '{p += $1; f += $2; s += $3} END {print p + 0, f + 0, s + 0}' "$work/counts")
 echo
-if [ ${#failures[@]} -gt 0 ]; then
-	printf 'failed: %s%s%s\n' "$red" "$(printf '%s; ' "${failures[@]}")" "$plain"
-fi
+[ ! -e "$work/failures" ] || printf 'failed: %s%s%s\n' "$red" "$(awk '{ printf "%s; ", $0 }' "$work/failures")" "$plain"
 echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
 echo "$passed passed, $failed failed, $skipped skipped"
-[ ${#failures[@]} = 0 ]
+[ ! -e "$work/failures" ]

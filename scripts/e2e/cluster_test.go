@@ -59,18 +59,16 @@ func build() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
-	for _, pkg := range []string{
+	cmd := exec.Command("go", "build", "-o", dir+"/",
 		"./cmd/weaver", "./cmd/weave", "./plugins/main/weave-net", "./plugins/main/simplebridge", "./plugins/ipam/weave-ipam", "./plugins/meta/weavedns",
 		"github.com/containernetworking/cni/cnitool",
 		"github.com/containernetworking/plugins/plugins/main/bridge", "github.com/containernetworking/plugins/plugins/main/ptp",
 		"github.com/containernetworking/plugins/plugins/main/macvlan",
 		"github.com/containernetworking/plugins/plugins/ipam/host-local", "github.com/containernetworking/plugins/plugins/meta/portmap",
-	} {
-		cmd := exec.Command("go", "build", "-o", dir+"/", pkg)
-		cmd.Dir = "../.."
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w\n%s", pkg, err, out)
-		}
+	)
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
 	}
 	return dir, os.Setenv(binVariable, dir)
 }
