@@ -167,18 +167,3 @@ func RemoveAddr(name string, p netip.Prefix) error {
 	}
 	return wrap(fmt.Sprintf("remove address %s of %q", p, name), err)
 }
-
-// DeleteLink deletes a device of any kind, by name; nil when there is none.
-func DeleteLink(name string) error {
-	l, err := linkByName(name)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err == nil {
-		err = netlink.LinkDel(l)
-	}
-	if errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	return wrap(fmt.Sprintf("delete link %q", name), err)
-}

@@ -132,7 +132,7 @@ func TestDeleteLinkTwiceIsSuccess(t *testing.T) {
 	h := newSpace(t)
 	h.in(func() error { return EnsureBridge(testBridge) })
 	for range 2 {
-		h.in(func() error { return DeleteLink("weave") })
+		h.in(func() error { return errors.Join(DeleteLinks("weave")...) })
 	}
 	if out := h.must("ip -o link"); strings.Contains(out, "weave") {
 		t.Error(out)

@@ -110,21 +110,32 @@ func (r *Router) evict(ctx context.Context, n ledger.Network) {
 	all.Wait()
 }
 
+// tornAtOnce is how many networks are taken down in one go. The kernel has whoever deletes
+// a device wait, and for hardly longer when it deletes some together; meanwhile no bridge
+// of another network is made here.
+const tornAtOnce = 16
+
 // vacate gives those networks back that nobody here uses any more: bridge and device
 // first, so that nothing on this host has an address of one when the ledger hears that it
 // is free.
 func (r *Router) vacate(closing []ledger.Network) {
-	down := map[string]bool{}
-	for _, n := range closing {
-		if len(r.ipam.Dwellers(n.Name)) > 0 {
-			continue
+	unused := slices.DeleteFunc(slices.Clone(closing), func(n ledger.Network) bool { return len(r.ipam.Dwellers(n.Name)) > 0 })
+	for some := range slices.Chunk(unused, tornAtOnce) {
+		failed := r.tearDown(some)
+		down := map[string]bool{}
+		for _, n := range some {
+			if err := failed[n.ID]; err != nil {
+				r.log.Error("a network that is being removed stays on this host", "network", n.Name, "error", err)
+			}
+			down[n.Name] = failed[n.ID] == nil
 		}
-		if err := r.tearDown(n); err != nil {
-			r.log.Error("a network that is being removed stays on this host", "network", n.Name, "error", err)
-			continue
-		}
-		down[n.Name] = true
+		r.giveBack(down)
 	}
+}
+
+// giveBack gives back what this host has of those networks, by name, of which nothing
+// stands here any more.
+func (r *Router) giveBack(down map[string]bool) {
 	for _, name := range r.ipam.Vacant() {
 		if !down[name] {
 			continue
@@ -139,30 +150,47 @@ func (r *Router) vacate(closing []ledger.Network) {
 	}
 }
 
-// tearDown removes what a network has in this host's kernel, and takes back what this
-// host has told of it.
-func (r *Router) tearDown(n ledger.Network) error {
+// tearDown removes what networks have in this host's kernel, all of them together, and
+// takes back what this host has told of them. It says by their ids which it could not.
+func (r *Router) tearDown(all []ledger.Network) map[string]error {
 	r.bridges.Lock()
 	defer r.bridges.Unlock()
-	if r.torn[n.ID] {
+	all = slices.DeleteFunc(slices.Clone(all), func(n ledger.Network) bool { return r.torn[n.ID] })
+	if len(all) == 0 {
 		return nil
 	}
-	r.mu.Lock()
-	delete(r.networks, n.ID) // before its devices: follow is not to miss them
-	r.mu.Unlock()
-	var errs []error
-	if n.Driver == ctl.DriverWeave {
-		errs = append(errs, netdev.DeleteLink(deviceName(n)))
+	r.fallen(all) // before their devices: follow is not to miss them
+	var devices, of []string
+	for _, n := range all {
+		if n.Driver == ctl.DriverWeave {
+			devices, of = append(devices, deviceName(n)), append(of, n.ID)
+		}
+		if r.serves(n) {
+			devices, of = append(devices, bridgeName(n)), append(of, n.ID)
+		}
 	}
-	if r.serves(n) {
-		errs = append(errs, netdev.DeleteLink(bridgeName(n)))
+	failed := map[string]error{}
+	for i, err := range netdev.DeleteLinks(devices...) {
+		if err != nil {
+			failed[of[i]] = errors.Join(failed[of[i]], err)
+		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
+	for _, n := range all {
+		if failed[n.ID] == nil {
+			r.metrics.dropped(n.ID)
+			r.torn[n.ID] = true
+			r.withdrawBridge(n)
+		}
 	}
-	r.metrics.dropped(n.ID)
-	r.torn[n.ID] = true
-	r.withdrawBridge(n)
 	poke(r.kick) // resolver and firewall follow
-	return nil
+	return failed
+}
+
+// fallen notes that networks stand here no more.
+func (r *Router) fallen(all []ledger.Network) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range all {
+		delete(r.networks, n.ID)
+	}
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,11 +38,15 @@ type remains struct {
 // dropGone takes down what stands of networks that are in the ledger no more: this host
 // was away when they went, and owned nothing of them; or it was another member then.
 func (r *Router) dropGone(all []ledger.Network) {
+	var gone []ledger.Network
 	for _, n := range r.standing() {
 		if !isThere(all, n.ID) {
-			if err := r.tearDown(n.Network); err != nil {
-				r.log.Error("a network that is gone stays on this host", "network", n.Name, "error", err)
-			}
+			gone = append(gone, n.Network)
+		}
+	}
+	for some := range slices.Chunk(gone, tornAtOnce) {
+		for id, err := range r.tearDown(some) {
+			r.log.Error("a network that is gone stays on this host", "network", id, "error", err)
 		}
 	}
 	r.bridges.Lock()
@@ -172,10 +177,8 @@ func (r *Router) sweep(all []ledger.Network, now time.Time) (left bool, err erro
 }
 
 func (r *Router) takeDown(devices []string) error {
-	for _, name := range devices {
-		if err := netdev.DeleteLink(name); err != nil {
-			return err
-		}
+	if err := errors.Join(netdev.DeleteLinks(devices...)...); err != nil {
+		return err
 	}
 	if len(devices) > 0 {
 		r.log.Warn("the network of these devices is gone, and so are they", "devices", devices)

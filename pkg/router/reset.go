@@ -197,13 +197,11 @@ func (r *Router) forget() error {
 // network that was removed while this host left is in the ledger no more.
 func (r *Router) forgetDevices() error {
 	devices, err := networkDevices()
-	errs := []error{err, netdev.DeleteLink(DefaultDevice), netdev.DeleteLink(DefaultBridge)}
+	all := []string{DefaultDevice, DefaultBridge}
 	for _, names := range devices {
-		for _, name := range names {
-			errs = append(errs, netdev.DeleteLink(name))
-		}
+		all = append(all, names...)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(netdev.DeleteLinks(all...), err)...)
 }
 
 // removeFile is content when there is none.
