@@ -1082,3 +1082,19 @@ func BenchmarkAllocateRelease(b *testing.B) {
 		})
 	}
 }
+
+func TestOfANetworkThatIsNewAHostAsksTheLedgerOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 3, "10.32.0.0/24", "fd00::/64")
+		h := start(t, l, 1, t.TempDir())
+		if got, err := h.HostAddr(t.Context(), "weave", nil); err != nil || len(got) != 2 {
+			t.Fatalf("got %v, %v", got, err)
+		}
+		h.provide()
+		synctest.Wait()
+		if l.asked != 2 {
+			t.Errorf("asked %d times, want once for each family", l.asked)
+		}
+	})
+}

@@ -112,6 +112,9 @@ func (a *Core) lackBlock(o Order, n ledger.Network, is4 bool, within book.Bounds
 	}
 	for _, p := range n.Subnets {
 		if l := a.lackIn(n, p, is4, within); l != nil {
+			if t := l.Command.Take; t != nil && o.host {
+				t.Want++ // with the bridge's own, as many are free as Wants is after: no second ask follows
+			}
 			return l.after(giving), nil
 		}
 	}
