@@ -2,7 +2,6 @@ package names
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/miekg/dns"
 )
@@ -11,25 +10,30 @@ import (
 // on each of its bridges, so the address that is asked does not tell who asks: only
 // where the query comes from does. Whoever forges that gets no answer.
 type fence struct {
-	ours   []netip.Prefix // of the listener's own network
-	others []netip.Prefix // of the other networks that are served here
-	host   []netip.Addr   // that are served: the host asks from them
+	network string // the listener's own
+	served
 }
 
-// newFence is that of a listener of one network, among all listeners.
-func newFence(network string, all map[netip.Addr]Listener) *fence {
-	f := &fence{}
+// served is what all listeners together serve. They share it.
+type served struct {
+	subnets []subnet
+	host    map[netip.Addr]bool // that are served: the host asks from them
+}
+
+type subnet struct {
+	netip.Prefix
+	network string
+}
+
+func newServed(all map[netip.Addr]Listener) served {
+	s := served{host: make(map[netip.Addr]bool, len(all))}
 	for a, l := range all {
-		f.host = append(f.host, a)
-		to := &f.others
-		if l.Network == network {
-			to = &f.ours
-		}
+		s.host[a] = true
 		for _, p := range l.Subnets {
-			*to = append(*to, p.Masked())
+			s.subnets = append(s.subnets, subnet{p.Masked(), l.Network})
 		}
 	}
-	return f
+	return s
 }
 
 // admits reports whether a client is answered. An IPv6 address of one link says nothing of
@@ -37,14 +41,23 @@ func newFence(network string, all map[netip.Addr]Listener) *fence {
 // have business here needs one.
 func (f *fence) admits(client netip.Addr) bool {
 	client = client.Unmap().WithZone("")
-	in := func(p netip.Prefix) bool { return p.Contains(client) }
 	switch {
 	case client.Is6() && client.IsLinkLocalUnicast():
 		return false
-	case slices.ContainsFunc(f.ours, in), slices.Contains(f.host, client):
+	case f.host[client]:
 		return true
 	}
-	return !slices.ContainsFunc(f.others, in)
+	others := false
+	for _, s := range f.subnets {
+		if !s.Contains(client) {
+			continue
+		}
+		if s.network == f.network {
+			return true
+		}
+		others = true
+	}
+	return !others
 }
 
 // serveAt is serve for a client of a listener, or refuses.

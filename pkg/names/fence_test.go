@@ -23,7 +23,7 @@ func TestWhoIsAdmitted(t *testing.T) {
 	} {
 		all[l.Addr] = l
 	}
-	f := newFence("net1", all)
+	f := &fence{"net1", newServed(all)}
 	for client, want := range map[string]bool{
 		"10.48.0.2":        true, // a container of it
 		"::ffff:10.48.0.2": true,

@@ -159,6 +159,7 @@ func (s *Server) match(ctx context.Context) error {
 		}
 	}
 	var errs []error
+	all := newServed(s.want)
 	for a, l := range s.want {
 		p := s.sockets[a]
 		if p == nil {
@@ -167,7 +168,7 @@ func (s *Server) match(ctx context.Context) error {
 		}
 		p.scope.Store(&scope{l.Network, strings.ToLower(l.Network)})
 		p.internal.Store(l.Internal)
-		p.fence.Store(newFence(l.Network, s.want))
+		p.fence.Store(&fence{l.Network, all})
 		before := p.err
 		if p.err = s.open(ctx, p, a); p.err != nil {
 			errs = append(errs, fmt.Errorf("serve names of network %q: %w", l.Network, p.err))
