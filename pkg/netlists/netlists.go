@@ -48,8 +48,10 @@ type Keeper struct {
 	dealt    map[string]bool   // ids of the ready networks of the last pass
 	passed   chan struct{}     // closed when another pass has ended
 
-	last *done // Run's alone, as the next one
-	seen sight // at the last look
+	last *done // Run's alone
+
+	looking sync.Mutex
+	seen    sight // at the last look
 }
 
 // done is what a pass had before it when it found nothing to do.
@@ -139,8 +141,7 @@ func (k *Keeper) sync() {
 	if !told {
 		return
 	}
-	seen := look(k.dir, k.seen)
-	k.seen = seen
+	seen := k.look()
 	if k.last != nil && k.last.seen.equal(seen) && reflect.DeepEqual(k.last.want, want) {
 		return
 	}
@@ -151,6 +152,14 @@ func (k *Keeper) sync() {
 	if len(p.write)+len(p.remove) == 0 {
 		k.last = &done{seen, want}
 	}
+}
+
+// look is look, with what was understood at the last one.
+func (k *Keeper) look() sight {
+	k.looking.Lock()
+	defer k.looking.Unlock()
+	k.seen = look(k.dir, k.seen)
+	return k.seen
 }
 
 // note keeps what came of a plan, for status, and logs what is new of it.

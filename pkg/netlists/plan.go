@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -34,7 +35,8 @@ func (f file) same(g file) bool {
 type said struct {
 	network string // see file.network
 	list    *conflist.List
-	err     error // why it is no list
+	err     error          // why it is no list
+	subnets []netip.Prefix // see file.subnets
 }
 
 // sight is what is in the directory.
@@ -226,7 +228,7 @@ func (f file) owner(name string) (mine bool, l *conflist.List) {
 // understood is the file with what it says; one that was read before is not read again.
 func (f file) understood(name string, was file) file {
 	if f.said = was.said; f.said == nil || !f.same(was) {
-		f.said = &said{network: f.network(name)}
+		f.said = &said{network: f.network(name), subnets: f.subnets()}
 		f.said.list, f.said.err = f.parse()
 	}
 	return f

@@ -22,15 +22,15 @@ type ipam struct {
 	Ranges [][]struct{ Subnet string }
 }
 
-// Ranges are those of the lists in a directory, by file: of other plugins' networks, whose
+// Ranges are those of the lists in the directory, by file: of other plugins' networks, whose
 // bridges need not be up. What cannot be read has none.
-func Ranges(dir string) (out []Range) {
-	if dir == "" {
+func (k *Keeper) Ranges() (out []Range) {
+	if k.dir == "" {
 		return nil
 	}
-	for name, f := range look(dir, sight{}).files {
-		for _, p := range f.subnets() {
-			out = append(out, Range{p, filepath.Join(dir, name), f.said.network})
+	for name, f := range k.look().files {
+		for _, p := range f.said.subnets {
+			out = append(out, Range{p, filepath.Join(k.dir, name), f.said.network})
 		}
 	}
 	slices.SortFunc(out, func(a, b Range) int { return cmp.Or(cmp.Compare(a.File, b.File), a.Prefix.Compare(b.Prefix)) })

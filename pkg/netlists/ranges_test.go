@@ -1,6 +1,7 @@
 package netlists
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,7 +22,8 @@ func TestTheRangesOfOthersListsAreKnownAlsoWhereNothingStands(t *testing.T) {
 		}
 	}
 	want := []string{"87-podman.conflist podman 10.88.0.0/16", "87-podman.conflist podman fd00::/64", "90-one.conf one 10.1.2.0/24"}
-	got := Ranges(dir)
+	k := New(dir, slog.New(slog.DiscardHandler))
+	got := k.Ranges()
 	if len(got) != len(want) {
 		t.Fatalf("got %+v", got)
 	}
@@ -30,7 +32,13 @@ func TestTheRangesOfOthersListsAreKnownAlsoWhereNothingStands(t *testing.T) {
 			t.Errorf("got %s, want %s", s, want[i])
 		}
 	}
-	if got := Ranges(""); got != nil {
+	if err := os.WriteFile(filepath.Join(dir, "90-one.conf"), []byte(`{"name":"one"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.Ranges(); len(got) != len(want)-1 {
+		t.Errorf("one has gone: got %+v", got)
+	}
+	if got := New("", slog.New(slog.DiscardHandler)).Ranges(); got != nil {
 		t.Errorf("of no directory: %+v", got)
 	}
 }

@@ -298,6 +298,19 @@ func (v *View) Endpoints(origin gossip.Peer) map[string]Endpoint {
 	return maps.Clone(v.endpoints[origin])
 }
 
+// EndpointsOn lists a network's endpoints of the hosts that have spoken.
+func (v *View) EndpointsOn(network string) map[gossip.Peer][]Endpoint {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := map[gossip.Peer][]Endpoint{}
+	for from, e := range v.on[network] {
+		if _, told := v.hosts[from.origin]; told {
+			out[from.origin] = append(out[from.origin], e)
+		}
+	}
+	return out
+}
+
 func sorted(set map[netip.Addr]bool) []netip.Addr {
 	out := make([]netip.Addr, 0, len(set))
 	for a := range set {

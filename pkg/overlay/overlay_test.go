@@ -105,3 +105,20 @@ func TestHostileRecordsAreLeftOut(t *testing.T) {
 		t.Errorf("hosts: %v", h)
 	}
 }
+
+func TestEndpointsOnANetworkAreThoseOfTheHostsThatHaveSpoken(t *testing.T) {
+	v := NewView()
+	h := Host{VTEP: netip.MustParseAddr("192.0.2.1")}
+	v.SetHost("a", &h)
+	for _, e := range []struct{ host, key, network string }{{"a", "1", "n"}, {"a", "2", "n"}, {"a", "3", "m"}, {"b", "1", "n"}} {
+		v.SetEndpoint(gossip.Peer(e.host), e.key, &Endpoint{Network: e.network, Names: []string{e.key}})
+	}
+	if got := v.EndpointsOn("n"); len(got) != 1 || len(got["a"]) != 2 {
+		t.Errorf("got %+v", got)
+	}
+	v.SetHost("b", &h)
+	v.SetEndpoint("a", "1", nil)
+	if got := v.EndpointsOn("n"); len(got["a"]) != 1 || got["a"][0].Names[0] != "2" || len(got["b"]) != 1 {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -38,9 +38,13 @@ type remains struct {
 // dropGone takes down what stands of networks that are in the ledger no more: this host
 // was away when they went, and owned nothing of them; or it was another member then.
 func (r *Router) dropGone(all []ledger.Network) {
+	there := make(map[string]bool, len(all))
+	for _, n := range all {
+		there[n.ID] = true
+	}
 	var gone []ledger.Network
 	for _, n := range r.standing() {
-		if !isThere(all, n.ID) {
+		if !there[n.ID] {
 			gone = append(gone, n.Network)
 		}
 	}
@@ -51,11 +55,7 @@ func (r *Router) dropGone(all []ledger.Network) {
 	}
 	r.bridges.Lock()
 	defer r.bridges.Unlock()
-	for id := range r.torn {
-		if !isThere(all, id) {
-			delete(r.torn, id)
-		}
-	}
+	maps.DeleteFunc(r.torn, func(id string, _ bool) bool { return !there[id] })
 	if time.Since(r.gone.looked) < goneAfter || !r.knowsAll() {
 		return
 	}

@@ -179,7 +179,7 @@ func (r *Router) foreignRanges() []netlists.Range {
 	if r.config.ForceRange {
 		return nil
 	}
-	return netlists.Ranges(r.config.ConflistDir)
+	return r.lists.Ranges()
 }
 
 // chooseSubnets is what the ledger is to choose for a network, see choices.
@@ -254,7 +254,7 @@ func (r *Router) created(ctx context.Context, name string) (out ctl.Net, err err
 			err = ctl.Errorf(ctl.CodeInvalidConfig, "network %s was removed while it was being created", name)
 			return true
 		}
-		out = r.describeNet(n, r.netEndpoints()[name])
+		out = r.describeNet(n, r.endpointsOn(n))
 		return out.State != netStarting
 	})
 	if err != nil {
@@ -313,7 +313,7 @@ func (r *Router) apiNetRemove(ctx context.Context, in ctl.NetRemoveRequest) (ctl
 // users name what is on a network, on which host: endpoints, what an ADD that is under way
 // here has reserved, and how much another main plugin attached elsewhere.
 func (r *Router) users(n ledger.Network) (out []string) {
-	out = usersOf(string(r.id.Name()), r.ipam.Dwellers(n.Name), r.netEndpoints()[n.Name])
+	out = usersOf(string(r.id.Name()), r.ipam.Dwellers(n.Name), r.endpointsOn(n))
 	return append(out, foreignUsers(r.view.Uses(n.ID))...)
 }
 

@@ -36,7 +36,7 @@ func (r *Router) apiNetInspect(_ context.Context, in ctl.NetRef) (ctl.Net, error
 	if err != nil {
 		return ctl.Net{}, err
 	}
-	return r.describeNet(n, r.netEndpoints()[n.Name]), nil
+	return r.describeNet(n, r.endpointsOn(n)), nil
 }
 
 func (r *Router) describeNet(n ledger.Network, endpoints []ctl.NetEndpoint) ctl.Net {
@@ -171,6 +171,24 @@ func (r *Router) netEndpoints() map[string][]ctl.NetEndpoint {
 	for _, list := range out {
 		slices.SortFunc(list, compareEndpoints)
 	}
+	return out
+}
+
+// endpointsOn are those of one network.
+func (r *Router) endpointsOn(n ledger.Network) (out []ctl.NetEndpoint) {
+	for _, c := range r.ipam.Claims() {
+		if c.Live() && c.Network == n.Name {
+			out = append(out, r.ownEndpoint(c))
+		}
+	}
+	for host, all := range r.view.EndpointsOn(n.Name) {
+		for _, e := range all {
+			if !e.Bridge {
+				out = append(out, remoteEndpoint(string(host), e, n.Subnets))
+			}
+		}
+	}
+	slices.SortFunc(out, compareEndpoints)
 	return out
 }
 
