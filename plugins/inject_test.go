@@ -10,13 +10,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/weave-cni/weave-cni/pkg/attachment"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
 
 // bound starts a process in namespaces of its own with a file bound over a resolv.conf,
 // as runc has it when nerdctl's hook calls the plugins.
 func bound(t *testing.T, src string) (netns string) {
+	t.Helper()
+	netns, _ = boundUntil(t, src)
+	return netns
+}
+
+func boundUntil(t *testing.T, src string) (netns string, end func()) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes namespaces")
@@ -32,11 +40,12 @@ func bound(t *testing.T, src string) (netns string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	end = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+	t.Cleanup(end)
 	if _, err = bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)
+	return fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), end
 }
 
 func write(t *testing.T, path, text string) {
@@ -131,6 +140,59 @@ func TestWeavednsTurnsQueriesInTheContainerWhereItIsTold(t *testing.T) {
 		if a := m.run("weavedns", stdin, "CNI_COMMAND=DEL", "CNI_NETNS="+netns); a.rc != 0 {
 			t.Errorf("DEL of %q: %+v", netns, a)
 		}
+	}
+}
+
+// The DEL of two never came, one is still on the runtime's list, one is too young, one is of
+// another network.
+func TestGCTakesTheResolverOutOfWhatIsOnNoListAnyMore(t *testing.T) {
+	m := newMachine(t)
+	m.startRouter()
+	c := newNetNS(t)
+	id := strings.Repeat("0123456789abcdef", 4)
+	state, err := filepath.EvalSymlinks(m.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(state, "nerdctl", "containers", id, "resolv.conf")
+	const before = "nameserver 203.0.113.53\n"
+	write(t, file, before)
+	keys := map[string]any{"runtimeDirs": []string{filepath.Join(state, "nerdctl")}}
+	netns, end := boundUntil(t, file)
+	m.run("weavedns", dnsConf(m, keys), "CNI_NETNS="+netns, "CNI_CONTAINERID="+id).result(t)
+	keys["inject"] = "intercept"
+	for _, name := range []string{"dead", "listed", "young"} {
+		m.run("weavedns", dnsConf(m, keys), "CNI_NETNS="+c.path, "CNI_CONTAINERID="+name).result(t)
+	}
+	end()
+	hour := time.Now().Add(-time.Hour)
+	old := func(container string) {
+		k := attachment.Key{Network: "net1", ContainerID: container, IfName: "eth0"}
+		if err := os.Chtimes(filepath.Join(filepath.Dir(m.socket()), "resolv", "at-"+k.Hash()), hour, hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old(id)
+	old("dead")
+	old("listed")
+	gc := func(network string, left int) {
+		t.Helper()
+		stdin := conf("1.1.0", "weavedns", map[string]any{"socket": m.socket(), "name": network,
+			"cni.dev/valid-attachments": []any{map[string]any{"containerID": "listed", "ifname": "eth0"}}})
+		if a := m.run("weavedns", stdin, "CNI_COMMAND=GC"); a.rc != 0 || a.stderr != "" {
+			t.Errorf("GC: %+v", a)
+		}
+		if got := output(t, c, "nft", "list", "tables"); strings.Count(got, "weavedns_") != left {
+			t.Errorf("GC of %s: want %d tables, got\n%s", network, left, got)
+		}
+	}
+	gc("othernet", 3)
+	if got := read(t, file); got == before {
+		t.Error("another network's GC took it out")
+	}
+	gc("net1", 2)
+	if got := read(t, file); got != before {
+		t.Errorf("after GC\n%s", got)
 	}
 }
 

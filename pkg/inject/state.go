@@ -35,7 +35,7 @@ type Dir struct {
 
 // Entry is what one attachment has put into a file.
 type Entry struct {
-	Hash    string       `json:"hash"` // attachment.Key.Hash
+	Owner
 	Servers []netip.Addr `json:"servers"`
 	Domain  string       `json:"domain"`
 }
@@ -68,12 +68,6 @@ func (r *record) index(hash string) int {
 	return slices.IndexFunc(r.Entries, func(e Entry) bool { return e.Hash == hash })
 }
 
-// attached is kept for each attachment.
-type attached struct {
-	File      string // the record's name; "" for none
-	Intercept bool   // rules stand in its namespace
-}
-
 func recordName(path string) string {
 	sum := sha256.Sum256([]byte(path))
 	return filePrefix + hex.EncodeToString(sum[:16])
@@ -90,7 +84,7 @@ func (d Dir) Put(f *File, e Entry) error {
 		return err
 	}
 	name := recordName(f.path)
-	if err := d.note(e.Hash, func(a *attached) { a.File = name }); err != nil {
+	if err := d.note(e.Owner, func(a *attached) { a.File = name }); err != nil {
 		return err
 	}
 	made, err := d.ensure(name, f, e)
@@ -109,6 +103,7 @@ func (d Dir) enter(name string, f *File, e Entry) error {
 	if err != nil {
 		return err
 	}
+	gone := r.former(e.Owner)
 	if i := r.index(e.Hash); i >= 0 {
 		r.Entries[i] = e
 	} else {
@@ -119,7 +114,24 @@ func (d Dir) enter(name string, f *File, e Entry) error {
 	if err := d.save(name, r); err != nil { // before the file: what stands there then is known
 		return err
 	}
-	return f.write(text)
+	err = f.write(text)
+	for _, hash := range gone {
+		err = errors.Join(err, d.settle(hash, func(a *attached) { a.File = "" }))
+	}
+	return err
+}
+
+// former takes out of a record the entries of attachments whose DEL never came, and gives
+// their hashes: a file is of one container, which has been in another namespace with them.
+func (r *record) former(now Owner) (hashes []string) {
+	r.Entries = slices.DeleteFunc(r.Entries, func(e Entry) bool {
+		other := e.Hash != now.Hash && e.NS.Known() && now.NS.Known() && e.NS != now.NS
+		if other {
+			hashes = append(hashes, e.Hash)
+		}
+		return other
+	})
+	return hashes
 }
 
 // ensure makes a file that is not there, empty, and tells whether it did. That it is to be
@@ -220,11 +232,13 @@ func (d Dir) Remove(hash string) (said string, err error) {
 	}
 	defer unlock()
 	var a attached
-	if err := d.load(attachedTo+hash, &a); err != nil || a.File == "" {
+	if err := d.load(attachedTo+hash, &a); err != nil {
 		return "", errors.Join(d.forget(attachedTo+hash), err)
 	}
-	said, err = d.takeOut(a.File, hash)
-	return said, errors.Join(err, d.forget(attachedTo+hash))
+	if a.File != "" {
+		said, err = d.takeOut(a.File, hash)
+	}
+	return said, errors.Join(err, d.settle(hash, func(a *attached) { a.File = "" }))
 }
 
 // takeOut ends an entry of a record.
@@ -293,57 +307,6 @@ func (r *record) leaveDir() {
 	if r.MadeDir {
 		_ = unix.Rmdir(filepath.Dir(r.Path))
 	}
-}
-
-// NoteIntercept notes, before it is done, that rules go into an attachment's namespace.
-func (d Dir) NoteIntercept(hash string) error {
-	unlock, err := d.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return d.note(hash, func(a *attached) { a.Intercept = true })
-}
-
-// Intercepted reports whether rules may stand in an attachment's namespace.
-func (d Dir) Intercepted(hash string) bool {
-	var a attached
-	return d.load(attachedTo+hash, &a) == nil && a.Intercept
-}
-
-// Sweep forgets files that are gone: of containers whose DEL never came.
-func (d Dir) Sweep() error {
-	if _, err := os.Lstat(d.Path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	unlock, err := d.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	names, err := filepath.Glob(filepath.Join(d.Path, filePrefix+"*"))
-	errs := []error{err}
-	for _, n := range names {
-		var r record
-		if d.load(filepath.Base(n), &r) != nil {
-			continue
-		}
-		if _, err := os.Lstat(r.Path); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		for _, e := range r.Entries {
-			errs = append(errs, d.forget(attachedTo+e.Hash))
-		}
-		errs = append(errs, d.forget(filepath.Base(n)))
-	}
-	return errors.Join(errs...)
-}
-
-func (d Dir) note(hash string, change func(*attached)) error {
-	var a attached
-	_ = d.load(attachedTo+hash, &a) // what cannot be read is written anew
-	change(&a)
-	return d.save(attachedTo+hash, a)
 }
 
 func (d Dir) load(name string, into any) error {

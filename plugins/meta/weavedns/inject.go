@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -27,6 +29,7 @@ var injects = []string{injectAuto, injectIntercept, injectResult, injectOff}
 const (
 	stateDir     = "resolv" // beside the router's socket
 	maxUpstreams = 8
+	collectOver  = 30 * time.Second // the age from which GC may take what an ADD has left, as the router has it
 )
 
 func (conf *config) checkInject(p *cniconf.Problems) {
@@ -80,14 +83,14 @@ type way struct {
 	conf *config
 	call *cniconf.Call
 	dir  inject.Dir
-	hash string
+	who  inject.Owner
 	file *inject.File // the container's; nil: none that could be ours to write
 	left error        // why not
 }
 
 // way finds out what there is, and changes nothing.
 func (conf *config) way(c *cniconf.Call) *way {
-	w := &way{conf: conf, call: c, dir: conf.dir(), hash: c.Key.Hash()}
+	w := &way{conf: conf, call: c, dir: conf.dir(), who: inject.Owner{Hash: c.Key.Hash(), Network: c.Key.Network, NetNS: c.NetNS, NS: c.NS.ID()}}
 	if conf.Inject == injectAuto || conf.Inject == injectIntercept {
 		w.file, w.left = w.dir.Host.Find(inject.Container{ID: c.Key.ContainerID, NetNS: c.NetNS, NS: c.NS.ID(), Named: netnsName(c.NetNS)})
 	}
@@ -142,12 +145,12 @@ func (w *way) put(r ctl.Resolver) error {
 	case len(r.Servers) == 0:
 		return nil
 	case w.conf.Inject == injectIntercept:
-		if err = w.dir.NoteIntercept(w.hash); err == nil {
-			err = intercept.Put(w.call.NS.FD(), w.hash, r.Servers)
+		if err = w.dir.NoteIntercept(w.who); err == nil {
+			err = intercept.Put(w.call.NS.FD(), w.who.Hash, r.Servers)
 		}
 	case w.conf.Inject == injectAuto && w.file != nil:
 		if err = w.file.Keeps(r.Servers, hostAddrs()); err == nil {
-			err = w.dir.Put(w.file, inject.Entry{Hash: w.hash, Servers: r.Servers, Domain: r.Domain})
+			err = w.dir.Put(w.file, inject.Entry{Owner: w.who, Servers: r.Servers, Domain: r.Domain})
 		}
 	case w.conf.Inject == injectAuto:
 		err = w.left
@@ -162,38 +165,62 @@ func (w *way) put(r ctl.Resolver) error {
 	return err
 }
 
-func (w *way) undo() { takeOut(w.dir, w.call) }
+func (w *way) undo() { takeOut(w.dir, w.who.Hash, w.who.NetNS, w.call.Key.ContainerID) }
 
-// takeOut takes the resolver out of a container again, as far as that is still there. Rules
-// that stay are noted as before, for the next DEL.
-func takeOut(dir inject.Dir, c *cniconf.Call) {
-	hash := c.Key.Hash()
-	var stay error
-	if dir.Intercepted(hash) && c.NetNS != "" {
-		stay = endIntercept(c.NetNS, hash)
+// takeOut takes the resolver out of a container again, as far as that is still there. What
+// stays is noted as before, for the next DEL or GC. whose is for people.
+func takeOut(dir inject.Dir, hash, netns, whose string) {
+	if who, ok := dir.Intercepted(hash); ok {
+		err := endIntercept(who, cmp.Or(netns, who.NetNS))
+		if err == nil {
+			err = dir.EndIntercept(hash)
+		}
+		if err != nil {
+			say("%s: its rules for port 53: %v", whose, err)
+		}
 	}
 	said, err := dir.Remove(hash)
 	if said != "" {
-		say("%s: %s", c.Key.ContainerID, said)
+		say("%s: %s", whose, said)
 	}
 	if err != nil {
-		say("%s: its resolv.conf: %v", c.Key.ContainerID, err)
-	}
-	if stay != nil {
-		say("%s: its rules for port 53: %v", c.Key.ContainerID, errors.Join(stay, dir.NoteIntercept(hash)))
+		say("%s: its resolv.conf: %v", whose, err)
 	}
 }
 
-func endIntercept(netns, hash string) error {
+// endIntercept takes an attachment's rules out of its namespace. Where its path leads to
+// none any more, or to another one, they went with theirs.
+func endIntercept(who inject.Owner, netns string) error {
 	ns, err := netdev.OpenNS(netns)
-	if errors.Is(err, netdev.ErrNSGone) {
-		return nil // and the rules with it
+	if errors.Is(err, netdev.ErrNSGone) || errors.Is(err, netdev.ErrNotNS) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	return intercept.Remove(ns.FD(), hash)
+	if who.NS.Known() && who.NS != ns.ID() {
+		return nil
+	}
+	return intercept.Remove(ns.FD(), who.Hash)
+}
+
+// collect takes out what was written for attachments whose DEL never came.
+func (conf *config) collect(dir inject.Dir) error {
+	notes, err := dir.Notes(conf.Name)
+	if err != nil || len(notes) == 0 {
+		return err
+	}
+	leftOut, err := conf.LeftOut()
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		if n.Age >= collectOver && leftOut(n.Hash, n.NS) {
+			takeOut(dir, n.Hash, n.NetNS, "an attachment that has ended")
+		}
+	}
+	return nil
 }
 
 // hostAddrs are the host's own addresses.

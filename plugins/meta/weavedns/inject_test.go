@@ -1,30 +1,25 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
-	"github.com/weave-cni/weave-cni/pkg/attachment"
-	"github.com/weave-cni/weave-cni/pkg/cniconf"
 	"github.com/weave-cni/weave-cni/pkg/inject"
 )
 
 func TestRulesThatCannotBeTakenOutAreStillKnownToTheNextDEL(t *testing.T) {
-	noNS := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(noNS, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	noPath := "/" + strings.Repeat("x", 5000) // which fails, and says nothing of what is there
 	dir := inject.Dir{Path: filepath.Join(t.TempDir(), "resolv")}
-	c := &cniconf.Call{Key: attachment.Key{Network: "n", ContainerID: "c", IfName: "eth0"}, NetNS: noNS}
-	if err := dir.NoteIntercept(c.Key.Hash()); err != nil {
+	if err := dir.NoteIntercept(inject.Owner{Hash: "hash", Network: "n"}); err != nil {
 		t.Fatal(err)
 	}
-	if takeOut(dir, c); !dir.Intercepted(c.Key.Hash()) {
+	takeOut(dir, "hash", noPath, "c")
+	if _, ok := dir.Intercepted("hash"); !ok {
 		t.Error("forgotten, and the rules may stand")
 	}
-	c.NetNS += ".gone"
-	if takeOut(dir, c); dir.Intercepted(c.Key.Hash()) {
+	takeOut(dir, "hash", filepath.Join(t.TempDir(), "gone"), "c")
+	if _, ok := dir.Intercepted("hash"); ok {
 		t.Error("kept, though they went with the namespace")
 	}
 }

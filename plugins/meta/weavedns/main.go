@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -140,7 +141,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		say("the names of %s end with its attachment: %v", c.Key.ContainerID, err)
 	}
-	takeOut(conf.dir(), c)
+	takeOut(conf.dir(), c.Key.Hash(), c.NetNS, c.Key.ContainerID)
 	return nil
 }
 
@@ -165,14 +166,15 @@ func check(ctx context.Context, c *cniconf.Call) error {
 	return nil
 }
 
-// gc forgets files that are gone. Names end with the attachment, which the main plugin's
-// GC sees to.
+// gc takes the resolver out of files and namespaces of attachments that are gone, and
+// forgets files that are. Names end with the attachment, which the main plugin's GC sees to.
 func gc(_ context.Context, c *cniconf.Call) error {
 	conf, err := decode(c)
 	if err != nil {
 		return err
 	}
-	if err := conf.dir().Sweep(); err != nil {
+	dir := conf.dir()
+	if err := errors.Join(conf.collect(dir), dir.Sweep()); err != nil {
 		say("%v", err)
 	}
 	return nil
