@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
@@ -52,37 +53,38 @@ func (b Bridge) ensure() error {
 	if err := quietIPv6(b.Name); err != nil {
 		return err
 	}
-	if b.MAC != nil && !bytes.Equal(l.Attrs().HardwareAddr, b.MAC) {
-		if err := netlink.LinkSetHardwareAddr(l, b.MAC); err != nil {
-			return fmt.Errorf("set MAC %s: %w", b.MAC, err)
-		}
-	}
-	if b.MTU != 0 && l.Attrs().MTU != b.MTU {
-		if err := netlink.LinkSetMTU(l, b.MTU); err != nil {
-			return fmt.Errorf("set MTU %d: %w", b.MTU, err)
-		}
-	}
-	if l.Attrs().Flags&net.FlagUp == 0 {
-		if err := netlink.LinkSetUp(l); err != nil {
-			return fmt.Errorf("set up: %w", err)
-		}
-	}
-	if err := b.sign(l); err != nil {
+	if err := b.fit(l.Attrs()); err != nil {
 		return err
 	}
 	return b.addMissing(l)
 }
 
-// sign has the bridge say whose it is.
-func (b Bridge) sign(l netlink.Link) error {
-	if !b.unsigned(l.Attrs().Alias) {
+// fit sets what the bridge has otherwise, all of it by one message: each waits for the
+// kernel's link lock anew. Its alias says whose it is.
+func (b Bridge) fit(has *netlink.LinkAttrs) error {
+	parts, what := []nl.NetlinkRequestData{info(has.Index)}, []string{}
+	if has.Flags&net.FlagUp == 0 {
+		parts[0], what = infoUp(has.Index), append(what, "set up")
+	}
+	if b.MAC != nil && !bytes.Equal(has.HardwareAddr, b.MAC) {
+		parts, what = append(parts, nl.NewRtAttr(unix.IFLA_ADDRESS, b.MAC)), append(what, "set MAC "+b.MAC.String())
+	}
+	if b.MTU != 0 && has.MTU != b.MTU {
+		parts, what = append(parts, u32Attr(unix.IFLA_MTU, uint32(b.MTU))), append(what, fmt.Sprintf("set MTU %d", b.MTU))
+	}
+	if b.unsigned(has.Alias) {
+		alias := ofCluster + b.Cluster
+		parts, what = append(parts, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias))), append(what, fmt.Sprintf("set alias %q", alias))
+	}
+	if len(what) == 0 {
 		return nil
 	}
-	want := ofCluster + b.Cluster
-	if err := netlink.LinkSetAlias(l, want); err != nil {
-		return fmt.Errorf("set alias %q: %w", want, err)
+	c, err := dial()
+	if err != nil {
+		return err
 	}
-	return nil
+	defer c.close()
+	return wrap(strings.Join(what, ", "), c.batch(request(unix.RTM_NEWLINK, 0, parts...))[0])
 }
 
 // unsigned reports whether a bridge of that alias is to say whose it is.

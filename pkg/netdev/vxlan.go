@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/attachment"
@@ -55,7 +57,7 @@ func (v VXLAN) ensure() error {
 	if err != nil {
 		return fmt.Errorf("bridge %q: %w", v.Bridge, err)
 	}
-	l, err := v.findOrMake()
+	l, err := v.findOrMake(bridge.Attrs().Index)
 	if err != nil {
 		return err
 	}
@@ -85,7 +87,8 @@ func (v VXLAN) check() error {
 	return nil
 }
 
-func (v VXLAN) findOrMake() (netlink.Link, error) {
+// findOrMake gives the device. A new one is a port of that bridge, and down.
+func (v VXLAN) findOrMake(bridge int) (netlink.Link, error) {
 	l, err := linkByName(v.Name)
 	if err == nil {
 		have, ok := l.(*netlink.Vxlan)
@@ -108,7 +111,7 @@ func (v VXLAN) findOrMake() (netlink.Link, error) {
 		SrcAddr:   v.Local.AsSlice(),
 		UDPCSum:   true,
 	}
-	made.Name, made.MTU = v.Name, v.MTU
+	made.Name, made.MTU, made.MasterIndex = v.Name, v.MTU, bridge
 	if err := netlink.LinkAdd(made); err != nil {
 		return nil, fmt.Errorf("create: %w", err)
 	}
@@ -131,13 +134,17 @@ func (v VXLAN) setPort() error {
 	if err != nil {
 		return err
 	}
+	var parts []nl.NetlinkRequestData
 	if !l.has(tunnelPort) {
-		if err := c.batch(request(unix.RTM_NEWLINK, 0, info(l.index), portAttr(tunnelPort)))[0]; err != nil {
-			return fmt.Errorf("set port flags: %w", err)
-		}
+		parts = append(parts, portAttr(tunnelPort))
 	}
-	if !l.up {
-		return wrap("set up", c.batch(request(unix.RTM_NEWLINK, 0, infoUp(l.index)))[0])
+	switch {
+	case !l.up:
+		parts = slices.Insert(parts, 0, nl.NetlinkRequestData(infoUp(l.index))) // after the flags, whatever the order here
+	case len(parts) > 0:
+		parts = slices.Insert(parts, 0, nl.NetlinkRequestData(info(l.index)))
+	default:
+		return nil
 	}
-	return nil
+	return wrap("set port flags, set up", c.batch(request(unix.RTM_NEWLINK, 0, parts...))[0])
 }
