@@ -1083,6 +1083,32 @@ func BenchmarkAllocateRelease(b *testing.B) {
 	}
 }
 
+func TestNoMoreIsAskedForEarlyWhileSomebodysAskIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		l.found(t, 3, "10.32.0.0/24")
+		l.slow = 100 * time.Millisecond
+		h := start(t, l, 1, t.TempDir())
+		h.provide()
+		time.AfterFunc(50*time.Millisecond, func() { l.join(t, 4) }) // the ledger moves, and Run looks
+		if _, err := h.HostAddr(t.Context(), "weave", nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if l.asked != 1 {
+			t.Errorf("asked %d times", l.asked)
+		}
+		l.slow = 0
+		for i := range 20 { // and once it is needed, it is asked for
+			h.give(request(i))
+		}
+		synctest.Wait()
+		if l.asked < 2 {
+			t.Errorf("asked %d times", l.asked)
+		}
+	})
+}
+
 func TestOfANetworkThatIsNewAHostAsksTheLedgerOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLedger()

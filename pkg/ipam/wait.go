@@ -173,6 +173,13 @@ func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
 	return allot.Refusal(res)
 }
 
+// underWay reports whether a proposal of that key is.
+func (a *Allocator) underWay(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asks[key] != nil
+}
+
 func (a *Allocator) noteSilence(silent bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -222,7 +229,12 @@ func (a *Allocator) provide(ctx context.Context) {
 	wants := a.locked().Wants()
 	a.mu.Unlock()
 	var failed error
+	yielded := false
 	for _, l := range wants {
+		if a.underWay(l.Yields) {
+			yielded = true // what comes of it changes the ledger, and then this is looked at again
+			continue
+		}
 		askCtx, cancel := context.WithTimeout(ctx, askWithin)
 		err := a.ask(askCtx, l)
 		cancel()
@@ -233,7 +245,9 @@ func (a *Allocator) provide(ctx context.Context) {
 			failed = err
 		}
 	}
-	a.note(failed)
+	if !yielded || failed != nil {
+		a.note(failed)
+	}
 }
 
 // give hands back what others need, one offer at a time. What fails is tried again.

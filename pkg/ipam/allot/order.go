@@ -30,6 +30,7 @@ type Order struct {
 type Lack struct {
 	Command *ledger.Command
 	Key     string // equal for proposals of which one is enough
+	Yields  string // of Wants': the key of one that may make it needless, and is waited for if it is under way
 	Why     string
 
 	Chosen  bool // the command is for an address that nobody named: if it is taken, another will do

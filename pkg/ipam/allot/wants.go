@@ -98,9 +98,14 @@ func (a *Core) wantForeign(n ledger.Network) (out []Lack) {
 func (a *Core) lackTake(network string, p netip.Prefix, want uint64, early bool) *Lack {
 	return &Lack{
 		Command: &ledger.Command{Take: &ledger.Take{ID: a.config.Self, Network: network, Subnet: p, Want: want, Early: early}},
-		Key:     fmt.Sprint(network, " ", p, " ", early),
+		Key:     takeKey(network, p, early),
+		Yields:  takeKey(network, p, false),
 		Why:     fmt.Sprintf("the ledger must give this host more addresses of %s first", p),
 	}
+}
+
+func takeKey(network string, p netip.Prefix, early bool) string {
+	return fmt.Sprint(network, " ", p, " ", early)
 }
 
 // lackBlock is what helps when none of a family is free in the own blocks; an error
