@@ -13,8 +13,9 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/doctor"
 )
 
-// Bounds of looking over the host: with what doctor adds to the second one 2.5 s in all,
-// whatever hangs; 2 s where only the router does.
+// Bounds of looking over the host, which begin together: with what doctor adds to the second
+// one 1.7 s in all, whatever hangs. What the router knows it has to say before the paths to
+// other hosts can be tried.
 const (
 	routerIn = 800 * time.Millisecond
 	lookIn   = 1500 * time.Millisecond
@@ -62,7 +63,7 @@ It ends with 1 when there is a problem.`,
 
 // look gathers what is to be known of the host.
 func (a *app) look(ctx context.Context, o doctor.Options) doctor.Snapshot {
-	o.Router = a.routerState(ctx)
+	o.Ask = a.routerState
 	ctx, cancel := context.WithTimeout(ctx, lookIn)
 	defer cancel()
 	return doctor.Gather(ctx, o)

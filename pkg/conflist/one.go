@@ -16,3 +16,6 @@ func AskOne(ctx context.Context, plugin string, dirs []string) (path string, spe
 	}
 	return path, speaks, nil
 }
+
+// Find is where a plugin is found first in dirs; *Missing where none has it.
+func Find(plugin string, dirs []string) (path string, err error) { return find(plugin, dirs) }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -12,28 +13,29 @@ import (
 	"strings"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
 )
 
 // Options say where to look, besides what the host itself says.
 type Options struct {
 	Router     Router
-	ConfDirs   []string // look into these alone
-	PluginDirs []string // of every runtime; none: each runtime's own
+	Ask        func(context.Context) Router `json:"-"` // asks for Router while the rest is looked at, bounded by itself; nil: it was asked
+	ConfDirs   []string                     // look into these alone
+	PluginDirs []string                     // of every runtime; none: each runtime's own
 }
 
+// devices are two dumps of the kernel, however many there are.
 func devices() []Device {
 	all, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
+	addrs, _ := netdev.Addresses() // without any it goes on: they are left out
 	var out []Device
 	for _, i := range all {
 		d := Device{Index: i.Index, Name: i.Name, MTU: i.MTU}
-		addrs, _ := i.Addrs() // without any where it has just gone
-		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil {
-				d.Addrs = append(d.Addrs, p.Addr().Unmap())
-			}
+		for _, p := range addrs[i.Index] {
+			d.Addrs = append(d.Addrs, p.Addr().Unmap())
 		}
 		out = append(out, d)
 	}
@@ -120,21 +122,29 @@ func sysctls(device string) map[string]string {
 
 // managed reads what NetworkManager and systemd-networkd say of our links.
 func managed(s Snapshot) []Managed {
+	type manager struct {
+		by, dir string
+		say     []string
+	}
+	managers := slices.DeleteFunc([]manager{
+		{"NetworkManager", "/run/NetworkManager/devices/", []string{"managed=true", "managed=1"}},
+		{"systemd-networkd", "/run/systemd/netif/links/", []string{"ADMIN_STATE=configured", "ADMIN_STATE=configuring"}},
+	}, func(m manager) bool { return !exists(m.dir) })
 	var out []Managed
-	bridges := s.bridges()
+	bridges := map[string]bool{}
+	for _, b := range s.bridges() {
+		bridges[b] = true
+	}
 	for _, d := range s.Devices {
-		if !isBridge(d.Name) && !isTunnel(d.Name) && !slices.Contains(bridges, d.Name) {
+		if !isBridge(d.Name) && !isTunnel(d.Name) && !bridges[d.Name] {
 			continue
 		}
-		for _, m := range []struct{ by, file, says string }{
-			{"NetworkManager", "/run/NetworkManager/devices/", "managed=true"},
-			{"NetworkManager", "/run/NetworkManager/devices/", "managed=1"},
-			{"systemd-networkd", "/run/systemd/netif/links/", "ADMIN_STATE=configured"},
-			{"systemd-networkd", "/run/systemd/netif/links/", "ADMIN_STATE=configuring"},
-		} {
-			text, _ := os.ReadFile(m.file + strconv.Itoa(d.Index))
-			if slices.Contains(strings.Split(string(text), "\n"), m.says) {
-				out = append(out, Managed{d.Name, m.by})
+		for _, m := range managers {
+			text, _ := os.ReadFile(m.dir + strconv.Itoa(d.Index))
+			for line := range strings.Lines(string(text)) {
+				if slices.Contains(m.say, strings.TrimSuffix(line, "\n")) {
+					out = append(out, Managed{d.Name, m.by})
+				}
 			}
 		}
 	}
@@ -184,17 +194,21 @@ func hexAddr(s string) (netip.AddrPort, error) {
 
 // owners finds the processes that hold sockets, as far as they may be looked into.
 func owners(inodes map[string][]int, is func(i, pid int, name string)) {
-	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	for _, l := range links {
-		to, err := os.Readlink(l)
-		if err != nil || !strings.HasPrefix(to, "socket:[") {
+	processes, _ := os.ReadDir("/proc") // by name, as the text that a number is
+	for _, p := range processes {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil || len(inodes) == 0 {
 			continue
 		}
-		for _, i := range inodes[strings.Trim(to, "socket:[]")] {
-			dir := strings.Split(l, "/")[2]
-			pid, _ := strconv.Atoi(dir)
-			name, _ := os.ReadFile("/proc/" + dir + "/comm")
-			is(i, pid, strings.TrimSpace(string(name)))
+		open, _ := os.ReadDir("/proc/" + p.Name() + "/fd")
+		for _, fd := range open {
+			to, err := os.Readlink("/proc/" + p.Name() + "/fd/" + fd.Name())
+			if err != nil || !strings.HasPrefix(to, "socket:[") {
+				continue
+			}
+			for _, i := range inodes[strings.Trim(to, "socket:[]")] {
+				is(i, pid, strings.TrimSpace(readText("/proc/"+p.Name()+"/comm")))
+			}
 		}
 	}
 }

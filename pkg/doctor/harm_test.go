@@ -152,7 +152,7 @@ func TestAPluginForWhichThereWasNoTimeIsNotAProblem(t *testing.T) {
 	r.Loopback = false
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	r.Plugins = askAll(ctx, r)
+	r.Plugins = new(asker).askAll(ctx, r)
 	s := well()
 	s.Runtimes = []Runtime{r}
 	for _, f := range Judge(s) {
@@ -162,7 +162,7 @@ func TestAPluginForWhichThereWasNoTimeIsNotAProblem(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if r.Plugins = askAll(t.Context(), r); r.Plugins["weave-net"].Bad == "" {
+	if r.Plugins = new(asker).askAll(t.Context(), r); r.Plugins["weave-net"].Bad == "" {
 		t.Errorf("with time enough: %+v", r.Plugins)
 	}
 }
@@ -183,5 +183,28 @@ func TestAPluginOfDebianIsNotInstalledOverItself(t *testing.T) {
 	s.Runtimes[0].Plugins["portmap"] = Plugin{}
 	if f := plugins(s); len(f) != 1 || f[0].Cure != "apt-get install containernetworking-plugins" {
 		t.Errorf("got %+v", f)
+	}
+}
+
+// Two runtimes of a host start the same plugins: a process for each is enough.
+func TestAPluginThatTwoRuntimesStartIsAskedOnce(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\ncat >/dev/null; echo x >>" + dir + "/asked; echo '{\"supportedVersions\":[\"1.0.0\"]}'\n"
+	if err := os.WriteFile(filepath.Join(dir, "weave-net"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var k asker
+	for _, dirs := range [][]string{{dir}, {"/nowhere", dir}} {
+		r := Runtime{PluginDirs: dirs, Files: []File{{Plugins: []string{"weave-net", "weave-ipam"}}}}
+		all := k.askAll(t.Context(), r)
+		if p := all["weave-net"]; p.Path != filepath.Join(dir, "weave-net") || len(p.Speaks) != 1 || p.Bad != "" || p.Late {
+			t.Errorf("got %+v", p)
+		}
+		if p := all["weave-ipam"]; p.Path != "" || p.Late {
+			t.Errorf("one that is not there: %+v", p)
+		}
+	}
+	if text, _ := os.ReadFile(filepath.Join(dir, "asked")); string(text) != "x\n" {
+		t.Errorf("asked %q", text)
 	}
 }

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -31,9 +32,15 @@ type look func(context.Context) func(*Snapshot)
 // cannot be ended: what waits in one goes on until it does, or the program ends.
 func Gather(ctx context.Context, o Options) Snapshot {
 	devices := make(chan Snapshot, 1)
-	return together(ctx, Snapshot{Router: o.Router}, map[string]look{
+	router := sync.OnceValue(func() Router {
+		if o.Ask == nil {
+			return o.Router
+		}
+		return o.Ask(ctx)
+	})
+	s := together(ctx, Snapshot{}, map[string]look{
 		partDevices: func(context.Context) func(*Snapshot) {
-			seen := gatherDevices(o.Router)
+			seen := gatherDevices(router())
 			devices <- seen
 			return func(s *Snapshot) {
 				s.Devices, s.Default, s.Sources, s.Sysctls, s.Managed = seen.Devices, seen.Default, seen.Sources, seen.Sysctls, seen.Managed
@@ -65,6 +72,8 @@ func Gather(ctx context.Context, o Options) Snapshot {
 			return func(s *Snapshot) { s.Kernel = k }
 		},
 	})
+	s.Router = router() // it has answered, unless the kernel has not
+	return s
 }
 
 // together looks at all parts at once, until the grace after ctx has passed.

@@ -29,6 +29,7 @@ func gatherRuntimes(ctx context.Context, o Options) []Runtime {
 		out = installed()
 	}
 	var together sync.WaitGroup
+	var once asker
 	for i := range out {
 		r := &out[i]
 		if len(o.PluginDirs) > 0 {
@@ -37,7 +38,7 @@ func gatherRuntimes(ctx context.Context, o Options) []Runtime {
 		together.Go(func() {
 			if !r.NoLists {
 				r.Files, r.Missing = readLists(r.ConfDir, r.Name == "podman")
-				r.Plugins = askAll(ctx, *r)
+				r.Plugins = once.askAll(ctx, *r)
 			}
 		})
 	}
@@ -253,9 +254,16 @@ func (f *File) parse(text []byte, isList bool) error {
 	return nil
 }
 
-// askAll asks the plugins that matter for their versions, all at the same time. Those that
+// asker asks plugins for their versions, each file once: most runtimes of a host start the
+// same ones, and each question is a process.
+type asker struct {
+	mu   sync.Mutex
+	said map[string]func() Plugin // by the place of the file
+}
+
+// askAll asks the plugins that matter to a runtime, all at the same time. Those that
 // have not answered soon after ctx has ended are Late, and left to themselves.
-func askAll(ctx context.Context, r Runtime) map[string]Plugin {
+func (k *asker) askAll(ctx context.Context, r Runtime) map[string]Plugin {
 	want := slices.Clone(r.wanted())
 	for _, f := range r.Files {
 		if r.Picks == PicksValid {
@@ -272,7 +280,7 @@ func askAll(ctx context.Context, r Runtime) map[string]Plugin {
 	out := map[string]Plugin{}
 	for _, name := range want {
 		out[name] = Plugin{Late: true}
-		go func() { answers <- answer{name, askPlugin(ctx, name, r.PluginDirs)} }()
+		go func() { answers <- answer{name, k.ask(ctx, name, r.PluginDirs)} }()
 	}
 	over := afterwards(ctx, grace/2) // before that of the whole part
 	for range want {
@@ -286,8 +294,27 @@ func askAll(ctx context.Context, r Runtime) map[string]Plugin {
 	return out
 }
 
-func askPlugin(ctx context.Context, name string, dirs []string) Plugin {
-	path, speaks, err := conflist.AskOne(ctx, name, dirs)
+// ask asks the first of that name in dirs, unless it was asked before: then for what it says.
+func (k *asker) ask(ctx context.Context, name string, dirs []string) Plugin {
+	path, err := conflist.Find(name, dirs)
+	if err != nil {
+		return Plugin{}
+	}
+	k.mu.Lock()
+	if k.said == nil {
+		k.said = map[string]func() Plugin{}
+	}
+	says, asked := k.said[path]
+	if !asked {
+		says = sync.OnceValue(func() Plugin { return askPlugin(ctx, name, filepath.Dir(path)) })
+		k.said[path] = says
+	}
+	k.mu.Unlock()
+	return says()
+}
+
+func askPlugin(ctx context.Context, name, dir string) Plugin {
+	path, speaks, err := conflist.AskOne(ctx, name, []string{dir})
 	p := Plugin{Path: path, Speaks: speaks}
 	switch {
 	case path == "" || err == nil:
