@@ -30,6 +30,7 @@ type registry struct {
 	calls  []any               // the requests that change something
 	refuse *ctl.Error          // of the next change
 	lags   int                 // so many lists show a network that is removed
+	lost   bool                // the cluster has no majority
 }
 
 // networks is a router with some of them.
@@ -62,6 +63,7 @@ func (r *registry) listen(t *testing.T) string {
 	s := control.New(slog.New(slog.DiscardHandler))
 	control.HandleGet(s, ctl.PathReady, func(context.Context) (ctl.Ready, error) { return ctl.Ready{}, nil })
 	control.HandleGet(s, ctl.PathNets, r.list)
+	control.HandleGet(s, ctl.PathNetChangeable, r.changeable)
 	control.Handle(s, ctl.PathNetInspect, r.inspect)
 	control.Handle(s, ctl.PathNetCreate, r.create)
 	control.Handle(s, ctl.PathNetRemove, r.remove)
@@ -117,6 +119,13 @@ func (r *registry) inspect(_ context.Context, in ctl.NetRef) (ctl.Net, error) {
 		return ctl.Net{}, err
 	}
 	return *n, nil
+}
+
+func (r *registry) changeable(context.Context) (struct{}, error) {
+	if r.lost {
+		return struct{}{}, ctl.Errorf(ctl.CodeNoMajority, "nothing was changed: a change of the networks needs a majority of the voters")
+	}
+	return struct{}{}, nil
 }
 
 // change notes a request, and fails if it is to.

@@ -21,8 +21,34 @@ type idlers struct {
 	podman []runtimes.Container
 }
 
-// idlersOf finds them. A podman that does not answer in time is told on stderr.
-func (a *app) idlersOf(ctx context.Context, stderr io.Writer, h *here, n ctl.Net) (out idlers) {
+// podmans are the containers that podman has, or why that is not known.
+type podmans struct {
+	list []runtimes.Container
+	err  error
+}
+
+// askPodman asks for its containers: no process where it was never here, or surely has none.
+// over is closed when the question has ended, with its answer to be had.
+func (a *app) askPodman(ctx context.Context, h *here) (answer <-chan podmans, over <-chan struct{}) {
+	said, done := make(chan podmans, 1), make(chan struct{})
+	p := runtimes.Podman{}
+	if !p.Looked(h.conflists) || p.Empty() {
+		said <- podmans{}
+		close(done)
+		return said, done
+	}
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
+		defer cancel()
+		list, err := p.List(ctx)
+		said <- podmans{list, err}
+	}()
+	return said, done
+}
+
+// idlersOf finds them. A podman that has not answered in time is told on stderr.
+func (a *app) idlersOf(stderr io.Writer, h *here, n ctl.Net, has podmans) (out idlers) {
 	all, err := h.intents().All()
 	if err != nil {
 		fmt.Fprintf(stderr, "weave: what is plugged is not known whole: %v\n", err)
@@ -32,16 +58,10 @@ func (a *app) idlersOf(ctx context.Context, stderr io.Writer, h *here, n ctl.Net
 			out.plugs = append(out.plugs, i)
 		}
 	}
-	if !(runtimes.Podman{}).Looked(h.conflists) {
-		return out
+	if has.err != nil && !errors.Is(has.err, runtimes.ErrAbsent) {
+		fmt.Fprintf(stderr, "weave: whether podman has containers on %s is not known: %v\n", n.Name, has.err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, runtimes.Patience)
-	defer cancel()
-	list, err := runtimes.Podman{}.List(ctx)
-	if err != nil && !errors.Is(err, runtimes.ErrAbsent) {
-		fmt.Fprintf(stderr, "weave: whether podman has containers on %s is not known: %v\n", n.Name, err)
-	}
-	for _, c := range list {
+	for _, c := range has.list {
 		plugged := slices.ContainsFunc(out.plugs, func(i attach.Intent) bool { return i.Road == attach.ByRuntime && i.Container.ID == c.ID })
 		if slices.Contains(c.Networks, n.Name) && !plugged {
 			out.podman = append(out.podman, c)

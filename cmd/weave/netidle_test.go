@@ -24,7 +24,24 @@ exit 0
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	storage(t, "overlay-containers/e796a1b2c3d4e5f6/userdata")
 	return func() string { text, _ := os.ReadFile(filepath.Join(dir, "told")); return string(text) }
+}
+
+// storage gives podman a storage with these directories.
+func storage(t *testing.T, dirs ...string) {
+	t.Helper()
+	root := t.TempDir()
+	for _, d := range dirs {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := filepath.Join(root, "storage.conf")
+	if err := os.WriteFile(conf, []byte("[storage]\ngraphroot = \""+root+"\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_STORAGE_CONF", conf)
 }
 
 func TestANetworkIsNotRemovedWhileThoseThatDoNotRunWouldNotStartWithoutIt(t *testing.T) {
@@ -82,5 +99,37 @@ func TestAPodmanThatNeverLookedForTheListsIsNotAsked(t *testing.T) {
 	code, out, errs := weave(t, false, nil, "net", "rm", "blue", "--socket", socket, "--state-dir", t.TempDir(), "--conflist-dir", t.TempDir())
 	if code != 0 || out != "blue\n" || told() != "" {
 		t.Errorf("exit %d, %q, %q; podman was told %q", code, out, errs, told())
+	}
+}
+
+// A process of podman takes longer than all the rest of the command.
+func TestAPodmanWithoutContainersIsNotAsked(t *testing.T) {
+	_, socket := networks(t)
+	told, lists := onlyPodman(t, "created"), t.TempDir()
+	if err := os.WriteFile(filepath.Join(lists, "cni.lock"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	storage(t, "overlay-containers", "libpod")
+	code, out, errs := weave(t, false, nil, "net", "rm", "blue", "--socket", socket, "--state-dir", t.TempDir(), "--conflist-dir", lists)
+	if code != 0 || out != "blue\n" || told() != "" && os.Geteuid() == 0 {
+		t.Errorf("exit %d, %q, %q; podman was told %q", code, out, errs, told())
+	}
+}
+
+// Without a majority nothing is decided: that is said at once, however long podman takes.
+func TestWithoutAMajorityNobodyWaitsForPodman(t *testing.T) {
+	r, socket := networks(t)
+	onlyPodman(t, "created")
+	lists, slow := t.TempDir(), t.TempDir()
+	for file, text := range map[string]string{filepath.Join(lists, "cni.lock"): "", filepath.Join(slow, "podman"): "#!/bin/sh\nexec sleep 600\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", slow+":"+os.Getenv("PATH"))
+	r.lost = true
+	code, out, errs := weave(t, false, nil, "net", "rm", "blue", "--socket", socket, "--state-dir", t.TempDir(), "--conflist-dir", lists)
+	if code != exitFailed || out != "" || !strings.Contains(errs, "a majority of the voters") || strings.Contains(errs, "podman") || r.changes(t) != "null" {
+		t.Errorf("exit %d, %q, %q, asked %s", code, out, errs, r.changes(t))
 	}
 }

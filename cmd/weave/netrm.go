@@ -53,14 +53,36 @@ heard of it: that is waited for, and of hosts that are away it is said.`,
 	return c
 }
 
+// decidable asks, while something else is waited for, whether the cluster can decide
+// anything now: nobody is to wait for podman, and then hear that there is no majority.
+func (a *app) decidable(ctx context.Context, other <-chan struct{}) error {
+	select {
+	case <-other:
+		return nil // nothing to gain: the order itself is answered
+	default:
+	}
+	err := a.ask(ctx, ctl.PathNetChangeable, nil)
+	var coded *ctl.Error
+	if errors.As(err, &coded) && coded.Code == ctl.CodeNoMajority {
+		return err
+	}
+	return nil // what else there is, and that a router is older than the question, the order tells
+}
+
 // removeNet removes one. Those of this host that do not run, and would not start without
 // it, are in its way too; with force they are taken off it, once it is decided that it goes.
 func (a *app) removeNet(ctx context.Context, stderr io.Writer, h *here, itself bool, in ctl.NetRemoveRequest) error {
+	asked, giveUp := context.WithCancel(ctx)
+	podmans, over := a.askPodman(asked, h)
+	defer func() { giveUp(); <-over }()
 	n, err := a.lookUp(ctx, in.Ref)
 	if err != nil {
 		return err
 	}
-	idle := a.idlersOf(ctx, stderr, h, n)
+	if err := a.decidable(ctx, over); err != nil {
+		return advice(err, in.Ref)
+	}
+	idle := a.idlersOf(stderr, h, n, <-podmans)
 	if err := idle.refusal(n); err != nil && !in.Force {
 		return err
 	}

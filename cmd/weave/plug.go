@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -130,6 +131,7 @@ func both(usage string) cobra.PositionalArgs {
 func (a *app) plug() *cobra.Command {
 	var h here
 	var req ctl.AttachRequest
+	var ips []string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "plug [flags] CONTAINER NETWORK",
@@ -146,7 +148,7 @@ process starts, where its runtime has a road for that.
 		Args:    both("weave net plug [flags] CONTAINER NETWORK"),
 	}
 	f := c.Flags()
-	f.StringVar(&req.IP, "ip", "", "the address to have, of IPv4 or IPv6; on a network of both it has that one alone")
+	f.StringArrayVar(&ips, "ip", nil, "the address to have, of IPv4 or IPv6; on a network of both it has that one alone")
 	f.StringVar(&req.MAC, "mac", "", "the hardware address to have")
 	f.StringArrayVar(&req.Names, "name", nil, "the container's name on the network, in the place of the one it has (podman adds that where it attaches); may be repeated")
 	f.StringArrayVar(&req.Aliases, "alias", nil, "one more name; may be repeated")
@@ -155,8 +157,8 @@ process starts, where its runtime has a road for that.
 	h.register(f, true)
 	c.RunE = does(func(ctx context.Context, args []string) error {
 		req.ContainerID, req.Endpoint = args[0], args[1]
-		if _, err := netip.ParseAddr(req.IP); err != nil && req.IP != "" {
-			return exit{exitUsage, fmt.Errorf("--ip %q: want an address, such as 10.32.0.80", req.IP)}
+		if err := wishes(&req, ips); err != nil {
+			return exit{exitUsage, err}
 		}
 		ctx, cancel := context.WithTimeout(ctx, plugIn)
 		defer cancel()
@@ -174,6 +176,23 @@ process starts, where its runtime has a road for that.
 		return err
 	})
 	return c
+}
+
+// wishes completes a request with the address of --ip, and refuses what can be none.
+func wishes(req *ctl.AttachRequest, ips []string) error {
+	if len(ips) > 1 {
+		return fmt.Errorf("--ip is given %d times (%s): an endpoint is given one address of those that are asked for; which?", len(ips), strings.Join(ips, ", "))
+	}
+	for _, ip := range ips {
+		if _, err := netip.ParseAddr(ip); err != nil && ip != "" {
+			return fmt.Errorf("--ip %q: want an address, such as 10.32.0.80", ip)
+		}
+		req.IP = ip
+	}
+	if mac, err := net.ParseMAC(req.MAC); req.MAC != "" && (err != nil || len(mac) != 6) {
+		return fmt.Errorf("--mac %q: want a hardware address, such as 02:42:0a:20:00:50", req.MAC)
+	}
+	return nil
 }
 
 func (a *app) doPlug(ctx context.Context, h *here, itself bool, req ctl.AttachRequest) (out ctl.Attached, err error) {

@@ -42,6 +42,20 @@ func TestPSShowsWhatIsPluggedAndNotThereYetByWhatUnplugTakes(t *testing.T) {
 	}
 }
 
+// The router's report, which would say it too, is as long as all of its parts are.
+func TestPSLooksForWhatIsPluggedWhereTheRoutersStatusSays(t *testing.T) {
+	s := busy()
+	s.StateDir = t.TempDir()
+	k := attachment.Key{Network: "weave", ContainerID: "feed", IfName: "eth1"}
+	i := attach.Intent{ID: k.EndpointID(), Key: k, Road: attach.ByHook, Container: attach.Container{Runtime: "nerdctl", ID: "feed"}}
+	if err := (attach.Intents{Dir: filepath.Join(s.StateDir, "plugs")}).Put(i); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := weave(t, false, nil, "ps", "--socket", router(t, s)); code != 0 || !strings.Contains(out, i.ID[:12]) {
+		t.Errorf("exit %d, %s%s", code, out, errs)
+	}
+}
+
 func TestUnplugTakesAnEndpointsIDOrANetwork(t *testing.T) {
 	for what, isID := range map[string]bool{"5a62": true, "5A624939C64C": true, "backend": false, "5a6": false, "beef": true, "net1": false, "": false} {
 		byID, byNetwork := detachRequests("web", what)
@@ -75,5 +89,28 @@ func TestPsNamesAContainerAsPlugAndUnplugTakeIt(t *testing.T) {
 		if got := refOf(attach.Intent{Container: c}); got != want {
 			t.Errorf("%+v: %q, want %q", c, got, want)
 		}
+	}
+}
+
+func TestAPlugsAddressIsOneAndAnAddressElseItIsMisuse(t *testing.T) {
+	_, socket := networks(t)
+	for args, want := range map[string]string{
+		"--ip 10.48.0.9 --ip 10.48.0.10": "--ip is given 2 times (10.48.0.9, 10.48.0.10)",
+		"--ip 10.48.0.9 --ip fd6b::9":    "--ip is given 2 times",
+		"--ip nonsense":                  `--ip "nonsense": want an address`,
+		"--mac nonsense":                 `--mac "nonsense": want a hardware address`,
+		"--mac 02:42:0a:20:00:50:01:02":  "want a hardware address",
+	} {
+		line := append(append([]string{"net", "plug", "--socket", socket}, strings.Fields(args)...), "web", "blue")
+		if code, out, errs := weave(t, false, nil, line...); code != exitUsage || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %q, stderr %q", args, code, out, errs)
+		}
+	}
+}
+
+func TestAFlagsErrorNamesNoFunctionOfGo(t *testing.T) {
+	code, _, errs := weave(t, false, nil, "trace", "--last", "web1")
+	if code != exitUsage || strings.Contains(errs, "strconv") || !strings.Contains(errs, "want a number") {
+		t.Errorf("exit %d, %q", code, errs)
 	}
 }

@@ -31,7 +31,7 @@ ENDPOINT is what unplug takes.`,
 			if err := a.ask(ctx, ctl.PathStatus, &s); err != nil {
 				return err
 			}
-			plugs := a.plugsOfHost(ctx, state)
+			plugs := a.plugsOfHost(ctx, cmp.Or(state, s.StateDir))
 			all := a.entries(s, plugs)
 			a.addWhy(ctx, all)
 			if asJSON {
@@ -47,8 +47,8 @@ ENDPOINT is what unplug takes.`,
 	return c
 }
 
-// plugsOfHost has what is plugged, in a state directory or, where none is given, in the
-// router's.
+// plugsOfHost has what is plugged, in a state directory or, where none is known, as a router
+// of an older version does not tell it, in the one that the router reports.
 func (a *app) plugsOfHost(ctx context.Context, state string) attach.Intents {
 	if state == "" {
 		return plugsOf(a.reported(ctx))

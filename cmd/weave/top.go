@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
 )
 
 // topEvery is how often the picture is drawn.
@@ -29,12 +29,14 @@ func (a *app) top() *cobra.Command {
 goes through each network's tunnels and each container's interface: bytes and packets
 a second, and packets that were dropped. IN is towards the container, or this host.
 
-It ends with Ctrl-C. --once shows the rates of one second and ends, and so does top
-where its output is no terminal.`,
+It ends with Ctrl-C. --once shows the rates up to now since some moment of the last few
+seconds, of which the router has the counters, and ends at once; so does top where its
+output is no terminal.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(ctx context.Context, _ []string) error {
 			t := top{
-				app: a, read: func() map[string]traffic { return parseDevices(readDevices()) },
+				app: a, read: readDevices,
+				ago: func(ctx context.Context) (t ctl.Traffic, err error) { return t, a.ask(ctx, ctl.PathTraffic, &t) },
 				ask: func(ctx context.Context) (s ctl.Status, err error) { return s, a.ask(ctx, ctl.PathStatus, &s) },
 			}
 			if _, _, isScreen := t.size(); once || !isScreen {
@@ -43,7 +45,7 @@ where its output is no terminal.`,
 			return t.watch(ctx)
 		}),
 	}
-	c.Flags().BoolVar(&once, "once", false, "show one second and end")
+	c.Flags().BoolVar(&once, "once", false, "show the last seconds and end")
 	return c
 }
 
@@ -51,7 +53,8 @@ where its output is no terminal.`,
 type top struct {
 	*app
 	ask  func(context.Context) (ctl.Status, error)
-	read func() map[string]traffic // by device
+	ago  func(context.Context) (ctl.Traffic, error) // what the router has of a moment ago; it may not have it yet, or be older than that call
+	read func() map[string]netdev.Traffic           // by device
 }
 
 // sample is what was seen at one time.
@@ -59,7 +62,7 @@ type sample struct {
 	at      time.Time
 	status  ctl.Status
 	err     error // the router did not answer; status is of before
-	devices map[string]traffic
+	devices map[string]netdev.Traffic
 }
 
 func (t top) sample(ctx context.Context, last sample) sample {
@@ -70,16 +73,40 @@ func (t top) sample(ctx context.Context, last sample) sample {
 	return s
 }
 
-// once shows the rates of one second.
+// before is a sample of a moment ago that the router has kept, with the same answers as now;
+// now is then read anew. Without one ok is false.
+func (t top) before(ctx context.Context, now *sample) (from sample, ok bool) {
+	if t.ago == nil {
+		return sample{}, false
+	}
+	kept, err := t.ago(ctx)
+	if err != nil {
+		return sample{}, false
+	}
+	from = *now
+	now.at, now.devices = time.Now(), t.read()
+	from.at, from.devices = now.at.Add(-kept.Age), map[string]netdev.Traffic{}
+	for name, d := range kept.Devices {
+		from.devices[name] = netdev.Traffic(d)
+	}
+	return from, true
+}
+
+// once shows the rates of the last seconds; of one that it waits for where the router has
+// no counters of a moment ago.
 func (t top) once(ctx context.Context) error {
-	before := t.sample(ctx, sample{})
-	if before.err != nil {
-		return before.err
+	now := t.sample(ctx, sample{})
+	if now.err != nil {
+		return now.err
 	}
-	if !wait(ctx, topEvery) {
-		return ctx.Err()
+	before, ok := t.before(ctx, &now)
+	if !ok {
+		if !wait(ctx, topEvery) {
+			return ctx.Err()
+		}
+		before, now = now, t.sample(ctx, now)
 	}
-	t.draw(t.out, before, t.sample(ctx, before))
+	t.draw(t.out, before, now)
 	return nil
 }
 
@@ -115,6 +142,9 @@ func (t top) watch(ctx context.Context) error {
 	}
 	tick := time.NewTicker(topEvery)
 	defer tick.Stop()
+	if from, ok := t.before(ctx, &last); ok {
+		t.show(isScreen, from, last)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -125,16 +155,21 @@ func (t top) watch(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if rows, columns, ok := t.size(); isScreen && ok {
-			var b strings.Builder
-			t.draw(&b, last, now)
-			fmt.Fprint(t.out, fit(b.String(), rows, columns))
-		} else {
-			t.draw(t.out, last, now)
-			fmt.Fprintln(t.out)
-		}
+		t.show(isScreen, last, now)
 		last = now
 	}
+}
+
+// show draws one picture of several: on a screen in the place of the one before.
+func (t top) show(isScreen bool, from, to sample) {
+	if rows, columns, ok := t.size(); isScreen && ok {
+		var b strings.Builder
+		t.draw(&b, from, to)
+		fmt.Fprint(t.out, fit(b.String(), rows, columns))
+		return
+	}
+	t.draw(t.out, from, to)
+	fmt.Fprintln(t.out)
 }
 
 // size is that of the terminal, if it is one that can be drawn on.
@@ -205,8 +240,8 @@ func (t top) draw(w io.Writer, from, to sample) {
 	for _, p := range s.Problems {
 		fmt.Fprintln(w, t.paint.in(amber, "problem")+"  "+p)
 	}
-	rows := [][]string{{"peers", t.peersLine(s.Peers)}}
-	table(w, append(rows, addressRows(s)...))
+	rows := append([][]string{{"peers", t.peersLine(s.Peers)}}, addressRows(s)...)
+	table(w, append(rows, []string{"rates", fmt.Sprintf("of the last %.1f s", to.at.Sub(from.at).Seconds())}))
 	fmt.Fprintln(w)
 	table(w, t.hostRows(s))
 	fmt.Fprintln(w)
@@ -246,19 +281,21 @@ var rateHead = []string{"IN/s", "OUT/s", "PACKETS IN/s", "OUT/s", "DROPS/s", "DR
 // between them counts from its beginning.
 func ratesOf(device string, from, to sample) rates {
 	old, now := from.devices[device], to.devices[device]
-	if now.received.bytes < old.received.bytes || now.sent.bytes < old.sent.bytes {
-		old = traffic{}
+	if now.ReceivedBytes < old.ReceivedBytes || now.SentBytes < old.SentBytes {
+		old = netdev.Traffic{}
 	} else if _, known := from.devices[device]; !known {
 		old = now
 	}
 	seconds := max(to.at.Sub(from.at).Seconds(), 0.001)
 	per := func(now, old uint64) float64 { return float64(now-min(old, now)) / seconds }
 	return rates{
-		in: per(now.received.bytes, old.received.bytes), out: per(now.sent.bytes, old.sent.bytes),
-		packetsIn: per(now.received.packets, old.received.packets), packetsOut: per(now.sent.packets, old.sent.packets),
-		drops: per(now.drops(), old.drops()), dropped: now.drops(),
+		in: per(now.ReceivedBytes, old.ReceivedBytes), out: per(now.SentBytes, old.SentBytes),
+		packetsIn: per(now.ReceivedPackets, old.ReceivedPackets), packetsOut: per(now.SentPackets, old.SentPackets),
+		drops: per(drops(now), drops(old)), dropped: drops(now),
 	}
 }
+
+func drops(t netdev.Traffic) uint64 { return t.ReceivedDropped + t.SentDropped }
 
 // turned is seen from the other end of a veth: what the host's end receives, the
 // container has sent.
@@ -320,36 +357,7 @@ func size(b float64) string {
 
 func whole(f float64) string { return number(uint64(f + 0.5)) }
 
-// traffic is what a device has done since it is there.
-type traffic struct{ received, sent counters }
-
-type counters struct{ bytes, packets, drops uint64 }
-
-func (t traffic) drops() uint64 { return t.received.drops + t.sent.drops }
-
-func readDevices() string {
-	text, _ := os.ReadFile("/proc/self/net/dev") // of this network namespace, whatever is mounted at /sys
-	return string(text)
-}
-
-// parseDevices reads the kernel's table of devices: a name, a colon, eight numbers of
-// what was received and eight of what was sent, each time bytes, packets, errors, drops.
-func parseDevices(text string) map[string]traffic {
-	out := map[string]traffic{}
-	for line := range strings.Lines(text) {
-		at := strings.LastIndex(line, ":") // a name may have one, too
-		if at < 0 {
-			continue
-		}
-		numbers := strings.Fields(line[at+1:])
-		if len(numbers) < 16 {
-			continue
-		}
-		n := func(i int) uint64 {
-			v, _ := strconv.ParseUint(numbers[i], 10, 64) // the kernel's own numbers
-			return v
-		}
-		out[strings.TrimSpace(line[:at])] = traffic{counters{n(0), n(1), n(3)}, counters{n(8), n(9), n(11)}}
-	}
-	return out
+func readDevices() map[string]netdev.Traffic {
+	text, _ := netdev.ReadTraffic() // without it there are no rates, and all else is shown
+	return netdev.ParseTraffic(string(text))
 }

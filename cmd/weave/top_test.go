@@ -11,51 +11,26 @@ import (
 	"unicode/utf8"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
+	"github.com/weave-cni/weave-cni/pkg/netdev"
 )
 
-const devTable = `Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
-weave-vx: 5000000    4000    0    2    0     0          0         0  7000000    6000    0    3    0     0       0          0
-a:b: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
-short: 1 2 3
-`
-
-func TestTheKernelsTableOfDevicesIsRead(t *testing.T) {
-	got := parseDevices(devTable)
-	if len(got) != 3 {
-		t.Errorf("got %v", got)
-	}
-	if d := got["weave-vx"]; d != (traffic{counters{5000000, 4000, 2}, counters{7000000, 6000, 3}}) || d.drops() != 5 {
-		t.Errorf("got %+v", d)
-	}
-	if d := got["a:b"]; d.received.drops != 4 || d.sent.drops != 12 {
-		t.Errorf("got %+v", d)
-	}
-}
-
-func FuzzDevices(f *testing.F) {
-	f.Add(devTable)
-	f.Fuzz(func(t *testing.T, text string) {
-		devices := parseDevices(text)
-		for name := range devices {
-			ratesOf(name, sample{at: noon}, sample{at: noon, devices: devices})
-		}
-	})
+// device is what one has received and sent: bytes, packets, drops.
+func device(in, packetsIn, dropsIn, out, packetsOut, dropsOut uint64) netdev.Traffic {
+	return netdev.Traffic{ReceivedBytes: in, ReceivedPackets: packetsIn, ReceivedDropped: dropsIn, SentBytes: out, SentPackets: packetsOut, SentDropped: dropsOut}
 }
 
 // two samples of busy, two seconds apart.
 func two() (from, to sample) {
 	s := busy()
 	veth := s.Attachments[0].Veth
-	from = sample{at: noon, status: s, devices: map[string]traffic{
-		"weave-vx": {counters{1000, 10, 0}, counters{2000, 20, 5}},
-		veth:       {counters{0, 0, 0}, counters{0, 0, 0}},
+	from = sample{at: noon, status: s, devices: map[string]netdev.Traffic{
+		"weave-vx": device(1000, 10, 0, 2000, 20, 5),
+		veth:       device(0, 0, 0, 0, 0, 0),
 	}}
-	to = sample{at: noon.Add(2 * time.Second), status: s, devices: map[string]traffic{
-		"weave-vx":        {counters{3001000, 2010, 4}, counters{2400, 24, 5}},
-		veth:              {counters{500, 4, 1}, counters{250000, 200, 0}},
-		"vethabcdefghijk": {counters{90, 1, 0}, counters{90, 1, 0}}, // came between them
+	to = sample{at: noon.Add(2 * time.Second), status: s, devices: map[string]netdev.Traffic{
+		"weave-vx":        device(3001000, 2010, 4, 2400, 24, 5),
+		veth:              device(500, 4, 1, 250000, 200, 0),
+		"vethabcdefghijk": device(90, 1, 0, 90, 1, 0), // came between them
 	}}
 	return from, to
 }
@@ -71,7 +46,7 @@ func TestRatesAreOfASecondAndSeenFromTheContainer(t *testing.T) {
 	if r := ratesOf("vethabcdefghijk", from, to); r.in != 0 {
 		t.Errorf("one that was not there before: %+v", r)
 	}
-	to.devices["weave-vx"] = traffic{counters{600, 6, 0}, counters{3000, 30, 0}}
+	to.devices["weave-vx"] = netdev.Traffic{ReceivedBytes: 600, ReceivedPackets: 6, SentBytes: 3000, SentPackets: 30}
 	if r := ratesOf("weave-vx", from, to); r.in != 300 || r.out != 1500 {
 		t.Errorf("one that was made anew: %+v", r)
 	}
@@ -117,7 +92,7 @@ func watched(t *testing.T, d time.Duration, screen func() (int, int, bool), answ
 		ctx, cancel := context.WithCancel(t.Context())
 		var b bytes.Buffer
 		n := 0
-		x := top{app: &app{out: &b, paint: true, now: time.Now, screen: screen}, read: func() map[string]traffic { return nil },
+		x := top{app: &app{out: &b, paint: true, now: time.Now, screen: screen}, read: func() map[string]netdev.Traffic { return nil },
 			ask: func(context.Context) (ctl.Status, error) { n++; return busy(), answers(n) }}
 		done := make(chan error)
 		go func() { done <- x.watch(ctx) }()
@@ -174,4 +149,51 @@ func TestARouterThatGoesAwayDoesNotEndIt(t *testing.T) {
 	if _, err = watched(t, time.Second, nil, func(int) error { return gone }); !errors.Is(err, gone) {
 		t.Errorf("one that was never there: %v", err)
 	}
+}
+
+// With a router that keeps counters nothing is waited for: in a bubble, time that passes is
+// time that was slept.
+func TestWithCountersOfAMomentAgoThePictureComesAtOnceAndSaysOverHowLong(t *testing.T) {
+	from, to := two()
+	kept := ctl.Traffic{Age: 3400 * time.Millisecond, Devices: map[string]ctl.DeviceTraffic{}}
+	for name, d := range from.devices {
+		kept.Devices[name] = ctl.DeviceTraffic(d)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		x := top{app: &app{out: &b, now: time.Now}, read: func() map[string]netdev.Traffic { return to.devices },
+			ask: func(context.Context) (ctl.Status, error) { return busy(), nil },
+			ago: func(context.Context) (ctl.Traffic, error) { return kept, nil }}
+		start := time.Now()
+		if err := x.once(t.Context()); err != nil || time.Since(start) != 0 {
+			t.Errorf("%v, it waited %v", err, time.Since(start))
+		}
+		out := strings.Join(strings.Fields(b.String()), " ")
+		if !strings.Contains(out, "rates of the last 3.4 s ") || !strings.Contains(out, " weave-vx 882 kB 118 B 588 ") { // 3 000 000 bytes in 3.4 s
+			t.Errorf("got %s", b.String())
+		}
+		b.Reset()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- x.watch(ctx) }()
+		synctest.Wait()
+		if strings.Count(b.String(), "of the last 3.4 s") != 1 {
+			t.Errorf("the first picture is not there at once: %s", b.String())
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestWithARouterThatHasNoCountersOfBeforeOnceWaitsForASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		x := top{app: &app{out: &b, now: time.Now}, read: func() map[string]netdev.Traffic { return nil },
+			ask: func(context.Context) (ctl.Status, error) { return busy(), nil },
+			ago: func(context.Context) (ctl.Traffic, error) { return ctl.Traffic{}, errors.New("404") }}
+		start := time.Now()
+		if err := x.once(t.Context()); err != nil || time.Since(start) != topEvery || !strings.Contains(b.String(), "of the last 1.0 s") {
+			t.Errorf("%v, it waited %v: %s", err, time.Since(start), b.String())
+		}
+	})
 }

@@ -240,6 +240,8 @@ type Status struct {
 	Uptime  time.Duration `json:"uptime"`
 	Port    uint16        `json:"port,omitempty"` // TCP, of its gossip
 
+	StateDir string `json:"state_dir,omitempty"` // the router's; what is plugged on this host is below it
+
 	Error       *Error       `json:"error,omitempty"`    // why ADD cannot be served; nil when it can
 	Problems    []string     `json:"problems,omitempty"` // what is wrong besides, a sentence each
 	Peers       []Peer       `json:"peers"`

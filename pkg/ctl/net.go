@@ -17,6 +17,8 @@ const (
 	PathNetRemove  = "/v1/net/remove"  // NetRemoveRequest -> NetRemoved
 	PathNetLabel   = "/v1/net/label"   // NetLabelRequest -> Net
 
+	PathNetChangeable = "/v1/net/changeable" // GET -> {}; CodeNoMajority, within a second, when no network can be made, changed or removed now
+
 	PathNetAttach = "/v1/net/attach" // AttachRequest -> Attached; what ADD does
 	PathNetDetach = "/v1/net/detach" // DetachRequest -> {}; what DEL does
 	PathNetPlugs  = "/v1/net/plugs"  // GET -> Plugs; attachd answers it, at its own socket alone

@@ -48,6 +48,8 @@ func (r *Router) serve(s *control.Server) {
 	control.HandleGet(s, ctl.PathStatus, r.apiStatus)
 	control.HandleGet(s, ctl.PathReport, r.apiReport)
 	control.HandleGet(s, ctl.PathTopology, r.apiTopology)
+	control.HandleGet(s, ctl.PathTraffic, r.apiTraffic)
+	control.HandleGet(s, ctl.PathNetChangeable, r.apiNetChangeable)
 }
 
 func (r *Router) apiNetwork(ctx context.Context, in ctl.NetworkRequest) (ctl.Network, error) {

@@ -115,6 +115,7 @@ type Router struct {
 	torn      map[string]bool   // networks that are being removed and of which nothing stands here any more, by id; with bridges
 	seeks     *seeks            // of this host's own addresses
 	gone      leftovers         // with bridges
+	traffic   traffic           // of devices
 	uses      uses              // of networks, by containers that are no endpoints
 	inherited map[string]bool   // by the network's id; settle's alone
 	said      map[string]bool   // addresses in others' blocks that were logged; settle's alone
@@ -472,6 +473,7 @@ func (r *Router) parts() map[string]func(context.Context) error {
 		"lists":    r.lists.Run,
 		"links":    r.tellLinks,
 		"uses":     r.tellUses,
+		"traffic":  r.watchTraffic,
 		"byhand":   r.followByHand,
 	}
 }

@@ -64,15 +64,16 @@ func (r *Router) apiStatus(context.Context) (ctl.Status, error) {
 	raft, claims := r.replica.Status(), r.ipam.Claims()
 	contested := r.contestedOf(claims)
 	s := ctl.Status{
-		Version: r.config.Version,
-		Name:    string(r.id.Name()),
-		Cluster: r.replica.State().Cluster(),
-		Secured: r.id.Secured(),
-		Uptime:  time.Since(r.started).Round(time.Second),
-		Port:    r.config.Port,
-		Error:   r.readiness(),
-		Peers:   r.statusPeers(),
-		Targets: r.targets.all(),
+		Version:  r.config.Version,
+		Name:     string(r.id.Name()),
+		Cluster:  r.replica.State().Cluster(),
+		Secured:  r.id.Secured(),
+		Uptime:   time.Since(r.started).Round(time.Second),
+		StateDir: r.config.StateDir,
+		Port:     r.config.Port,
+		Error:    r.readiness(),
+		Peers:    r.statusPeers(),
+		Targets:  r.targets.all(),
 		IPAM: ctl.IPAM{
 			Waiting: r.waiting(), Index: raft.Index, Leader: raft.Leader, Voters: raft.Voters, Subnets: r.ipam.Usage(),
 		},
