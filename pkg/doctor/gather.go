@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/netdev"
 )
@@ -155,21 +157,40 @@ func managed(s Snapshot) []Managed {
 func takenPorts() []Port {
 	var out []Port
 	inodes := map[string][]int{} // to places in out
-	for _, t := range []struct{ proto, file, state string }{
-		{"tcp", "tcp", "0A"}, {"tcp", "tcp6", "0A"}, {"udp", "udp", "07"}, {"udp", "udp6", "07"},
-	} {
-		for f := range fieldsOf("/proc/self/net/" + t.file) {
-			if len(f) < 10 || f[3] != t.state {
-				continue
-			}
-			if a, err := hexAddr(f[1]); err == nil {
-				inodes[f[9]] = append(inodes[f[9]], len(out))
-				out = append(out, Port{Proto: t.proto, Addr: a})
-			}
+	add := func(proto string, all []listener) {
+		for _, l := range all {
+			inodes[l.inode] = append(inodes[l.inode], len(out))
+			out = append(out, Port{Proto: proto, Addr: l.at})
 		}
 	}
+	for _, x := range []struct {
+		table  string
+		family uint8
+	}{{"tcp", unix.AF_INET}, {"tcp6", unix.AF_INET6}} {
+		all, err := listeners(x.family)
+		if err != nil {
+			all = listed(x.table)
+		}
+		add("tcp", all)
+	}
+	add("udp", listed("udp"))
+	add("udp", listed("udp6"))
 	delete(inodes, "0") // the kernel's
 	owners(inodes, func(i, pid int, name string) { out[i].Owner, out[i].PID = name, pid })
+	return out
+}
+
+// listed are the sockets of one of the kernel's tables that wait for others.
+func listed(table string) (out []listener) {
+	waits := map[bool]string{true: "0A", false: "07"}[strings.HasPrefix(table, "tcp")]
+	for f := range fieldsOf("/proc/self/net/" + table) {
+		if len(f) < 10 || f[3] != waits {
+			continue
+		}
+		if a, err := hexAddr(f[1]); err == nil {
+			out = append(out, listener{a, f[9]})
+		}
+	}
 	return out
 }
 
