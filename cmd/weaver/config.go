@@ -230,8 +230,11 @@ func assign(s *pflag.FlagSet, in setting) error {
 // wantList shows a list of what the key is about.
 func wantList(key string) string {
 	like := "host-a, host-b"
-	if key == "dns-upstream" {
+	switch key {
+	case "dns-upstream":
 		like = "192.0.2.1, \"192.0.2.2:53\""
+	case "dns-rebind-ok":
+		like = "corp.example, example.net"
 	}
 	return fmt.Sprintf("%s: want a list, such as [%s]", key, like)
 }

@@ -175,6 +175,8 @@ func TestWhatIsNoConfigurationIsRefused(t *testing.T) {
 		"mtu: 1400\nport: \t@1\n":      "indent with blanks, not with a tab",
 		"bogus: 1\n":                   "bogus: no such key; a key is a flag",
 		"dns-upstream: 192.0.2.1\n":    `such as [192.0.2.1, "192.0.2.2:53"]`,
+		"dns-rebind-ok: corp\n":        "such as [corp.example, example.net]",
+		"dns-rebind-ok: [.corp]\n":     "is no domain name in lower case",
 		"mtu: 1400\n---\nmtu: 1400\n":  "a second document",
 		"- mtu\n":                      "want lines such as",
 		"a: &a [x]\nbootstrap: *a\n":   "anchors and aliases",

@@ -182,6 +182,8 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.noDNS, "no-dns", false, "serve no names")
 	s.StringVar(&c.DNSDomain, "dns-domain", c.DNSDomain, "domain of the containers' names")
 	s.StringSliceVar(&c.DNSUpstream, "dns-upstream", nil, "servers for all other names, as IP or IP:port (default: those of /etc/resolv.conf)")
+	s.BoolVar(&c.DNSStopRebind, "dns-stop-rebind", false, "take addresses of private networks, of this cluster's and of loopback out of those servers' answers")
+	s.StringSliceVar(&c.DNSRebindOK, "dns-rebind-ok", nil, "domains whose names may have such addresses all the same")
 	s.StringVar(&c.MetricsAddr, "metrics-addr", "", "IP:port at which to serve metrics to Prometheus, such as 127.0.0.1:6782 (default: they are not served)")
 	s.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	s.StringVar(&f.file, "config", defaultFile, "file with flags and PEERs, in YAML; the default one may be missing")

@@ -23,7 +23,7 @@ func refused() map[string][]string {
 		"port":      {garbage, "0", "6786"},
 		"mesh-port": {garbage, "0", "6783"},
 	}
-	for _, flag := range []string{"run-dir", "state-dir", "conflist-dir", "init", "advertise", "dns-domain", "dns-upstream", "metrics-addr", "log-level", "force-range", "no-conflists", "no-dns"} {
+	for _, flag := range []string{"run-dir", "state-dir", "conflist-dir", "init", "advertise", "dns-domain", "dns-upstream", "dns-stop-rebind", "dns-rebind-ok", "metrics-addr", "log-level", "force-range", "no-conflists", "no-dns"} {
 		out[flag] = []string{garbage}
 	}
 	out["vxlan-port"] = out["port"][:2]

@@ -24,6 +24,7 @@ const (
 	// What is kept is kept no longer than this, in seconds, whatever it says.
 	cachePositive = 3600
 	cacheNegative = 300
+	cacheBlocked  = 60 // what of an answer the filter has left
 )
 
 // cache holds answers of others as they came, under what was asked and who was
@@ -128,6 +129,17 @@ func (c *cache) put(key []byte, q *query, msg []byte, now time.Time) {
 	}
 }
 
+// clear forgets all answers.
+func (c *cache) clear() {
+	for i := range c.shards {
+		sh := &c.shards[i]
+		sh.mu.Lock()
+		clear(sh.entries)
+		sh.bytes = 0
+		sh.mu.Unlock()
+	}
+}
+
 func (e *cacheEntry) size(key []byte) int { return len(key) + len(e.msg) + cacheOverhead }
 
 // evict takes away one entry of a few: one that has expired, or else the one that has
@@ -198,6 +210,8 @@ func (q *query) lifetime(msg []byte) uint32 {
 		}
 	})
 	switch {
+	case msg[3]&flagBlocked != 0:
+		return min(least, cacheBlocked)
 	case found && rcode == dns.RcodeSuccess:
 		return least
 	case zone:

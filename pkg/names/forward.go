@@ -271,11 +271,15 @@ func (q *query) wellFormed(msg []byte) bool {
 // q: with q's id and spelling, and no longer than q's client can take.
 func (q *query) adopt(msg []byte) []byte {
 	flags := binary.BigEndian.Uint16(msg[2:])
-	flags = flags&^(flagAA|flagRD) | flagRA | q.flags&flagRD
+	blocked := flags&flagBlocked != 0
+	flags = flags&^(flagAA|flagRD|flagBlocked) | flagRA | q.flags&flagRD
 	binary.BigEndian.PutUint16(msg, q.id)
 	binary.BigEndian.PutUint16(msg[2:], flags)
 	copy(msg[headerLen:], q.question)
 	msg = q.fitOPT(msg)
+	if blocked {
+		msg = q.explain(msg, dns.ExtendedErrorCodeBlocked)
+	}
 	if len(msg) <= q.limit {
 		return msg
 	}
@@ -283,17 +287,15 @@ func (q *query) adopt(msg []byte) []byte {
 	return q.opt(short, 0)
 }
 
-// fitOPT sees to it that there is an OPT record if and only if the client sent one.
+// fitOPT sees to it that there is an OPT record if and only if the client sent one, and
+// that it is ours: what else the upstream's says is between that and us.
 func (q *query) fitOPT(msg []byte) []byte {
-	if !q.edns {
-		return q.withoutOPT(msg)
+	msg = q.withoutOPT(msg)
+	if off := q.findOPT(msg); q.edns && off > 0 {
+		binary.BigEndian.PutUint16(msg[off+3:], maxUDP)
+		return msg
 	}
-	off := q.findOPT(msg)
-	if off == 0 {
-		return q.opt(msg, 0)
-	}
-	binary.BigEndian.PutUint16(msg[off+3:], maxUDP)
-	return msg
+	return q.opt(msg, 0)
 }
 
 // withoutOPT takes the OPT record away. Upstreams put it last; elsewhere it stays,

@@ -30,6 +30,11 @@ type Config struct {
 	// UpstreamsOf are a client's own resolvers, which are asked for it in place of
 	// Upstreams; none, or nil: it has none. It is called at each query for others' names.
 	UpstreamsOf func(client netip.Addr) []string
+
+	// StopRebind has addresses that are inside taken out of others' answers, but for names
+	// in the domains RebindOK, which are as ValidName has them.
+	StopRebind bool
+	RebindOK   []string
 }
 
 // Listener is one address to serve, of one network.
@@ -66,6 +71,7 @@ type Server struct {
 	common    atomic.Pointer[upstreamSet] // of all who have none of their own
 	tcp       tcpLimits
 	traces    tracer
+	rebind    rebindFilter
 	zones     atomic.Pointer[[]netip.Prefix] // of all listeners
 	own       atomic.Pointer[[]netip.Addr]   // of all listeners: never asked as upstreams
 
@@ -83,6 +89,7 @@ func New(c Config) *Server {
 		want: map[netip.Addr]Listener{}, sockets: map[netip.Addr]*socketPair{},
 	}
 	s.forwarder = forwarder{&net.Dialer{}, &s.asked}
+	s.rebind.on, s.rebind.ok = c.StopRebind, c.RebindOK
 	s.batches.New = newBatch
 	s.zones.Store(&[]netip.Prefix{})
 	s.own.Store(&[]netip.Addr{})
@@ -138,7 +145,10 @@ func (s *Server) Sync(ctx context.Context, ls []Listener) error {
 		}
 	}
 	own := slices.Collect(maps.Keys(s.want))
-	s.zones.Store(&zones)
+	slices.SortFunc(zones, netip.Prefix.Compare)
+	if was := s.zones.Swap(&zones); s.rebind.on && !slices.Equal(*was, zones) {
+		s.cache.clear() // of addresses that are inside by now
+	}
 	s.own.Store(&own)
 	s.common.Store(nil)
 	if s.ctx == nil {
@@ -280,6 +290,9 @@ func (s *Server) search(ctx context.Context, e *errand, sent func(stamp)) (answe
 	}()
 	answer, err = s.forwarder.exchange(ctx, &e.query, e.tcp, e.set.addrs, sent)
 	if err == nil {
+		answer, err = s.rebind.clean(&e.query, answer, *s.zones.Load())
+	}
+	if err == nil {
 		s.cache.put([]byte(e.key), &e.query, answer, time.Now())
 	}
 	return answer, err
@@ -294,6 +307,7 @@ func (s *Server) Stats() Stats {
 	st.Names, st.Records = s.cfg.Table.size()
 	st.Forwarding, st.Waiting = s.slots.stats()
 	st.Cache, st.Upstreams = s.cache.stats(), s.asked.stats()
+	st.Rebinds = s.rebind.blocked.Load()
 	st.TCPConnections, st.TCPRefused, st.TCPEvicted = s.tcp.stats()
 	s.mu.Lock()
 	defer s.mu.Unlock()

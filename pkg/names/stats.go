@@ -46,6 +46,7 @@ type Stats struct {
 	Waiting        int               `json:"waiting"`        // queries held back until it is their client's turn
 	Cache          CacheStats        `json:"cache"`          // of others' answers
 	Upstreams      []UpstreamStats   `json:"upstreams"`      // by address
+	Rebinds        uint64            `json:"rebinds"`        // answers of theirs out of which addresses were taken
 	TCPConnections int               `json:"tcpConnections"` // open now
 	TCPRefused     uint64            `json:"tcpRefused"`     // over a bound, since the start
 	TCPEvicted     uint64            `json:"tcpEvicted"`     // idle ones that made room for others, since the start

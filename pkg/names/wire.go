@@ -237,7 +237,11 @@ func (q *query) opt(b []byte, rcode int) []byte {
 	}
 	bump(b, 10)
 	b = append(b, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff)
-	return append(b, byte(rcode>>4), 0, 0, 0, 0, 0)
+	b = append(b, byte(rcode>>4), 0, 0, 0, 0, 0)
+	if q.do {
+		b[len(b)-4] = 0x80 // as it was asked: RFC 3225, 3
+	}
+	return b
 }
 
 // bump counts one record more in the section whose count is at off.

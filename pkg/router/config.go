@@ -61,6 +61,10 @@ type Config struct {
 	DNS         bool
 	DNSDomain   string
 	DNSUpstream []string // ADDR[:PORT]; none: those of /etc/resolv.conf
+	// DNSStopRebind has addresses that are inside taken out of upstreams' answers, but for
+	// names in the domains DNSRebindOK.
+	DNSStopRebind bool
+	DNSRebindOK   []string
 
 	MetricsAddr string // IP:port where Prometheus finds metrics; "": nowhere
 	ConflistDir string // where runtimes look for network lists; "": the router writes none
@@ -166,6 +170,11 @@ func (c Config) Validate() error {
 	for _, u := range c.DNSUpstream {
 		if !isUpstream(u) {
 			bad("dns-upstream", "%q is no address: want IP or IP:port, such as 192.0.2.1, 192.0.2.1:53 or [2001:db8::1]:53", u)
+		}
+	}
+	for _, d := range c.DNSRebindOK {
+		if name, err := names.ValidName(d); err != nil || name != d {
+			bad("dns-rebind-ok", "%q is no domain name in lower case, such as corp.example, which stands for all names below it too", d)
 		}
 	}
 	if ap, err := netip.ParseAddrPort(c.MetricsAddr); c.MetricsAddr != "" && (err != nil || ap.Port() == 0) {

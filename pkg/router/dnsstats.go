@@ -38,6 +38,7 @@ func (s sink) dnsUpstreams(d names.Stats) {
 	s.put("weave_dns_cache_entries", float64(d.Cache.Entries))
 	s.put("weave_dns_cache_bytes", float64(d.Cache.Bytes))
 	s.put("weave_dns_cache_evictions_total", float64(d.Cache.Evicted))
+	s.put("weave_dns_rebinds_filtered_total", float64(d.Rebinds))
 	s.put("weave_dns_waiting", float64(d.Waiting))
 }
 

@@ -94,6 +94,7 @@ func catalogue() []metric {
 		{"weave_dns_cache_entries", gauge, nil, "Answers of upstreams that are kept."},
 		{"weave_dns_cache_bytes", gauge, nil, "Memory that they take."},
 		{"weave_dns_cache_evictions_total", counter, nil, "Answers that were not kept longer for want of room."},
+		{"weave_dns_rebinds_filtered_total", counter, nil, "Answers out of which addresses were taken (`--dns-stop-rebind`)."},
 		{"weave_dns_tcp_connections", gauge, nil, "Open TCP connections of DNS clients."},
 		{"weave_dns_tcp_refused_total", counter, nil, "TCP connections of DNS clients over the bound, refused."},
 		{"weave_dns_tcp_evicted_total", counter, nil, "Idle ones that were closed to make room for others."},

@@ -30,7 +30,7 @@ const pathVXLAN = "vxlan"
 func (r *Router) openDNS() {
 	r.dns = names.New(names.Config{
 		Domain: r.config.DNSDomain, Table: r.table, Upstreams: r.upstreams, Log: r.log.With("part", "dns"),
-		UpstreamsOf: r.clients.Of,
+		UpstreamsOf: r.clients.Of, StopRebind: r.config.DNSStopRebind, RebindOK: r.config.DNSRebindOK,
 	})
 }
 
