@@ -115,6 +115,67 @@ func TestHowLongAnAnswerIsKept(t *testing.T) {
 	}
 }
 
+// An upstream's options are for us; that signatures are wanted is the client's to hear.
+func TestTheOPTRecordOfAnAnswerIsOurs(t *testing.T) {
+	for _, do := range []bool{false, true} {
+		m := question("www.example.com.", dns.TypeA)
+		m.SetEdns0(1232, do)
+		q := parsed(t, m)
+		up := unpacked(t, reply(t, m, 0, "www.example.com. 60 IN A 192.0.2.1"))
+		up.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0011223344556677"}}
+		wire, err := up.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := unpacked(t, q.adopt(wire)).IsEdns0()
+		if o == nil || len(o.Option) != 0 || o.Do() != do || o.UDPSize() != maxUDP {
+			t.Errorf("DO %v: got %v", do, o)
+		}
+	}
+}
+
+// Who asks by TCP has joined the search of one who asked by UDP, and whose answer did not fit.
+func TestWhoAsksByTCPIsNotToldToAskByTCP(t *testing.T) {
+	u := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
+		if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
+			_ = w.WriteMsg(&dns.Msg{MsgHdr: dns.MsgHdr{Id: m.Id, Response: true, Truncated: true}, Question: m.Question})
+		} else {
+			_ = w.Close()
+		}
+	})
+	s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return []string{u.addr} }})
+	_, e := s.atOnce(nil, parsed(t, question("www.example.com.", dns.TypeA)), false, false, netip.MustParseAddrPort("10.48.0.2:1"))
+	found, err := s.search(t.Context(), e, func(stamp) {})
+	if err != nil || !truncated(found) {
+		t.Fatalf("got %x, %v", found, err)
+	}
+	for _, tcp := range []bool{false, true} {
+		release := make(chan struct{})
+		go func() { // the one whose search it is
+			_, _ = s.flights.do(t.Context(), e.key, func(context.Context, func(stamp)) ([]byte, error) { <-release; return found, nil })
+		}()
+		waiting := func(n int) func() bool {
+			return func() bool {
+				s.flights.mu.Lock()
+				defer s.flights.mu.Unlock()
+				c := s.flights.calls[e.key]
+				return c != nil && c.waiting == n
+			}
+		}
+		eventually(t, "it is looked for", waiting(1))
+		mine := *e
+		mine.tcp, mine.begun = tcp, time.Now()
+		got := make(chan []byte)
+		go func() { got <- s.forward(t.Context(), &mine) }()
+		eventually(t, "it is waited for", waiting(2))
+		close(release)
+		if m := unpacked(t, <-got); m.Truncated == tcp || (m.Rcode == dns.RcodeServerFailure) != tcp {
+			t.Errorf("tcp %v: got %v", tcp, m)
+		}
+		eventually(t, "it is over", func() bool { s.flights.mu.Lock(); defer s.flights.mu.Unlock(); return len(s.flights.calls) == 0 })
+	}
+}
+
 func TestACachedAnswerIsTheClientsOwn(t *testing.T) {
 	m := question("www.example.com.", dns.TypeA)
 	q := parsed(t, m)
@@ -458,6 +519,9 @@ func TestAnInternalNetworkKnowsNoNamesOfOthers(t *testing.T) {
 			if got := exchangeOver(t, network, s.addr, question(name, dns.TypeA)); got.Rcode != dns.RcodeNameError || len(got.Answer) != 0 {
 				t.Errorf("%s %s: %v", network, name, got)
 			}
+		}
+		if got := exchangeOver(t, network, s.addr, question(".", dns.TypeNS)); got.Rcode != dns.RcodeSuccess || len(got.Answer) != 0 {
+			t.Errorf("%s: there is no root: %v", network, got)
 		}
 		if got := text(exchangeOver(t, network, s.addr, question("web.", dns.TypeA))); got != "A 10.48.0.2, A 10.48.0.3" {
 			t.Errorf("%s: %s", network, got)

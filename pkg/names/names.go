@@ -25,6 +25,9 @@ const (
 	maxLabel = 63
 )
 
+// localhost is who asks, always.
+const localhost = "localhost"
+
 // Record is one name of one address.
 type Record struct {
 	Name    string     `json:"name"`    // lower-case, no trailing dot, relative to the domain; may have several labels

@@ -53,6 +53,9 @@ func servedType(t uint16) bool {
 }
 
 func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) ([]byte, outcome) {
+	if q.name == localhost {
+		return loopback(dst, q)
+	}
 	if q.labels == 1 && zoneType(q.qtype) && q.name != r.domain && !r.table.exists(sc.network, q.name) {
 		return nil, forward
 	}
@@ -65,15 +68,31 @@ func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) 
 	if rel, ok := cutSuffix(q.name, r.domain); ok {
 		return r.answer(dst, q, sc, rel, r.labels)
 	}
+	if _, below := cutSuffix(q.name, localhost); below {
+		return loopback(dst, q)
+	}
 	if p, ok := reverseZone(q.name); ok {
 		if zone := slices.IndexFunc(zones, func(z netip.Prefix) bool { return covers(z, p) }); zone >= 0 {
 			return r.reverse(dst, q, sc, p, zones[zone])
 		}
 	}
 	if q.qtype == dns.TypeANY {
-		return q.minimalANY(dst), answered // of others' names too: nobody asks it in earnest
+		return q.minimalANY(dst, 0), answered // of others' names too: nobody asks it in earnest
 	}
 	return nil, forward
+}
+
+// loopback answers for localhost and all below it, whatever anybody is called: RFC 6761, 6.3.
+func loopback(dst []byte, q *query) ([]byte, outcome) {
+	switch q.qtype {
+	case dns.TypeA:
+		return q.addresses(dst, []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}), answered
+	case dns.TypeAAAA:
+		return q.addresses(dst, []netip.Addr{netip.IPv6Loopback()}), answered
+	case dns.TypeANY:
+		return q.minimalANY(dst, flagAA), answered
+	}
+	return q.negative(dst, dns.RcodeSuccess, 1), noData
 }
 
 // zoneType reports whether a type is asked of a zone, not of a host. A single label that
@@ -99,7 +118,7 @@ func apex(dst []byte, q *query, labels int) ([]byte, outcome) {
 		b := q.begin(dst, dns.RcodeSuccess, flagAA)
 		return q.opt(q.soa(b, answers, labels), dns.RcodeSuccess), answered
 	case dns.TypeANY:
-		return q.minimalANY(dst), answered
+		return q.minimalANY(dst, flagAA), answered
 	}
 	return q.negative(dst, dns.RcodeSuccess, labels), noData
 }
@@ -120,7 +139,7 @@ func (r resolver) answer(dst []byte, q *query, sc scope, rel string, zone int) (
 	case len(as) == 0 && !r.table.exists(sc.network, name):
 		return q.negative(dst, dns.RcodeNameError, zone), noName
 	case q.qtype == dns.TypeANY:
-		return q.minimalANY(dst), answered
+		return q.minimalANY(dst, flagAA), answered
 	case q.qtype == dns.TypeSRV || q.qtype == dns.TypeTXT:
 		return r.data(dst, q, sc, name, zone)
 	}
@@ -168,7 +187,7 @@ func (r resolver) reverse(dst []byte, q *query, sc scope, p, zone netip.Prefix) 
 	case len(names) == 0:
 		return q.negative(dst, dns.RcodeSuccess, labels), noData
 	case q.qtype == dns.TypeANY:
-		return q.minimalANY(dst), answered
+		return q.minimalANY(dst, flagAA), answered
 	case q.qtype != dns.TypePTR:
 		return q.negative(dst, dns.RcodeSuccess, labels), noData
 	}

@@ -16,6 +16,7 @@ func testTable() *Table {
 	tab := NewTable()
 	tab.Put("c1", []Record{rec("net1", "web", "10.48.0.2"), rec("net1", "web", "fd00:1::2")})
 	tab.Put("c2", []Record{rec("net1", "web", "10.48.0.3"), rec("net1", "only4", "10.48.0.3"), rec("net1", "pod.prod", "10.48.0.3")})
+	tab.Put("c4", []Record{rec("net1", "localhost", "10.48.0.4")})
 	tab.Put("c3", []Record{rec("Net2", "web", "10.49.0.2"), rec("Net2", "other", "10.49.0.2")})
 	return tab
 }
@@ -140,6 +141,12 @@ func TestWhatIsAnsweredAndWhatIsLeftToOthers(t *testing.T) {
 		{"net1", "web.", dns.TypeANY, `HINFO "RFC8482" ""`},
 		{"net1", "example.com.", dns.TypeANY, `HINFO "RFC8482" ""`},
 		{"net1", "nosuch.weave.local.", dns.TypeANY, nobody},
+		{"net1", "localhost.", dns.TypeA, "A 127.0.0.1"}, // whoever is called so: see below
+		{"net1", "A.LocalHost.", dns.TypeAAAA, "AAAA ::1"},
+		{"net1", "localhost.", dns.TypeNS, "NOERROR, SOA of localhost."},
+		{"net1", "a.localhost.", dns.TypeMX, "NOERROR, SOA of localhost."},
+		{"net1", "localhost.weave.local.", dns.TypeA, nobody},
+		{"net1", "alocalhost.example.com.", dns.TypeA, "forward"},
 		{"net1", "weave.local.", dns.TypeAXFR, "REFUSED"},
 		{"net1", "example.com.", dns.TypeIXFR, "REFUSED"},
 		{"net1", "example.com.", dns.TypeTKEY, "REFUSED"},
@@ -151,7 +158,7 @@ func TestWhatIsAnsweredAndWhatIsLeftToOthers(t *testing.T) {
 		if answer == nil {
 			continue
 		}
-		if answer.Authoritative != (answer.Rcode != dns.RcodeRefused) && c.name != "example.com." {
+		if answer.Authoritative != (answer.Rcode != dns.RcodeRefused && c.name != "example.com.") {
 			t.Errorf("%s: authoritative %v", c.name, answer.Authoritative)
 		}
 		if answer.Question[0].Name != c.name {

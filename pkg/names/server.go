@@ -233,6 +233,9 @@ type errand struct {
 func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.AddrPort) (answer []byte, e *errand) {
 	if internal {
 		s.ended(client, q, withheld)
+		if q.labels == 0 {
+			return q.empty(dst, dns.RcodeSuccess, 0), nil // the root there is everywhere
+		}
 		return q.empty(dst, dns.RcodeNameError, 0), nil
 	}
 	defer s.survive(q.question)
@@ -267,6 +270,9 @@ func (s *Server) forward(ctx context.Context, e *errand) (answer []byte) {
 	ctx, cancel := context.WithDeadline(ctx, e.begun.Add(forwardBudget))
 	defer cancel()
 	found, err := s.flights.do(ctx, e.key, func(ctx context.Context, sent func(stamp)) ([]byte, error) { return s.search(ctx, e, sent) })
+	if err == nil && e.tcp && truncated(found) {
+		err = errNotUsable // it was looked for by UDP, for who asked first
+	}
 	if err != nil {
 		o := failed
 		if err == errPanicked {

@@ -34,6 +34,7 @@ type owned struct {
 	name  string // the owner's
 	items []*item
 	data  []*datum
+	twice bool // of a name an address stands there more than once
 }
 
 // item knows its places in the two indexes, so that it can be taken out of them
@@ -63,8 +64,8 @@ func NewTable() *Table {
 }
 
 // Put gives an owner these records and no others. Records come from other hosts:
-// those that no query could ever name (see ValidName) or that lack an address are
-// passed over. Names are taken in any case; one without a name says only whose the
+// those that no query could ever name (see ValidName), that lack an address, or that are
+// of localhost, which is nobody's to be, are passed over. Names are taken in any case; one without a name says only whose the
 // address is.
 func (t *Table) Put(owner string, records []Record) { t.put(owner, usable(records), nil) }
 
@@ -73,7 +74,7 @@ func usable(records []Record) []*item {
 	fresh := make([]*item, 0, len(records))
 	for _, r := range records {
 		name, err := ValidName(r.Name)
-		if err != nil && r.Name != "" || !r.Addr.IsValid() {
+		if err != nil && r.Name != "" || !r.Addr.IsValid() || name == localhost {
 			continue
 		}
 		r.Name, r.Addr = name, r.Addr.Unmap().WithZone("")
@@ -96,7 +97,7 @@ func (t *Table) put(owner string, items []*item, data []*datum) {
 	if len(items) == 0 && len(data) == 0 {
 		return
 	}
-	o := &owned{owner, items, data}
+	o := &owned{owner, items, data, anyTwice(items)}
 	t.owners[owner] = o
 	for _, it := range items {
 		it.owner, it.away, it.since = o, t.isAway(it.Host), cmp.Or(since[it.Addr], t.now)
@@ -107,6 +108,21 @@ func (t *Table) put(owner string, items []*item, data []*datum) {
 		d.owner = o
 		t.insertDatum(d)
 	}
+}
+
+func anyTwice(items []*item) bool {
+	type key struct {
+		nameKey
+		addr netip.Addr
+	}
+	if len(items) < 2 {
+		return false
+	}
+	seen := make(map[key]bool, len(items))
+	for _, it := range items {
+		seen[key{nameKey{it.Network, it.Name}, it.Addr}] = true
+	}
+	return len(seen) < len(items)
 }
 
 // Drop takes away all records of an owner.
@@ -213,19 +229,24 @@ func (t *Table) remove(it *item) {
 // Lookup gives the addresses of a name in a network, each once, in ascending
 // order; none when there is no such name. The name is lower-case and relative.
 func (t *Table) Lookup(network, name string) []netip.Addr {
-	return t.lookup(nil, network, name)
+	as := t.lookup(nil, network, name)
+	slices.SortFunc(as, netip.Addr.Compare)
+	return as
 }
 
-// lookup appends to dst.
+// lookup appends them to dst, in no order: a name of a thousand containers is asked for often.
+// Mostly each is there once already, since in a network an address is one owner's.
 func (t *Table) lookup(dst []netip.Addr, network, name string) []netip.Addr {
+	again := false // an address may be there once more
 	t.mu.RLock()
 	for _, it := range t.names[nameKey{network, name}] {
 		if it.answers() {
 			dst = append(dst, it.Addr)
+			again = again || it.ByHand || it.owner.twice
 		}
 	}
 	t.mu.RUnlock()
-	if len(dst) < 2 {
+	if len(dst) < 2 || !again {
 		return dst
 	}
 	slices.SortFunc(dst, netip.Addr.Compare)

@@ -274,12 +274,14 @@ func (q *query) room(b []byte) int {
 	return q.limit - len(b)
 }
 
-// addresses answers with as many as fit, shuffled; they are all of one family.
+// addresses answers with as many as fit, drawn in any order; they are all of one family.
 // It reorders as.
 func (q *query) addresses(dst []byte, as []netip.Addr) []byte {
-	rand.Shuffle(len(as), func(i, j int) { as[i], as[j] = as[j], as[i] })
 	b := q.begin(dst, dns.RcodeSuccess, flagAA)
-	for _, a := range as {
+	for i := range as {
+		drawn := i + rand.IntN(len(as)-i)
+		as[i], as[drawn] = as[drawn], as[i]
+		a := as[i]
 		if q.room(b) < rrLen+a.BitLen()/8 {
 			b[2] |= flagTC >> 8
 			break
@@ -313,9 +315,10 @@ func (q *query) pointers(dst []byte, names []string) []byte {
 	return q.opt(b, dns.RcodeSuccess)
 }
 
-// minimalANY answers a question for everything as RFC 8482 has it.
-func (q *query) minimalANY(dst []byte) []byte {
-	b := q.begin(dst, dns.RcodeSuccess, flagAA)
+// minimalANY answers a question for everything as RFC 8482 has it, with flagAA where the
+// name is ours.
+func (q *query) minimalANY(dst []byte, aa uint16) []byte {
+	b := q.begin(dst, dns.RcodeSuccess, aa)
 	b = record(b, answers, 0, dns.TypeHINFO, append([]byte{7}, "RFC8482\x00"...)...)
 	return q.opt(b, dns.RcodeSuccess)
 }

@@ -96,5 +96,5 @@ func distinct(names []string) []string {
 func normal(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // valid accepts a normal name. The router decides; this keeps what it would pass over
-// out of the way.
-func valid(name string) bool { return endpoint.ValidAlias(name) }
+// out of the way, localhost too.
+func valid(name string) bool { return name != "localhost" && endpoint.ValidAlias(name) }

@@ -53,6 +53,8 @@ func TestNamesComeFromEverySourceTheBestFirst(t *testing.T) {
 		{made, "K8S_POD_NAME=Web;IgnoreUnknown=1", nil, "web"},
 		{made, "K8S_POD_NAME=web;K8S_POD_NAMESPACE=prod", nil, "web.prod"},
 		{made, "NERDCTL_CNI_DHCP_HOSTNAME=host1", nil, "host1"},
+		{made, "WEAVE_HOSTNAME=LocalHost;NERDCTL_CNI_DHCP_HOSTNAME=host1", nil, "host1"},
+		{made, "WEAVE_ENDPOINT=?alias%3Dlocalhost", nil, "0123456789ab"},
 		{made, "", list, "a1 a_2"},
 		{made, "", byNet, "al"},
 		{made, "", annotated("weave://net1?alias=one&alias=two"), "one two"},
