@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,6 +30,7 @@ const mostHandAddrs = 16
 type byHand struct {
 	mu   sync.Mutex
 	list []handName
+	told map[string]string // by key: the records as the table and the others have them
 }
 
 // handName is one of them, as on disk. The network is known by its id: another of its
@@ -99,41 +101,57 @@ func (r *Router) tellByHand() error {
 	for _, n := range r.replica.State().Networks() {
 		networks[n.ID] = n
 	}
-	var kept []handName
+	kept, err := r.tellEach(networks, r.replica.Ready())
+	if len(kept) < len(r.byHand.list) {
+		err = errors.Join(err, r.keepByHand(kept))
+	}
+	return err
+}
+
+// tellEach tells of each name whose network is known. all says that there are no other
+// networks. It gives the names that stay; one that cannot be told hides no other.
+func (r *Router) tellEach(networks map[string]ledger.Network, all bool) (kept []handName, err error) {
 	for _, h := range r.byHand.list {
 		n, known := networks[h.NetID]
-		if !known && r.replica.Ready() {
+		if !known && all {
 			r.log.Info("a name that was added by hand is gone with its network", "name", h.Name)
 			r.untellByHand(h)
 			continue
 		}
 		kept = append(kept, h)
 		if known {
-			if err := r.tellOne(n, h); err != nil {
-				return err
-			}
+			err = errors.Join(err, r.tellOne(n, h))
 		}
 	}
-	if len(kept) == len(r.byHand.list) {
-		return nil
-	}
-	return r.keepByHand(kept)
+	return kept, err
 }
 
+// tellOne tells of a name where that is news. What cannot be told to the others is not
+// answered here either.
 func (r *Router) tellOne(n ledger.Network, h handName) error {
 	told := overlay.HandName{Network: n.Name, Name: h.Name, Addrs: h.Addrs}
 	b, err := r.codec.Encode(told)
 	if err != nil {
 		return err
 	}
-	r.table.PutSet(h.key(), handSet(r.id.Name(), told))
-	if string(r.exchange.Get(r.id.Name(), h.key())) == string(b) {
+	if string(r.exchange.Get(r.id.Name(), h.key())) != string(b) {
+		if err := r.exchange.Put(h.key(), b); err != nil {
+			return fmt.Errorf("tell the other hosts of %s: %w", h.Name, err)
+		}
+	}
+	if r.byHand.told[h.key()] == string(b) {
 		return nil
 	}
-	return r.exchange.Put(h.key(), b)
+	if r.byHand.told == nil {
+		r.byHand.told = map[string]string{}
+	}
+	r.byHand.told[h.key()] = string(b)
+	r.table.PutSet(h.key(), handSet(r.id.Name(), told))
+	return nil
 }
 
 func (r *Router) untellByHand(h handName) {
+	delete(r.byHand.told, h.key())
 	r.table.Drop(h.key())
 	r.exchange.Delete(h.key())
 }
@@ -169,7 +187,7 @@ func (r *Router) apiDNSAdd(_ context.Context, in ctl.HandName) (ctl.HandName, er
 	}
 	r.byHand.mu.Lock()
 	defer r.byHand.mu.Unlock()
-	next := slices.Clone(r.byHand.list)
+	before, next := r.byHand.list, slices.Clone(r.byHand.list)
 	i := slices.IndexFunc(next, func(h handName) bool { return h.is(n.ID, name) })
 	if i < 0 {
 		i, next = len(next), append(next, handName{NetID: n.ID, Name: name})
@@ -189,7 +207,10 @@ func (r *Router) apiDNSAdd(_ context.Context, in ctl.HandName) (ctl.HandName, er
 	if err := r.keepByHand(next); err != nil {
 		return ctl.HandName{}, err
 	}
-	return ctl.HandName{Name: name, Network: n.Name, Addresses: next[i].Addrs}, r.tellOne(n, next[i])
+	if err := r.tellOne(n, next[i]); err != nil {
+		return ctl.HandName{}, errors.Join(err, r.keepByHand(before))
+	}
+	return ctl.HandName{Name: name, Network: n.Name, Addresses: next[i].Addrs}, nil
 }
 
 // apiDNSRemove takes addresses away from a name, or all of it.

@@ -165,6 +165,33 @@ func TestNamesByHandOutliveTheRouterAndGoWithTheirNetworkOrHost(t *testing.T) {
 }
 
 // FuzzHandRecord has a peer send any bytes as a name by hand.
+func TestANameByHandThatCannotBeToldHidesNoOther(t *testing.T) {
+	r, _ := bare(t)
+	net := map[string]ledger.Network{"id": {ID: "id", Name: "weave"}}
+	addr := netip.MustParseAddr("192.0.2.7")
+	huge := handName{NetID: "id", Name: "huge", Addrs: make([]netip.Addr, 100_000)}
+	for i := range huge.Addrs {
+		huge.Addrs[i] = netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)})
+	}
+	r.byHand.list = []handName{huge, {NetID: "id", Name: "db", Addrs: []netip.Addr{addr}}, {NetID: "other", Name: "x", Addrs: []netip.Addr{addr}}}
+	kept, err := r.tellEach(net, true)
+	if err == nil || !strings.Contains(err.Error(), "huge") || len(kept) != 2 {
+		t.Errorf("kept %d, %v", len(kept), err)
+	}
+	if got := r.table.Lookup("weave", "db"); len(got) != 1 || len(r.table.Lookup("weave", "huge")) != 0 {
+		t.Errorf("got %v, and of what no other host hears %d", got, len(r.table.Lookup("weave", "huge")))
+	}
+
+	r.table.Drop(r.byHand.list[1].key()) // to see whether it is written again
+	if _, err = r.tellEach(net, true); err == nil || len(r.table.Lookup("weave", "db")) != 0 {
+		t.Errorf("written although nothing has changed: %v", err)
+	}
+	r.byHand.list[1].Addrs = append(r.byHand.list[1].Addrs, netip.MustParseAddr("192.0.2.8"))
+	if _, err = r.tellEach(net, true); len(r.table.Lookup("weave", "db")) != 2 {
+		t.Errorf("not written although it has changed: %v", err)
+	}
+}
+
 func FuzzHandRecord(f *testing.F) {
 	r := &Router{log: quiet(), table: names.NewTable(), codec: wire.New()}
 	b, err := r.codec.Encode(overlay.HandName{Network: "weave", Name: "db", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}})

@@ -8,8 +8,9 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/names"
 )
 
-// Bounds on what a container has besides its names; the name table has the same.
+// Bounds on what a container has. The name table has the same, and peers take no more names.
 const (
+	mostNames    = 64
 	mostServices = 32
 	mostTexts    = 16
 )
@@ -17,6 +18,9 @@ const (
 // namingIn checks what is to be registered beside the names, which are.
 func namingIn(in ctl.RegisterRequest, valid []string) (ipam.Naming, error) {
 	out := ipam.Naming{Names: valid}
+	if len(valid) > mostNames {
+		return out, ctl.Errorf(ctl.CodeInvalidConfig, "%d names: a container has at most %d", len(valid), mostNames)
+	}
 	for _, s := range in.Services {
 		v, err := names.ValidService(names.Service{Name: s.Name, Proto: s.Protocol, Port: s.Port})
 		if err != nil {

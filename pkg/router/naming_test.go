@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"reflect"
@@ -103,6 +104,14 @@ func TestWhatIsRegisteredIsCheckedInWords(t *testing.T) {
 	} {
 		if got, err := namingIn(in, nil); err == nil || err.(*ctl.Error).Code != ctl.CodeInvalidConfig {
 			t.Errorf("%+v: got %+v, %v", in, got, err)
+		}
+	}
+	// What is taken here is taken by the others too.
+	e := overlay.Endpoint{Network: "weave"}
+	for i := range 100 {
+		e.Names = append(e.Names, fmt.Sprint("n", i))
+		if _, err := namingIn(ctl.RegisterRequest{}, e.Names); (err == nil) != e.Valid() {
+			t.Errorf("%d names: %v here, valid elsewhere %v", len(e.Names), err, e.Valid())
 		}
 	}
 }

@@ -10,6 +10,9 @@ import (
 const (
 	backWithin = time.Second
 	backEvery  = 50 * time.Millisecond
+	// forgotten is how long ago a host went that is as one that was never reached: by then
+	// the exchange has forgotten, too, what it last said of itself (Exchange.UpToDate).
+	forgotten = time.Minute
 )
 
 // presence decides whose names are served: those of hosts that this router reaches, or
@@ -57,6 +60,8 @@ func (p *presence) update(now time.Time, reachable []gossip.Peer, fresh func(gos
 		}
 		if m.served {
 			served[h] = true
+		} else if !here[h] && now.Sub(m.left) >= forgotten {
+			delete(p.hosts, h)
 		}
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at

@@ -39,6 +39,26 @@ func TestNamesEndSixSecondsAfterTheirRouter(t *testing.T) {
 	}
 }
 
+func TestAHostThatWentLongAgoIsForgotten(t *testing.T) {
+	p, t0 := newPresence("self"), time.Unix(0, 0)
+	p.update(t0, []gossip.Peer{"a", "b"}, atOnce)
+	p.update(t0.Add(time.Second), []gossip.Peer{"b"}, atOnce)
+	p.update(t0.Add(30*time.Second), []gossip.Peer{"b"}, atOnce)
+	if len(p.hosts) != 2 {
+		t.Errorf("after half a minute: %d", len(p.hosts))
+	}
+	for _, at := range []time.Duration{2 * time.Minute, 2*time.Minute + nameGrace} {
+		p.update(t0.Add(at), nil, atOnce) // b only now
+	}
+	if len(p.hosts) != 1 || p.hosts["b"] == nil {
+		t.Errorf("after two minutes: %v", p.hosts)
+	}
+	served, _ := p.update(t0.Add(time.Hour), []gossip.Peer{"a"}, notYet)
+	if served["a"] {
+		t.Error("it is back, and served before it has said what it has")
+	}
+}
+
 func TestAHostThatWasNeverReachedHasNoNames(t *testing.T) {
 	p := newPresence("self")
 	if served, next := p.update(time.Unix(0, 0), []gossip.Peer{"a"}, atOnce); served["b"] || !served["a"] || !next.IsZero() {
