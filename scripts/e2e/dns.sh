@@ -24,8 +24,7 @@ need_root
 need_go
 parts=("$@")
 [ ${#parts[@]} != 0 ] || parts=(runtimes coredns history)
-need_packages podman=podman containerd=containerd runc=runc busybox=busybox-static /usr/lib/cni/portmap=containernetworking-plugins \
-	iptables=iptables nft=nftables ip=iproute2 ss=iproute2
+need_packages /usr/lib/cni/portmap=containernetworking-plugins iptables=iptables nft=nftables ip=iproute2 ss=iproute2
 scratch
 
 # tool NAME PACKAGE: a program of a module of its own, below scripts/e2e.
@@ -36,6 +35,7 @@ tool() {
 }
 
 runtimes() {
+	need_packages podman=podman containerd=containerd runc=runc busybox=busybox-static
 	TOOLS=$(realpath -m "${TOOLS:-$work/tools}")
 	mkdir -p "$TOOLS"
 	tool nerdctl github.com/containerd/nerdctl/v2/cmd/nerdctl
