@@ -151,7 +151,7 @@ func TestAHostThatStartsAgainIsNotItsOwnCopy(t *testing.T) {
 
 func TestWhoMayBeTakenForACopy(t *testing.T) {
 	now := time.Now()
-	old := now.Add(-2 * meshlink.FreshFor)
+	old, lately := now.Add(-2*time.Minute), now.Add(-2*meshlink.FreshFor) // of which a host that is busy may not have called again
 	for name, c := range map[string]struct {
 		line meshlink.PeerStatus
 		want bool
@@ -160,6 +160,8 @@ func TestWhoMayBeTakenForACopy(t *testing.T) {
 		"our own twin":                         {meshlink.PeerStatus{Name: "self", Twin: true}, true},
 		"our own twin refuses us":              {meshlink.PeerStatus{Name: "self", Twin: true, Theirs: true}, true},
 		"our own twin called long ago":         {meshlink.PeerStatus{Name: "self", Twin: true, Count: 1, Last: old}, false},
+		"our own twin called lately":           {meshlink.PeerStatus{Name: "self", Twin: true, Count: 1, Last: lately}, true},
+		"a third host did, for a twin":         {meshlink.PeerStatus{Name: "a", Twin: true, Theirs: true, Count: 1, Last: lately}, true},
 		"our own twin calls":                   {meshlink.PeerStatus{Name: "self", Twin: true, Count: 1, Last: now}, true},
 		"another's twin is refused":            {meshlink.PeerStatus{Name: "a", Twin: true}, false},
 		"one of our name that has its own key": {meshlink.PeerStatus{Name: "self"}, false},

@@ -178,7 +178,7 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 	ill.Peers = append(slices.Clone(healthy.Peers),
 		ctl.Peer{Name: "c", State: "dialling"},
 		ctl.Peer{Name: "d", State: "refused", RefusesUs: true}, ctl.Peer{Address: "192.0.2.9:6783", State: "refused", RefusesUs: true},
-		ctl.Peer{Name: "a", Address: "192.0.2.8", State: "refused", Count: 3, Last: now.Add(-time.Minute)},
+		ctl.Peer{Name: "a", Address: "192.0.2.8", State: "refused", Count: 3, Last: now.Add(-30 * time.Second)},
 		ctl.Peer{Address: "192.0.2.7", State: "refused", Count: 3, Last: now.Add(-5 * time.Minute)},
 		ctl.Peer{Name: "own", Address: "192.0.2.6:6783", State: "refused", RefusesUs: true, Detail: "two are called so"})
 	ill.Overlay = append(slices.Clone(healthy.Overlay), ctl.Remote{Host: "d", Path: "none: it is reached by the other address family"})

@@ -12,7 +12,7 @@ import (
 // copy of it: one of the two refuses the other, or a third host refuses us for it.
 func twinOf(self gossip.Peer, lines []meshlink.PeerStatus, now time.Time) string {
 	for _, l := range lines {
-		if l.Twin && (l.Theirs || l.Name == self) && meshlink.Fresh(l.Count, l.Last, now) {
+		if l.Twin && (l.Theirs || l.Name == self) && l.Fresh(now) {
 			return l.Detail
 		}
 	}

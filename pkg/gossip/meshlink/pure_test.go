@@ -327,10 +327,18 @@ func TestOfTwoRefusalsTheLaterReasonIsShown(t *testing.T) {
 func TestAnOldRefusedCallHidesNotThatAPeerIsAway(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	nobody := func(gossip.Peer) uint64 { return 0 }
-	for age, want := range map[time.Duration]State{0: Refused, FreshFor: Refused, FreshFor + time.Second: Dialling} {
+	for _, c := range []struct {
+		age  time.Duration
+		twin bool
+		want State
+	}{
+		{0, false, Refused}, {FreshFor, false, Refused}, {FreshFor + time.Second, false, Dialling},
+		{FreshFor + time.Second, true, Refused}, {twinFor, true, Refused}, {twinFor + time.Second, true, Dialling},
+	} {
+		age, want := c.age, c.want
 		lines := []carrier.Status{
 			{Name: "beta", State: carrier.Dialling, Addr: "192.0.2.2:1"},
-			{Name: "beta", Member: 2, State: carrier.Refused, Addr: "192.0.2.2", Count: 3, Last: now.Add(-age)},
+			{Name: "beta", Member: 2, State: carrier.Refused, Addr: "192.0.2.2", Count: 3, Last: now.Add(-age), Theirs: true, Twin: c.twin},
 		}
 		if got := merge(lines, nil, nobody, now); len(got) != 1 || got[0].State != want || (got[0].Count > 0) != (want == Refused) {
 			t.Errorf("%v after the call: %+v, want one line, %s", age, got, want)

@@ -26,12 +26,28 @@ type PeerStatus struct {
 }
 
 // FreshFor is how long a refused call counts as one that goes on. A peer that is
-// refused calls again within 45 s.
-const FreshFor = 90 * time.Second
+// refused calls again within 15 s, where its host is not far too busy.
+const FreshFor = 40 * time.Second
 
 // Fresh reports whether a refusal goes on: one of our own calls does while it is shown, one
 // who calls us has last done so within FreshFor.
-func Fresh(count uint64, last, now time.Time) bool { return count == 0 || now.Sub(last) <= FreshFor }
+func Fresh(count uint64, last, now time.Time) bool { return fresh(count, last, now, FreshFor) }
+
+// twinFor is FreshFor where a copy of a state directory is in question: a host that may be
+// used twice gives no address meanwhile, and the other may be on a host that is far too busy.
+const twinFor = 90 * time.Second
+
+// Fresh reports whether a refusal goes on, as Fresh does; of a twin, longer.
+func (s PeerStatus) Fresh(now time.Time) bool {
+	if s.Twin {
+		return fresh(s.Count, s.Last, now, twinFor)
+	}
+	return Fresh(s.Count, s.Last, now)
+}
+
+func fresh(count uint64, last, now time.Time, within time.Duration) bool {
+	return count == 0 || now.Sub(last) <= within
+}
 
 // State is how things stand with a peer or an address.
 type State string
@@ -52,6 +68,10 @@ func (l *Link) Status() []PeerStatus {
 		k, _ := l.names.get(meshName(p))
 		return k.memberID
 	}, time.Now())
+}
+
+func lineOf(s carrier.Status) PeerStatus {
+	return PeerStatus{s.Name, s.Addr, State(s.State), s.Detail, s.Theirs, s.Twin, s.Hello, s.Count, s.Last}
 }
 
 // isTwin reports whether a line is about a copy beside the router of that name and key.
@@ -75,7 +95,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 		switch {
 		case i < 0:
 			kept = append(kept, s)
-		case kept[i].State == carrier.Dialling && s.State == carrier.Refused && Fresh(s.Count, s.Last, now):
+		case kept[i].State == carrier.Dialling && s.State == carrier.Refused && lineOf(s).Fresh(now):
 			kept[i] = s // the address that answers says more
 		case kept[i].State == carrier.Refused && s.State == carrier.Refused && s.When.After(kept[i].When):
 			kept[i].Detail, kept[i].Theirs, kept[i].Twin, kept[i].When = s.Detail, s.Theirs, s.Twin, s.When
@@ -91,7 +111,7 @@ func merge(lines []carrier.Status, reached []gossip.Peer, memberOf func(gossip.P
 	}
 	var out []PeerStatus
 	for _, s := range kept {
-		out = append(out, PeerStatus{s.Name, s.Addr, State(s.State), s.Detail, s.Theirs, s.Twin, s.Hello, s.Count, s.Last})
+		out = append(out, lineOf(s))
 	}
 	slices.SortFunc(out, func(a, b PeerStatus) int {
 		return strings.Compare(string(a.Name)+" "+a.Addr, string(b.Name)+" "+b.Addr)

@@ -31,7 +31,7 @@ const (
 	badFor       = 10 * time.Second
 	sayAgain     = time.Minute // that a trouble lasts
 	firstPenalty = 2 * time.Second
-	maxPenalty   = 30 * time.Second
+	maxPenalty   = 10 * time.Second
 	maxCuts      = 5           // that are tried again at once
 	brief        = time.Second // for a session
 )
@@ -53,10 +53,11 @@ type book struct {
 
 // place is one address that was dialled.
 type place struct {
-	busy    bool        // being dialled
-	asked   time.Time   // when it was last among the addresses to be dialled
-	peer    gossip.Peer // who was there when it last answered, "" if none did
-	sure    time.Time   // when it last answered
+	busy    bool                // being dialled
+	asked   time.Time           // when it was last among the addresses to be dialled
+	askers  map[asker]time.Time // the same of each
+	peer    gossip.Peer         // who was there when it last answered, "" if none did
+	sure    time.Time           // when it last answered
 	penalty time.Duration
 	after   time.Time    // do not dial before
 	refused time.Time    // when the first refusal in a row came, zero: the last was none
@@ -120,6 +121,7 @@ func (b *book) removeTarget(target string) bool {
 	i := slices.Index(b.targets, t)
 	if i >= 0 {
 		b.targets = slices.Delete(b.targets, i, i+1)
+		b.askedNoMore(asker{target: t})
 	}
 	return i >= 0
 }
@@ -165,6 +167,7 @@ func (b *book) learn(p gossip.Peer, addrs []netip.AddrPort) bool {
 	case p == b.self || len(good) == 0:
 		delete(b.learned, p)
 		delete(b.failed, p)
+		b.askedNoMore(asker{peer: p})
 		return had
 	case !had && len(b.learned) >= maxPeers || slices.Equal(old, good):
 		return false
@@ -206,9 +209,9 @@ func (b *book) plan(live map[gossip.Peer]bool) (chosen map[gossip.Peer]bool, spa
 	return chosen, len(chosen) < len(known) && len(known) >= fullMesh
 }
 
-// claim reports whether an address is to be dialled now, and then it is the
+// claim reports whether an address is to be dialled now, for by, and then it is the
 // caller's until settle. wanted says whether a peer that was there is worth a call.
-func (b *book) claim(a netip.AddrPort, wanted func(gossip.Peer) bool) bool {
+func (b *book) claim(by asker, a netip.AddrPort, wanted func(gossip.Peer) bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.places[a]
@@ -220,8 +223,7 @@ func (b *book) claim(a netip.AddrPort, wanted func(gossip.Peer) bool) bool {
 		b.places[a] = p
 	}
 	now := time.Now()
-	p.asked = now
-	if p.busy || now.Before(p.after) || p.idle(now, wanted) {
+	if !b.askedBy(by, p, now) || p.busy || now.Before(p.after) || p.idle(now, wanted) {
 		return false
 	}
 	p.busy = true
@@ -235,7 +237,7 @@ func (p *place) idle(now time.Time, wanted func(gossip.Peer) bool) bool {
 }
 
 // allIdle reports whether none of some addresses is worth a look.
-func (b *book) allIdle(addrs []netip.AddrPort, wanted func(gossip.Peer) bool) bool {
+func (b *book) allIdle(by asker, addrs []netip.AddrPort, wanted func(gossip.Peer) bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -244,7 +246,7 @@ func (b *book) allIdle(addrs []netip.AddrPort, wanted func(gossip.Peer) bool) bo
 		if p == nil || !p.idle(now, wanted) {
 			return false
 		}
-		p.asked = now
+		b.askedBy(by, p, now)
 	}
 	return len(addrs) > 0
 }

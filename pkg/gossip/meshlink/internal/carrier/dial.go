@@ -149,7 +149,7 @@ func (d *dialler) callTarget(ctx context.Context, target string, wanted func(gos
 	d.mu.Lock()
 	last := d.found[target]
 	d.mu.Unlock()
-	if time.Since(last.when) < lookUpIdle && d.book.allIdle(last.addrs, wanted) {
+	if time.Since(last.when) < lookUpIdle && d.book.allIdle(asker{target: target}, last.addrs, wanted) {
 		return
 	}
 	addrs, err := lookUp(ctx, target)
@@ -160,7 +160,7 @@ func (d *dialler) callTarget(ctx context.Context, target string, wanted func(gos
 	d.mu.Lock()
 	d.found[target] = found{addrs, time.Now()}
 	d.mu.Unlock()
-	d.dialAll(ctx, addrs, wanted)
+	d.dialAll(ctx, asker{target: target}, addrs, wanted)
 	if d.book.called(target, addrs) {
 		d.cfg.Log.Warn("every PEER leads to this host itself: name another host", "peers", d.book.allTargets())
 	}
@@ -169,7 +169,7 @@ func (d *dialler) callTarget(ctx context.Context, target string, wanted func(gos
 // callPeer dials a peer at the addresses that its record tells, one soon after
 // the other.
 func (d *dialler) callPeer(ctx context.Context, p gossip.Peer, wanted func(gossip.Peer) bool) {
-	d.dialAll(ctx, d.book.addresses(p), func(q gossip.Peer) bool { return wanted(q) && !d.livePeer(q) })
+	d.dialAll(ctx, asker{peer: p}, d.book.addresses(p), func(q gossip.Peer) bool { return wanted(q) && !d.livePeer(q) })
 	if d.livePeer(p) {
 		d.book.reachable(p)
 	} else if ctx.Err() == nil {
@@ -177,13 +177,13 @@ func (d *dialler) callPeer(ctx context.Context, p gossip.Peer, wanted func(gossi
 	}
 }
 
-func (d *dialler) dialAll(ctx context.Context, addrs []netip.AddrPort, wanted func(gossip.Peer) bool) {
+func (d *dialler) dialAll(ctx context.Context, by asker, addrs []netip.AddrPort, wanted func(gossip.Peer) bool) {
 	var wg sync.WaitGroup
 	for i, a := range addrs {
 		if i > 0 && !pause(ctx, dialStagger) {
 			break
 		}
-		if d.book.claim(a, wanted) {
+		if d.book.claim(by, a, wanted) {
 			wg.Go(func() { d.dial(ctx, a) })
 		}
 	}

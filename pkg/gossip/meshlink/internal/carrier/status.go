@@ -104,7 +104,7 @@ func (b *book) status(live map[gossip.Peer]uint64) []Status {
 		}
 		member, connected := live[line.Name]
 		another := p.no != nil && p.no.Member != 0 && (!connected || p.no.Member != member || p.no.Code == twin)
-		if (line.Name == b.self || connected) && !another || time.Since(p.asked) > shownFor {
+		if (line.Name == b.self || connected) && !another || !p.shown(time.Now()) {
 			continue
 		}
 		if p.no != nil {
@@ -160,5 +160,5 @@ func (c *Carrier) Connect(target string) error {
 }
 
 // Forget removes a target and reports whether it was there. A session that came
-// of it stays.
+// of it stays; of an address that was dialled for it alone no line does.
 func (c *Carrier) Forget(target string) bool { return c.book.removeTarget(target) }
