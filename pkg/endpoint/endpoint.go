@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -249,16 +248,10 @@ func (e *Endpoint) setOptions(options string) (wrong string) {
 
 func (e *Endpoint) addAlias(value string) (wrong string) {
 	name := strings.ToLower(strings.TrimSuffix(value, "."))
-	switch {
-	case !ValidAlias(name):
+	if !ValidAlias(name) {
 		return fmt.Sprintf("alias %q can be no name: want parts of letters, digits, '-' and '_' with dots between", clip(value))
-	case slices.Contains(e.Aliases, name):
-		return ""
-	case len(e.Aliases) == MaxAliases:
-		return fmt.Sprintf("it has more than %d aliases", MaxAliases)
 	}
-	e.Aliases = append(e.Aliases, name)
-	return ""
+	return addOnce(&e.Aliases, name, MaxAliases, "aliases")
 }
 
 func (e *Endpoint) setDNS(value string) (wrong string) {

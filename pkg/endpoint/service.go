@@ -36,14 +36,7 @@ func (e *Endpoint) addService(value string) (wrong string) {
 		return fmt.Sprintf("port=%s: behind the port only /tcp, /udp or /sctp may stand", clip(value))
 	}
 	s.Port = uint16(n)
-	switch {
-	case slices.Contains(e.Services, s):
-		return ""
-	case len(e.Services) == MaxServices:
-		return fmt.Sprintf("it has more than %d ports", MaxServices)
-	}
-	e.Services = append(e.Services, s)
-	return ""
+	return addOnce(&e.Services, s, MaxServices, "ports")
 }
 
 func validService(s string) bool {
@@ -52,14 +45,20 @@ func validService(s string) bool {
 }
 
 func (e *Endpoint) addText(value string) (wrong string) {
-	switch {
-	case value == "" || len(value) > MaxTXT || !utf8.ValidString(value):
+	if value == "" || len(value) > MaxTXT || !utf8.ValidString(value) {
 		return fmt.Sprintf("txt=%s: want a text of UTF-8 of 1 to %d bytes", clip(strings.ToValidUTF8(value, "?")), MaxTXT)
-	case slices.Contains(e.Texts, value):
-		return ""
-	case len(e.Texts) == MaxTexts:
-		return fmt.Sprintf("it has more than %d texts", MaxTexts)
 	}
-	e.Texts = append(e.Texts, value)
+	return addOnce(&e.Texts, value, MaxTexts, "texts")
+}
+
+// addOnce adds what is not in the list yet, of which there may be so many.
+func addOnce[T comparable](list *[]T, value T, most int, what string) (wrong string) {
+	switch {
+	case slices.Contains(*list, value):
+		return ""
+	case len(*list) == most:
+		return fmt.Sprintf("it has more than %d %s", most, what)
+	}
+	*list = append(*list, value)
 	return ""
 }
