@@ -163,10 +163,11 @@ func TestAnOfferIsKeptUntilTheLedgerHasAnswered(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	l.setDown(true)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_ = a.Run(ctx)
 	file := offers.New(notes{l.notes(fmt.Sprint(dir, 1))})
+	a.runUntil("an offer is on file", func() bool {
+		list, err := file.Load()
+		return err == nil && len(list) > 0
+	})
 	if list, err := file.Load(); err != nil || len(list) != 1 || list[0].Ranges[0].First != want {
 		t.Fatalf("on file: %+v, %v", list, err)
 	}
@@ -191,6 +192,20 @@ func TestAnOfferIsKeptUntilTheLedgerHasAnswered(t *testing.T) {
 			t.Fatalf("owner %d, still on file: %+v, %v", owner, list, err)
 		}
 		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// runUntil runs the allocator until something holds, and is back when it has ended.
+func (h *host) runUntil(what string, cond func() bool) {
+	h.t.Helper()
+	ctx, stop := context.WithCancel(h.t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = h.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+	for end := time.Now().Add(time.Minute); !cond(); <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("not in a minute: %s", what)
+		}
 	}
 }
 
@@ -307,14 +322,12 @@ func TestWhatSomebodyHoldsIsNotGivenBackWhateverWasOffered(t *testing.T) {
 	}
 	a := start(t, l, 1, dir, veth(1, p))
 	l.apply(ledger.Command{TakeAddr: &ledger.TakeAddr{ID: 2, Network: "weave", Addr: p.Addr()}}) // it gets all that comes back
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_ = a.Run(ctx)
+	a.runUntil("what nobody holds is given back", func() bool {
+		_, owned := l.State().Owner("weave", own[1].Ranges[0].First)
+		return !owned
+	})
 	if owner, _ := l.State().Owner("weave", p.Addr()); owner != 1 {
 		t.Errorf("a container's address went to %d", owner)
-	}
-	if owner, owned := l.State().Owner("weave", own[1].Ranges[0].First); owned {
-		t.Errorf("what nobody holds is not given back: %d has it", owner)
 	}
 }
 
