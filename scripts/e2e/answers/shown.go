@@ -1,0 +1,174 @@
+package answers
+
+import (
+	"slices"
+	"time"
+)
+
+func questions(f Fact) []Question {
+	return []Question{{Name: f.Name, V6: f.Addr.Is6()}, {Addr: f.Addr}}
+}
+
+// shown looks that a binding is answered while it holds.
+func (c *checker) shown(b *Binding) {
+	if b.OnReturn == Never {
+		return
+	}
+	for _, q := range questions(b.Fact) {
+		for host := range c.h.Hosts {
+			list := c.answers[asked{host, q}]
+			if host == b.Host {
+				c.shownAtHome(b, list)
+				continue
+			}
+			c.steady(b, host, list)
+			for _, s := range c.w.linked[pair(host, b.Host)] {
+				c.learned(b, host, list, s)
+			}
+		}
+	}
+}
+
+// shownAtHome: at once, and for as long as it lives; but a router that began without the
+// claim files has the names of before from its peers, when it has met one that knows them.
+func (c *checker) shownAtHome(b *Binding, list []Answer) {
+	for _, l := range c.w.lives[b.Host] {
+		s := span{max(b.OnReturn, l.Start), min(c.firm[b], l.End)}
+		if l.Lost && b.OnReturn < l.Start {
+			c.restored(b, list, l, s)
+			continue
+		}
+		for _, a := range within(list, s) {
+			if !a.shows(b.Fact) {
+				c.wrong(OwnShows, a, *b)
+			}
+		}
+	}
+}
+
+func (c *checker) restored(b *Binding, list []Answer, l Life, s span) {
+	met, _ := c.metAfter(b, l)
+	if s.from = max(s.from, met); s.from < s.to {
+		c.behind(Restored, NotBack, b, b.Host, within(list, s), s)
+	}
+}
+
+// lostAt is until when a binding is to be shown: its DEL, or the loss of the claim files
+// at a time when those whom its host met first did not all know it. It takes what the
+// first one tells.
+func (c *checker) lostAt(b *Binding) time.Duration {
+	for _, l := range c.w.lives[b.Host] {
+		if !l.Lost || b.OnReturn >= l.Start || b.OffCall <= l.Start {
+			continue
+		}
+		if _, all := c.metAfter(b, l); !all {
+			c.lost++
+			return l.Start
+		}
+	}
+	return b.OffCall
+}
+
+// metAfter is when a host met the first others in a life, and whether all of them had
+// answered with the binding before.
+func (c *checker) metAfter(b *Binding, l Life) (first time.Duration, all bool) {
+	const together = 1500 * time.Millisecond
+	first = Never
+	knows := map[time.Duration]bool{}
+	for other := range c.h.Hosts {
+		if other == b.Host {
+			continue
+		}
+		for _, s := range c.w.linked[pair(b.Host, other)] {
+			if s.from < l.Start || s.from >= l.End {
+				continue
+			}
+			o, ok := c.w.life(other, s.from)
+			first = min(first, s.from)
+			knew, told := knows[s.from]
+			knows[s.from] = (knew || !told) && ok && c.knew(b, other, span{max(o.Start, b.OnReturn), l.Start})
+			break // the later ones do not count
+		}
+	}
+	for at, knew := range knows {
+		if at <= first+together && !knew {
+			return first, false
+		}
+	}
+	return first, first != Never
+}
+
+func (c *checker) knew(b *Binding, host int, s span) bool {
+	for _, q := range questions(b.Fact) {
+		if slices.ContainsFunc(within(c.answers[asked{host, q}], s), func(a Answer) bool { return a.shows(b.Fact) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// behind notes how long after the begin of a span answers still lacked a binding. It must
+// not be longer than Worst.
+func (c *checker) behind(m Measure, r Rule, b *Binding, host int, list []Answer, s span) {
+	if len(list) == 0 {
+		return
+	}
+	var late time.Duration
+	for _, a := range list {
+		if !a.shows(b.Fact) {
+			late = a.Begin - s.from
+			if late > c.l.Worst {
+				c.wrong(r, a, *b)
+			}
+		}
+	}
+	if late > 0 && !list[len(list)-1].shows(b.Fact) && s.to-s.from < time.Second {
+		return // it ended before anybody could tell
+	}
+	c.note(m, late, b, host)
+}
+
+// learned looks at one time for which the hosts were linked.
+func (c *checker) learned(b *Binding, host int, list []Answer, linked span) {
+	s, m := span{b.OnReturn, min(c.firm[b], linked.to)}, Known
+	if linked.from > b.OnReturn {
+		s.from, m = linked.from, KnownHeal
+		if c.began(host, b.Host, linked.from) {
+			m = KnownLife
+		}
+	}
+	if s.from < s.to {
+		c.behind(m, NotKnown, b, host, within(list, s), s)
+	}
+}
+
+// began reports whether two hosts were linked for the first time in the life of one of
+// their routers: that has all to learn.
+func (c *checker) began(a, b int, linked time.Duration) bool {
+	before := time.Duration(-1)
+	for _, s := range c.w.linked[pair(a, b)] {
+		if s.from < linked {
+			before = max(before, s.from)
+		}
+	}
+	return slices.ContainsFunc(append(slices.Clone(c.w.lives[a]), c.w.lives[b]...), func(l Life) bool { return before < l.Start && l.Start <= linked && l.Start > 0 })
+}
+
+// steady looks that what was shown goes on being shown, until the host's router has been
+// out of reach for Grace, or this one has ended.
+func (c *checker) steady(b *Binding, host int, list []Answer) {
+	for _, l := range c.w.lives[host] {
+		had := false
+		for _, a := range within(list, span{max(b.OnReturn, l.Start), min(c.firm[b], l.End)}) {
+			away := max(c.w.unlinked(host, b.Host, a.Begin), c.w.unlinked(host, b.Host, a.End)) // it is of some time between
+			switch {
+			case away >= c.l.Grace:
+				had = false
+			case a.shows(b.Fact):
+				had = true
+			case had:
+				c.wrong(Flaps, a, *b)
+			}
+		}
+	}
+}
