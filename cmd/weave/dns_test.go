@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,16 +16,7 @@ import (
 // nameRouter answers the calls about names, as a function says.
 func nameRouter(t *testing.T, reply func(path string, in map[string]any) any) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "weave")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in map[string]any
 		_ = json.NewDecoder(r.Body).Decode(&in) // a GET has none
 		out := reply(r.URL.Path, in)
@@ -37,11 +25,7 @@ func nameRouter(t *testing.T, reply func(path string, in map[string]any) any) st
 			out = e
 		}
 		_ = json.NewEncoder(w).Encode(out)
-	})}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = srv.Serve(l) }()
-	t.Cleanup(func() { srv.Close(); <-done; os.RemoveAll(dir) })
-	return socket
+	}))
 }
 
 func TestNamesByHandAreAddedAndRemovedAsTheyAreTyped(t *testing.T) {

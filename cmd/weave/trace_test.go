@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,15 +37,7 @@ func knowing(t *testing.T, knows func(ctl.TraceRequest) bool) (socket string, as
 
 func answering(t *testing.T, answer func(ctl.TraceRequest) (any, int)) (socket string, asked *[]ctl.TraceRequest) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "weave")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket, asked = filepath.Join(dir, "s"), new([]ctl.TraceRequest)
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	asked = new([]ctl.TraceRequest)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+ctl.PathTrace, func(w http.ResponseWriter, r *http.Request) {
 		var in ctl.TraceRequest
@@ -56,11 +47,7 @@ func answering(t *testing.T, answer func(ctl.TraceRequest) (any, int)) (socket s
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(out)
 	})
-	srv := &http.Server{Handler: mux}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = srv.Serve(l) }()
-	t.Cleanup(func() { srv.Close(); <-done; os.RemoveAll(dir) })
-	return socket, asked
+	return serve(t, mux), asked
 }
 
 func story() ctl.Trace {

@@ -27,15 +27,6 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // router answers as the router would, at a socket of its own.
 func router(t *testing.T, s ctl.Status) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "weave") // t.TempDir can be longer than a socket's path may
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	answer := func(v any) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(v) }
 	}
@@ -56,7 +47,22 @@ func router(t *testing.T, s ctl.Status) string {
 	}
 	mux.Handle("GET "+ctl.PathReport, answer(map[string]any{"ledger": map[string]int{"index": 7}, "names": []string{}}))
 	mux.Handle("GET "+ctl.PathTopology, answer(seen()))
-	srv := &http.Server{Handler: mux}
+	return serve(t, mux)
+}
+
+// serve has a handler answer at a socket of its own.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weave") // t.TempDir can be longer than a socket's path may
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: h}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done; os.RemoveAll(dir) })
