@@ -856,7 +856,10 @@ func TestAMissingRouterIsWaitedForTwoSecondsThenCode11(t *testing.T) {
 		<-time.After(500 * time.Millisecond) // how long it is away
 		select {
 		case a = <-done:
-			t.Fatalf("it did not wait: %+v", a)
+			if a.took < cniconf.Patience*9/10 {
+				t.Fatalf("it did not wait: %+v", a)
+			}
+			continue // it did, for longer than this test was away
 		default:
 		}
 		r := m.startRouter()
