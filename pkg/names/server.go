@@ -252,9 +252,27 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 		s.ended(client, q, looped)
 		return q.empty(dst, dns.RcodeRefused, 0), nil
 	}
+	if s.slots.full(client.Addr()) {
+		return s.tooMany(dst, q, client), nil
+	}
 	e = &errand{query: *q, client: client, set: set, key: string(key), tcp: tcp, begun: now}
 	e.question = bytes.Clone(q.question)
 	return nil, e
+}
+
+// tooMany tells a client that it asks for more than may even wait.
+func (s *Server) tooMany(dst []byte, q *query, client netip.AddrPort) []byte {
+	s.ended(client, q, busy)
+	return q.empty(dst, rcodeFailed, 0)
+}
+
+// atItsTurn has others answer a query that may be under way now, unless it has waited too
+// long for that.
+func (s *Server) atItsTurn(ctx context.Context, e *errand) []byte {
+	if time.Since(e.begun) > maxWait {
+		return s.tooMany(nil, &e.query, e.client)
+	}
+	return s.forward(ctx, e)
 }
 
 // forward has others answer, within forwardBudget of when the query was read; the answer
@@ -273,6 +291,7 @@ func (s *Server) forward(ctx context.Context, e *errand) (answer []byte) {
 	if err == nil && e.tcp && truncated(found) {
 		err = errNotUsable // it was looked for by UDP, for who asked first
 	}
+	s.slots.found(e.client.Addr(), err == nil)
 	if err != nil {
 		o := failed
 		if err == errPanicked {

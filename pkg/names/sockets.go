@@ -153,12 +153,11 @@ func (s *Server) forwardUDP(ctx context.Context, c *net.UDPConn, from netip.Addr
 	search := func() {
 		s.work.Go(func() {
 			defer s.slots.give(from.Addr())
-			_, _ = c.WriteToUDPAddrPort(s.forward(ctx, e), from)
+			_, _ = c.WriteToUDPAddrPort(s.atItsTurn(ctx, e), from)
 		})
 	}
 	if !s.slots.take(from.Addr(), search) {
-		s.ended(from, q, busy)
-		return q.empty(out, rcodeFailed, 0)
+		return s.tooMany(out, q, from)
 	}
 	return nil
 }
@@ -176,12 +175,11 @@ func (s *Server) forwardTCP(ctx context.Context, from netip.AddrPort, q *query, 
 func (s *Server) inTurn(ctx context.Context, e *errand) []byte {
 	turn := make(chan struct{})
 	if !s.slots.take(e.client.Addr(), func() { close(turn) }) {
-		s.ended(e.client, &e.query, busy)
-		return e.empty(nil, rcodeFailed, 0)
+		return s.tooMany(nil, &e.query, e.client)
 	}
 	<-turn
 	defer s.slots.give(e.client.Addr())
-	return s.forward(ctx, e)
+	return s.atItsTurn(ctx, e)
 }
 
 func pause(ctx context.Context) {
