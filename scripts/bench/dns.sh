@@ -2,11 +2,12 @@
 # Measures the name server with dnsperf, beside dnsmasq, CoreDNS, aardvark-dns and a
 # bare server of the miekg/dns library: names of ours, 1,000 and 100,000 of them; names
 # of others from the cache; and what a container waits while another floods the server.
-# Takes about six minutes; needs root and a machine that does nothing else. Flags go to
+# Takes about eight minutes; needs root and a machine that does nothing else. Flags go to
 # the driver:
 #
 #   scripts/bench/dns.sh
 #   scripts/bench/dns.sh -rounds 2 -length 2s -names 1000    a quick look
+#   scripts/bench/dns.sh -rounds 0 -floods 5 -names 1000     the floods alone
 #   COREDNS=/path/to/coredns scripts/bench/dns.sh            one that is built already
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -28,6 +28,7 @@ type plan struct {
 	length            time.Duration // of each run
 	clients           int           // sockets that dnsperf asks from
 	flood             int           // queries a second
+	floods            int           // turns of each kind of flood
 	dir               string        // of the contenders' files
 }
 
@@ -46,7 +47,11 @@ func main() {
 	flag.DurationVar(&p.length, "length", 4*time.Second, "of each turn, at least 1s")
 	flag.IntVar(&p.clients, "clients", 1, "sockets that dnsperf asks from")
 	flag.IntVar(&p.flood, "flood", 20000, "queries a second of the other container; 0: no flood")
+	flag.IntVar(&p.floods, "floods", 0, "turns of each kind of flood; 0: as many as -rounds, at least one")
 	flag.Parse()
+	if p.floods == 0 {
+		p.floods = max(1, p.rounds)
+	}
 	err := p.parseSizes(*sizes)
 	if err == nil {
 		err = netlab.Isolate()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,6 +23,7 @@ type run struct {
 	rate    float64         // answers a second
 	sent    float64         // queries a second
 	lost    float64         // percent
+	flood   float64         // queries a second of another container meanwhile
 	bad     bool            // answers other than NOERROR
 	latency []time.Duration // of each query, where -v was given; rising
 }
@@ -84,9 +87,13 @@ func (r run) quantile(q float64) time.Duration {
 // results are the runs of each contender, one a round.
 type results map[string][]run
 
-func (r results) rates(name string) (rising []float64) {
+func (r results) rates(name string) []float64 {
+	return r.rising(name, func(x run) float64 { return x.rate })
+}
+
+func (r results) rising(name string, of func(run) float64) (rising []float64) {
 	for _, x := range r[name] {
-		rising = append(rising, x.rate)
+		rising = append(rising, of(x))
 	}
 	slices.Sort(rising)
 	return rising
@@ -152,51 +159,86 @@ func flat(out io.Writer, sizes []int, all map[int]results) {
 	fmt.Fprintf(out, "\n%d names beside %d: our median rate is %.2f x\n", many, few, median(all[many].rates(ours))/median(all[few].rates(ours)))
 }
 
-// underFlood asks for names of ours, 1000 a second, while another container floods
-// the server: with names of ours, and with names of others whose upstream is silent.
+// nothing is the flood that is none.
+const nothing = "nothing"
+
+// underFlood asks for names of ours, 1000 a second, while another container floods the
+// server: with nothing, with names of ours, and with names of others whose upstream is
+// silent. They take turns, in an order drawn anew each round, each at a server that has
+// just begun: what one flood has left behind is not to be another's.
 func (w *world) underFlood(out io.Writer) error {
 	silent, err := w.start("silent", deadUpstream)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = silent.Stop() }()
-	n := w.sizes[0]
-	if err := w.queries(local, n, "c%d.weave.local A\n"); err != nil {
+	if err := w.queries(local, w.sizes[0], "c%d.weave.local A\n"); err != nil {
 		return err
 	}
-	d, err := w.start("ours", serverAddr(0).String()+" "+strconv.Itoa(n)+" "+deadUpstream)
+	kinds, res := []string{nothing, local, misses}, results{}
+	for range w.floods {
+		for _, at := range rand.Perm(len(kinds)) {
+			r, err := w.anewUnder(kinds[at])
+			if err != nil {
+				return err
+			}
+			res[kinds[at]] = append(res[kinds[at]], r)
+		}
+		fmt.Fprint(os.Stderr, ".")
+	}
+	fmt.Fprintln(os.Stderr)
+	return res.printFloods(out, w.flood, kinds)
+}
+
+// anewUnder starts the server, measures it under a flood of that kind, and ends it.
+func (w *world) anewUnder(kind string) (run, error) {
+	d, err := w.start("ours", serverAddr(0).String()+" "+strconv.Itoa(w.sizes[0])+" "+deadUpstream)
 	if err != nil {
-		return err
+		return run{}, err
 	}
-	c := &contender{name: ours, addr: serverAddr(0).String(), end: d.Stop}
-	defer func() { _ = c.end() }()
+	defer func() { _ = d.Stop() }()
+	c := &contender{name: ours, addr: serverAddr(0).String()}
 	if err := w.answers(c); err != nil {
-		return err
+		return run{}, err
 	}
-	fmt.Fprintf(out, "\n%d queries a second from one container; what another waits for names of ours (bar: p99 <= 5 ms)\n", w.flood)
+	return w.floodOf(c, kind)
+}
+
+// printFloods has of each kind the medians of its rounds, and how far their p99 is apart.
+func (r results) printFloods(out io.Writer, rate int, kinds []string) error {
+	fmt.Fprintf(out, "\n%d queries a second from one container; what another waits for names of ours, in %d rounds\n", rate, len(r[nothing]))
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "flood of\tqueries/s\tp50\tp99\tlost")
-	for _, kind := range []string{"", local, misses} {
-		r, flood, err := w.floodOf(c, kind)
-		if err != nil {
-			return err
-		}
-		if kind == "" {
-			kind = "nothing"
-		}
-		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t%.2f %%\n", kind, flood, r.quantile(.5).Round(time.Microsecond), r.quantile(.99).Round(time.Microsecond), r.lost)
+	fmt.Fprintln(t, "flood of\tqueries/s\tp50\tp99 min\tmedian\tmax\tlost\tbar of the median p99")
+	for _, kind := range kinds {
+		middle := func(of func(run) float64) float64 { return median(r.rising(kind, of)) }
+		p99 := r.rising(kind, func(x run) float64 { return x.quantile(.99).Seconds() })
+		fmt.Fprintf(t, "%s\t%.0f\t%v\t%v\t%v\t%v\t%.2f %%\t%s\n", kind, middle(func(x run) float64 { return x.flood }),
+			micros(middle(func(x run) float64 { return x.quantile(.5).Seconds() })), micros(p99[0]), micros(median(p99)), micros(p99[len(p99)-1]),
+			middle(func(x run) float64 { return x.lost }), floodBar(kind))
 	}
 	return t.Flush()
 }
 
-// floodOf measures under a flood of names of that kind; "": none. It also tells how
-// many queries a second came of it.
-func (w *world) floodOf(c *contender, kind string) (r run, rate float64, err error) {
+// floodBar is what is promised under a flood.
+func floodBar(kind string) string {
+	if kind == nothing {
+		return ""
+	}
+	return "<= 5ms"
+}
+
+func micros(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)
+}
+
+// floodOf measures under a flood of names of that kind.
+func (w *world) floodOf(c *contender, kind string) (r run, err error) {
 	ctx, stop := context.WithTimeout(context.Background(), w.length+patience)
 	defer stop()
 	var flood sync.WaitGroup
+	var rate float64
 	var floodErr error
-	if kind != "" {
+	if kind != nothing {
 		flood.Go(func() {
 			var out []byte
 			var f run
@@ -214,5 +256,6 @@ func (w *world) floodOf(c *contender, kind string) (r run, rate float64, err err
 	}
 	r, err = w.perf(ctx, w.client, c, "-d", w.file(local), "-l", seconds(w.length), "-Q", "1000", "-v")
 	flood.Wait()
-	return r, rate, errors.Join(err, floodErr)
+	r.flood = rate
+	return r, errors.Join(err, floodErr)
 }
