@@ -39,7 +39,7 @@ const (
 var itself = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 
 // Lookup asks as a container of a network would that has the domain as its search domain:
-// a name as it is, and where there is no such name with the domain behind it, unless it
+// a name as it is, and where that leads to nothing with the domain behind it, unless it
 // ends with a dot. typ "" is what fits: PTR for an address, SRV for a service, else A and
 // AAAA. Of from only the network and whether that is internal counts: nothing has to
 // listen for it, nor Run to run.
@@ -55,6 +55,9 @@ func (s *Server) Lookup(ctx context.Context, from Listener, name, typ string) (F
 		}
 		return s.lookup(ctx, from, arpa, dns.TypePTR)
 	}
+	if err := askable(name); err != nil {
+		return Found{}, err
+	}
 	types := []uint16{qtype}
 	switch {
 	case qtype == 0 && isService(strings.ToLower(name)):
@@ -64,23 +67,50 @@ func (s *Server) Lookup(ctx context.Context, from Listener, name, typ string) (F
 	}
 	f, err := s.lookup(ctx, from, dns.Fqdn(name), types...)
 	inside := strings.HasSuffix("."+strings.ToLower(strings.TrimSuffix(name, ".")), "."+s.resolver.domain)
-	if err != nil || f.Rcode == dns.RcodeToString[dns.RcodeSuccess] || strings.HasSuffix(name, ".") || inside {
+	if err != nil || len(f.Answer) > 0 || strings.HasSuffix(name, ".") || inside {
 		return f, err
 	}
-	searched, err := s.lookup(ctx, from, dns.Fqdn(name+"."+s.resolver.domain), types...)
-	if err != nil || searched.Rcode != dns.RcodeToString[dns.RcodeSuccess] {
+	whole := name + "." + s.resolver.domain
+	if askable(whole) != nil {
+		return f, nil
+	}
+	searched, err := s.lookup(ctx, from, dns.Fqdn(whole), types...)
+	if err != nil || searched.Rcode != rcodeSuccess || f.Rcode == rcodeSuccess && len(searched.Answer) == 0 {
 		return f, nil
 	}
 	return searched, nil
 }
 
-// lookup puts one question for each type.
+var rcodeSuccess = dns.RcodeToString[dns.RcodeSuccess]
+
+// askable says why a name cannot be put in a question.
+func askable(name string) error {
+	name = strings.TrimSuffix(name, ".")
+	if len(name) > maxName {
+		return fmt.Errorf("name %q… has %d characters, DNS takes %d", clip(name), len(name), maxName)
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		switch {
+		case label == "":
+			return fmt.Errorf("name %q: empty, or two dots in a row", clip(name))
+		case len(label) > maxLabel:
+			return fmt.Errorf("name %q: a part has %d characters, DNS takes %d", clip(name), len(label), maxLabel)
+		}
+	}
+	return nil
+}
+
+// lookup puts one question for each type. What one of them finds stands, whatever becomes
+// of the next: some servers deny a name when they are asked for a type that it does not have.
 func (s *Server) lookup(ctx context.Context, from Listener, name string, types ...uint16) (Found, error) {
 	f := Found{Name: strings.TrimSuffix(name, ".")}
 	for _, t := range types {
 		m, source, err := s.put(ctx, from, new(dns.Msg).SetQuestion(name, t))
 		if err != nil {
 			return Found{}, fmt.Errorf("look %s up: %w", name, err)
+		}
+		if m.Rcode != dns.RcodeSuccess && len(f.Answer) > 0 {
+			break
 		}
 		f.Rcode, f.Source, f.Answer = dns.RcodeToString[m.Rcode], source, append(f.Answer, answersOf(m)...)
 		if m.Rcode != dns.RcodeSuccess {

@@ -13,14 +13,19 @@ import (
 
 func TestALookupIsAnsweredAsAContainerIs(t *testing.T) {
 	up := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
-		if strings.HasSuffix(m.Question[0].Name, "example.com.") {
+		switch name, a := m.Question[0].Name, m.Question[0].Qtype == dns.TypeA; {
+		case strings.HasSuffix(name, "example.com."), name == "db.prod." && a: // which it denies when asked for another type
 			answerA(w, m)
+			return
+		case name == "here.prod.":
+			w.WriteMsg(new(dns.Msg).SetReply(m))
 			return
 		}
 		w.WriteMsg(new(dns.Msg).SetRcode(m, dns.RcodeNameError))
 	})
 	tab := testTable()
 	tab.PutSet("s", Set{Network: "net1", Host: "h", Names: []string{"svc"}, Addrs: addrs("10.48.0.9"), Services: []Service{{"http", "tcp", 80}}, Texts: []string{"v"}})
+	tab.PutSet("dotted", Set{Network: "net1", Host: "h", Names: []string{"db.prod", "here.prod"}, Addrs: addrs("10.48.0.8")})
 	s := New(Config{Domain: "weave.local", Table: tab, Upstreams: func() []string { return []string{up.addr} }, Log: quiet()})
 	zones := testListeners()
 	if err := s.Sync(t.Context(), zones); err != nil {
@@ -37,6 +42,11 @@ func TestALookupIsAnsweredAsAContainerIs(t *testing.T) {
 		{in, "WEB.weave.local.", "AAAA", "WEB.weave.local NOERROR weave: AAAA fd00:1::2"},
 		{in, "pod.prod", "A", "pod.prod.weave.local NOERROR weave: A 10.48.0.3"}, // by the search domain
 		{in, "pod.prod.", "A", "pod.prod NXDOMAIN upstream: "},
+		{in, "db.prod", "", "db.prod NOERROR upstream: A 192.0.2.99"}, // as it is comes first
+		{in, "db.prod.weave.local", "", "db.prod.weave.local NOERROR weave: A 10.48.0.8"},
+		{internal, "db.prod", "", "db.prod.weave.local NOERROR weave: A 10.48.0.8"},
+		{in, "here.prod", "", "here.prod.weave.local NOERROR weave: A 10.48.0.8"}, // there, without addresses
+		{in, "here.prod", "TXT", "here.prod NOERROR upstream: "},
 		{in, "only4", "AAAA", "only4 NOERROR weave: "},
 		{in, "nosuch", "", "nosuch NXDOMAIN weave: "},
 		{in, "nosuch.weave.local", "", "nosuch.weave.local NXDOMAIN weave: "},
@@ -68,10 +78,16 @@ func TestALookupIsAnsweredAsAContainerIs(t *testing.T) {
 	if _, err := s.Lookup(t.Context(), in, "web", "NOSUCH"); err == nil {
 		t.Error("a type that there is not was looked up")
 	}
-	for _, bad := range []string{strings.Repeat("a", 70), "a..b", ""} {
-		if f, err := s.Lookup(t.Context(), in, bad, ""); err == nil && len(f.Answer) > 0 {
-			t.Errorf("%q: got %+v", bad, f)
+	for bad, want := range map[string]string{
+		strings.Repeat("a", 70): "70 characters, DNS takes 63", strings.Repeat("a", 300): "300 characters, DNS takes 253",
+		"a..b": "two dots in a row", "": "empty",
+	} {
+		if f, err := s.Lookup(t.Context(), in, bad, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %+v, %v; want %q", bad, f, err, want)
 		}
+	}
+	if f, err := s.Lookup(t.Context(), in, strings.Repeat("a.", 124)+"b", ""); err != nil || f.Rcode != "NXDOMAIN" {
+		t.Errorf("a name that is too long with the domain: %+v, %v", f, err)
 	}
 }
 
