@@ -2,12 +2,15 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 )
@@ -29,6 +32,7 @@ func questions() []string {
 	return []string{
 		"status", "status peers --json", "status ipam", "status dns", "status overlay", "ps", "report --json", "status topology", "top --once",
 		"net list", "net inspect weave blue green", "trace", "trace web",
+		"dns lookup web", "dns trace --for 1s web",
 	}
 }
 
@@ -38,6 +42,7 @@ func orders() []string {
 		"rmpeer --destroyed host-b", "reset", "reset --stop", "connect host-b", "forget host-b",
 		"net create blue", "net rm blue green", "net rm --force blue", "net label blue tier=db",
 		"net plug web blue", "net unplug web blue",
+		"dns add db 192.0.2.7", "dns remove db",
 	}
 }
 
@@ -55,11 +60,36 @@ func TestAHungRouterIsToldFromOneThatIsGone(t *testing.T) {
 	}
 }
 
+// Connections wait that nobody takes, as many as may: the kernel refuses the next one, as
+// on a host that is far too busy.
+func TestARouterWhoseCallersWaitIsToldFromOneThatIsGone(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(l)
+	if err := errors.Join(unix.Bind(l, &unix.SockaddrUnix{Name: socket}), unix.Listen(l, 0)); err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Close()
+	for _, cmd := range []string{"status", "trace", "dns trace --for 1s web"} {
+		code, _, errs := weave(t, false, nil, append(strings.Fields(cmd), "--socket", socket)...)
+		if code != exitNoRouter || !strings.Contains(errs, "though it runs") {
+			t.Errorf("%s: exit %d, stderr %q", cmd, code, errs)
+		}
+	}
+}
+
 // What is given to the router is a question, which ends after answerIn: to one that does
 // not answer that, no order goes, which may take doneIn. The time itself is not measured,
 // where a machine may be ten times slower than any.
 func TestNoOrderGoesToARouterThatHangs(t *testing.T) {
-	reads := []string{"GET", "POST " + ctl.PathNetInspect + " "}
+	reads := []string{"GET", "POST " + ctl.PathNetInspect + " ", "POST " + ctl.PathDNSTrace + " "}
 	for _, cmd := range append(questions(), orders()...) {
 		t.Run(cmd, func(t *testing.T) {
 			t.Parallel()

@@ -53,6 +53,9 @@ func (a *app) handCommand(c *cobra.Command, path string, least int, said func(ct
 		if err := a.tell(ctx, path, in, &out); err != nil {
 			return err
 		}
+		for _, r := range out.Remarks {
+			fmt.Fprintln(a.err, "weave: "+r)
+		}
 		_, err := fmt.Fprintln(a.out, said(out))
 		return err
 	})
@@ -97,6 +100,16 @@ all of them. What else is called so stays.`,
 	})
 }
 
+// oneOf wants exactly one argument, and says which.
+func oneOf(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("want %s", what)
+		}
+		return nil
+	}
+}
+
 func (a *app) dnsLookup() *cobra.Command {
 	var in ctl.LookupRequest
 	var asJSON bool
@@ -104,11 +117,12 @@ func (a *app) dnsLookup() *cobra.Command {
 		Use:   "lookup NAME",
 		Short: "Ask what a container of a network would be answered",
 		Long: `lookup asks this host's name server what it answers a container of a network: a name, or
-an address for its names. A name with dots that does not exist is asked for once more
-with the domain behind it, as by a resolver with that search domain. It ends with 1
-where there is no such name, or nothing of that type.`,
+an address for its names. A name with dots is asked for as it is, so where it is not of
+our domain the upstream servers answer; where they have nothing, once more with the
+domain behind it, as by a resolver with that search domain. It ends with 1 where there
+is no such name, or nothing of that type.`,
 		Example: "  weave dns lookup web\n  weave dns lookup --network blue web\n  weave dns lookup _http._tcp.web\n  weave dns lookup 10.32.0.7",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneOf("a NAME, or an address, as in: weave dns lookup web"),
 		RunE: does(func(ctx context.Context, args []string) error {
 			in.Name = args[0]
 			var out ctl.LookupReply
@@ -121,6 +135,9 @@ where there is no such name, or nothing of that type.`,
 				}
 			} else {
 				a.showLookup(out)
+			}
+			if out.Unserved {
+				fmt.Fprintln(a.err, "weave: this host serves no names (--no-dns): containers are answered so on the others only")
 			}
 			if len(out.Records) == 0 {
 				return exit{code: exitFailed} // which has been said
@@ -178,7 +195,7 @@ Outcomes: answered (ours), nodata (the name is there, the type is not), nxdomain
 is no such name of ours), forwarded, cached, failed (nobody who was asked had an
 answer), and those that "weave report" counts.`,
 		Example: "  weave dns trace web",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneOf("a CONTAINER, as in: weave dns trace web"),
 		RunE: does(func(ctx context.Context, args []string) error {
 			in := ctl.QueriesRequest{Container: args[0]}
 			if strings.HasPrefix(args[0], "/") || strings.HasPrefix(args[0], runtimes.NamePID+":") {
@@ -188,12 +205,11 @@ answer), and those that "weave report" counts.`,
 				}
 				in.Container, in.NetNS = "", ns
 			}
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			if during > 0 { // no deadline: a call under way would meet it first, and blame the router
-				defer time.AfterFunc(during, cancel).Stop()
+			var over <-chan time.Time
+			if during > 0 { // no deadline: a call under way would meet it first, and not tell whether the router answers
+				over = time.After(during)
 			}
-			return a.followQueries(ctx, in, asJSON)
+			return a.followQueries(ctx, in, over, asJSON)
 		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
@@ -201,8 +217,8 @@ answer), and those that "weave report" counts.`,
 	return c
 }
 
-// followQueries shows queries until ctx ends.
-func (a *app) followQueries(ctx context.Context, in ctl.QueriesRequest, asJSON bool) error {
+// followQueries shows queries until ctx ends, or between two calls when time is over.
+func (a *app) followQueries(ctx context.Context, in ctl.QueriesRequest, over <-chan time.Time, asJSON bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
@@ -227,6 +243,8 @@ func (a *app) followQueries(ctx context.Context, in ctl.QueriesRequest, asJSON b
 		}
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-over:
 			return nil
 		case <-tick.C:
 		}

@@ -34,6 +34,9 @@ func TestNamesByHandAreAddedAndRemovedAsTheyAreTyped(t *testing.T) {
 			return ctl.Errorf(ctl.CodeInvalidConfig, "no network is called so")
 		}
 		out := ctl.HandName{Name: "db", Network: "weave"}
+		if in["name"] == "db.out" {
+			out.Remarks = []string{"ask elsewhere"}
+		}
 		if as, _ := in["addresses"].([]any); len(as) > 0 {
 			out.Addresses = []netip.Addr{netip.MustParseAddr(as[0].(string))}
 		}
@@ -46,12 +49,14 @@ func TestNamesByHandAreAddedAndRemovedAsTheyAreTyped(t *testing.T) {
 		"add db 192.0.2.7 2001:db8::7":      {0, "db on network weave: 192.0.2.7\n"},
 		"remove db":                         {0, "db on network weave: removed\n"},
 		"rm db 192.0.2.7":                   {0, "db on network weave: 192.0.2.7\n"},
+		"add db.out 192.0.2.7":              {0, "weave: ask elsewhere\n"},
+		"trace":                             {exitUsage, "want a CONTAINER"},
 		"add db":                            {exitUsage, "want a NAME"},
 		"add":                               {exitUsage, "want a NAME"},
 		"add db x":                          {exitUsage, `"x" is no address`},
 		"remove":                            {exitUsage, "want a NAME"},
 		"add --network nosuch db 192.0.2.7": {exitFailed, "no network is called so"},
-		"lookup":                            {exitUsage, "accepts 1 arg"},
+		"lookup":                            {exitUsage, "want a NAME, or an address"},
 	} {
 		code, out, errs := weave(t, false, nil, append([]string{"dns", "--socket", socket}, strings.Fields(command)...)...)
 		if code != want.code || !strings.Contains(out+errs, want.says) {
@@ -65,6 +70,7 @@ func TestALookupSaysWhatItFindsOrWhyThereIsNothing(t *testing.T) {
 	for says, reply := range map[string]ctl.LookupReply{
 		"web  A     10.32.0.2\nweb  AAAA  fd00::2\n":             {Status: "NOERROR", Source: "weave", Records: record},
 		"web is there and has no record of that type":            {Status: "NOERROR", Source: "weave", Asked: "web"},
+		"answered so on the others only":                         {Status: "NOERROR", Source: "weave", Records: record, Unserved: true},
 		"no web on network blue; `weave status dns` lists":       {Status: "NXDOMAIN", Source: "weave", Asked: "web", Network: "blue"},
 		"no web.example.com, say the upstream servers":           {Status: "NXDOMAIN", Source: "upstream", Asked: "web.example.com"},
 		"web.example.com: SERVFAIL; `weave status dns` shows":    {Status: "SERVFAIL", Source: "upstream", Asked: "web.example.com"},
@@ -101,7 +107,7 @@ func TestQueriesAreShownAsTheyComeUntilItIsTimeToEnd(t *testing.T) {
 	})
 	var out, errs strings.Builder
 	a := &app{out: &out, err: &errs, socket: socket, now: time.Now}
-	if err := a.followQueries(ctx, ctl.QueriesRequest{Container: "web"}, false); err != nil {
+	if err := a.followQueries(ctx, ctl.QueriesRequest{Container: "web"}, nil, false); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`A     nxdomain     1.5 ms  evil\x1b[31m` + "\n", "NS    forwarded    0.0 ms  .\n"} {

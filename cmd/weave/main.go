@@ -197,7 +197,7 @@ func (a *app) call(ctx context.Context, path string, in, answer any) error {
 		return nil
 	case ctl.IsUnavailable(err) && errors.Is(unix.Access(a.socket, unix.W_OK), unix.EACCES):
 		return exit{exitNoRouter, fmt.Errorf("%s: permission denied; run it as root", a.socket)}
-	case errors.Is(err, unix.EAGAIN) || errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return exit{exitNoRouter, fmt.Errorf("the weave router does not answer at %s, "+hangs+": it hangs, was stopped (SIGSTOP), or this host is far too busy\n"+
 			"see what it does with: journalctl -u weaver; ps -C weaver -o pid,stat,time\na restart costs no packet: systemctl restart weaver", a.socket)}
 	case ctl.IsUnavailable(err):

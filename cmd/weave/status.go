@@ -314,7 +314,7 @@ func blocks(h ctl.HostUse) string {
 
 func (a *app) showDNS(s ctl.Status) {
 	if !s.DNS.Enabled {
-		fmt.Fprintln(a.out, "off")
+		fmt.Fprintln(a.out, "off: this host serves no names (--no-dns); the other hosts do, also those of its containers")
 		return
 	}
 	fmt.Fprintf(a.out, "domain %s, other names from %s\n", s.DNS.Domain, orDash(strings.Join(s.DNS.Upstreams, ", ")))

@@ -50,6 +50,7 @@ func New(socket string, patience time.Duration) *Client {
 type unavailable struct{ cause error }
 
 func (u unavailable) Error() string { return u.cause.Error() }
+func (u unavailable) Unwrap() error { return u.cause }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer

@@ -30,6 +30,7 @@ type HandName struct {
 	Name      string       `json:"name"`
 	Network   string       `json:"network,omitempty"`   // who may ask for it; "": the default network. A name, or an id or its beginning
 	Addresses []netip.Addr `json:"addresses,omitempty"` // to add, at least one; to remove, none stands for all
+	Remarks   []string     `json:"remarks,omitempty"`   // of an answer: what its user may not expect, a sentence each
 }
 
 // LookupRequest asks what a container of a network would be answered.
@@ -41,11 +42,12 @@ type LookupRequest struct {
 
 // LookupReply answers LookupRequest.
 type LookupReply struct {
-	Network string         `json:"network"`
-	Asked   string         `json:"asked"`  // the name that was answered, whole: what was asked for, or with the domain behind it
-	Status  string         `json:"status"` // "NOERROR", "NXDOMAIN", "SERVFAIL" and so on
-	Source  string         `json:"source"` // "weave", "upstream" (or what is kept of its answers), or "none": an internal network asks nobody
-	Records []LookupRecord `json:"records"`
+	Network  string         `json:"network"`
+	Unserved bool           `json:"unserved,omitempty"` // the host has no name server (--no-dns): nobody is answered so
+	Asked    string         `json:"asked"`              // the name that was answered, whole: what was asked for, or with the domain behind it
+	Status   string         `json:"status"`             // "NOERROR", "NXDOMAIN", "SERVFAIL" and so on
+	Source   string         `json:"source"`             // "weave", "upstream" (or what is kept of its answers), or "none": an internal network asks nobody
+	Records  []LookupRecord `json:"records"`
 }
 
 // LookupRecord is one record of an answer.

@@ -210,7 +210,40 @@ func (r *Router) apiDNSAdd(_ context.Context, in ctl.HandName) (ctl.HandName, er
 	if err := r.tellOne(n, next[i]); err != nil {
 		return ctl.HandName{}, errors.Join(err, r.keepByHand(before))
 	}
-	return ctl.HandName{Name: name, Network: n.Name, Addresses: next[i].Addrs}, nil
+	return ctl.HandName{
+		Name: name, Network: n.Name, Addresses: next[i].Addrs,
+		Remarks: handRemarks(name, r.config.DNSDomain, n, r.sharing(n, name)),
+	}, nil
+}
+
+// sharing are the records of one name that are not by hand on this host.
+func (r *Router) sharing(n ledger.Network, name string) []names.Record {
+	return slices.DeleteFunc(r.table.All(), func(rec names.Record) bool {
+		return rec.Network != n.Name || rec.Name != name || rec.ByHand && rec.Host == string(r.id.Name())
+	})
+}
+
+// handRemarks are what is said of a name that was added: that a resolver asks elsewhere
+// first, and who is called so besides.
+func handRemarks(name, domain string, n ledger.Network, sharing []names.Record) (out []string) {
+	if strings.Contains(name, ".") && !n.Internal {
+		out = append(out, fmt.Sprintf("%s has a dot, so resolvers ask the upstream servers first: for sure it is %s.%s", name, name, domain))
+	}
+	const most = 3
+	for _, rec := range sharing[:min(len(sharing), most)] {
+		who := "a container on host " + rec.Host
+		switch {
+		case rec.ByHand:
+			who = "by hand on host " + rec.Host
+		case rec.Name == strings.ToLower(rec.Host):
+			who = "host " + rec.Host
+		}
+		out = append(out, fmt.Sprintf("%s is also %s (%s): who asks gets all addresses", name, rec.Addr, who))
+	}
+	if more := len(sharing) - most; more > 0 {
+		out = append(out, fmt.Sprintf("and %s; see `weave status dns`", amount(more, "address more", "addresses more")))
+	}
+	return out
 }
 
 // apiDNSRemove takes addresses away from a name, or all of it.

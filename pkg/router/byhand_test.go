@@ -41,6 +41,31 @@ func TestANameByHandIsTakenInDNSOwnFormOrRefused(t *testing.T) {
 	}
 }
 
+func TestOfANameByHandItIsSaidWhoAsksElsewhereFirstAndWhoSharesIt(t *testing.T) {
+	at := netip.MustParseAddr("10.32.0.7")
+	rec := func(name, host string, byHand bool) names.Record {
+		return names.Record{Name: name, Host: host, Addr: at, ByHand: byHand}
+	}
+	for name, c := range map[string]struct {
+		internal bool
+		sharing  []names.Record
+		want     []string
+	}{
+		"alone":  {},
+		"in.it":  {internal: true},
+		"db.out": {want: []string{"db.out has a dot, so resolvers ask the upstream servers first: for sure it is db.out.weave.local"}},
+		"web":    {sharing: []names.Record{rec("web", "b", false)}, want: []string{"web is also 10.32.0.7 (a container on host b): who asks gets all addresses"}},
+		"b":      {sharing: []names.Record{rec("b", "B", false)}, want: []string{"b is also 10.32.0.7 (host B): who asks gets all addresses"}},
+		"a":      {sharing: []names.Record{rec("a", "b", true)}, want: []string{"a is also 10.32.0.7 (by hand on host b): who asks gets all addresses"}},
+		"many": {sharing: slices.Repeat([]names.Record{rec("many", "b", false)}, 5), want: append(
+			slices.Repeat([]string{"many is also 10.32.0.7 (a container on host b): who asks gets all addresses"}, 3), "and 2 addresses more; see `weave status dns`")},
+	} {
+		if got := handRemarks(name, "weave.local", ledger.Network{Internal: c.internal}, c.sharing); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // hand calls one of the calls about names by hand.
 func (r *lone) hand(path string, in ctl.HandName) (out ctl.HandName, err error) {
 	err = ctl.New(r.config.Socket, 0).Call(r.t.Context(), path, in, &out)
@@ -107,6 +132,9 @@ func TestNamesByHandOutliveTheRouterAndGoWithTheirNetworkOrHost(t *testing.T) {
 		r.findsAtLast("", "db.weave.weave.local", "192.0.2.7 2001:db8::7")
 		r.findsAtLast("blue", "other", "192.0.2.7")
 		r.findsAtLast("blue", "db", "")
+	}
+	if out, err := b.hand(ctl.PathDNSAdd, db); err != nil || len(out.Remarks) != 1 || !strings.Contains(out.Remarks[0], "192.0.2.7 (by hand on host a)") {
+		t.Errorf("of a name that is shared: got %+v, %v", out, err)
 	}
 	s, err := a.status()
 	must(t, err)

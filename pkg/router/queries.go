@@ -22,7 +22,7 @@ func (r *Router) apiDNSLookup(ctx context.Context, in ctl.LookupRequest) (ctl.Lo
 	if err != nil {
 		return ctl.LookupReply{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 	}
-	out := ctl.LookupReply{Network: n.Name, Asked: f.Name, Status: f.Rcode, Source: string(f.Source), Records: []ctl.LookupRecord{}}
+	out := ctl.LookupReply{Network: n.Name, Unserved: !r.config.DNS, Asked: f.Name, Status: f.Rcode, Source: string(f.Source), Records: []ctl.LookupRecord{}}
 	for _, a := range f.Answer {
 		out.Records = append(out.Records, ctl.LookupRecord(a))
 	}
@@ -32,6 +32,9 @@ func (r *Router) apiDNSLookup(ctx context.Context, in ctl.LookupRequest) (ctl.Lo
 // apiDNSTrace notes the queries of a container of this host, and tells those that came
 // since the call before.
 func (r *Router) apiDNSTrace(_ context.Context, in ctl.QueriesRequest) (ctl.Queries, error) {
+	if !r.config.DNS {
+		return ctl.Queries{}, ctl.Errorf(ctl.CodeInvalidConfig, "this host serves no names (--no-dns): what its containers ask goes elsewhere")
+	}
 	out, err := r.asker(in)
 	if err != nil {
 		return out, err
