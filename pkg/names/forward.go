@@ -51,7 +51,7 @@ type forwarder struct {
 // forwardBudget, and returns it as it came. A single upstream is asked twice. Each
 // question goes out under a fresh random id and from a fresh port, which sent is told;
 // an answer that does not fit is not looked at further, and the right one awaited.
-func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams []netip.AddrPort, sent func(stamp)) ([]byte, error) {
+func (f forwarder) exchange(ctx context.Context, q *query, upstreams []netip.AddrPort, sent func(stamp)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardBudget)
 	defer cancel()
 	if len(upstreams) == 1 {
@@ -62,7 +62,7 @@ func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams [
 	for i, up := range upstreams {
 		begin := time.Now()
 		var answer []byte
-		answer, err = f.attempt(ctx, q, tcp, up, len(upstreams)-i, sent)
+		answer, err = f.attempt(ctx, q, up, len(upstreams)-i, sent)
 		f.counts.note(up, time.Since(begin), err)
 		if err == nil {
 			return answer, nil
@@ -75,13 +75,13 @@ func (f forwarder) exchange(ctx context.Context, q *query, tcp bool, upstreams [
 }
 
 // attempt puts the question to one upstream, for its share of what is left of the time.
-func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.AddrPort, left int, sent func(stamp)) ([]byte, error) {
+func (f forwarder) attempt(ctx context.Context, q *query, up netip.AddrPort, left int, sent func(stamp)) ([]byte, error) {
 	end, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
 	defer cancel()
-	answer, err := f.ask(ctx, q, tcp, up, true, sent)
+	answer, err := f.ask(ctx, q, up, true, sent)
 	if err == nil && q.knowsNoOPT(answer) {
-		answer, err = f.ask(ctx, q, tcp, up, false, sent)
+		answer, err = f.ask(ctx, q, up, false, sent)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("upstream %v: %w", up, err)
@@ -93,17 +93,15 @@ func (f forwarder) attempt(ctx context.Context, q *query, tcp bool, up netip.Add
 	return nil, fmt.Errorf("upstream %v: %w", up, errNotUsable)
 }
 
-// ask puts the question once, by TCP if UDP does not do.
-func (f forwarder) ask(ctx context.Context, q *query, tcp bool, up netip.AddrPort, edns bool, sent func(stamp)) (answer []byte, err error) {
+// ask puts the question once, by TCP if UDP does not do: however the client asked, since
+// others may wait for the same answer, and not every upstream can be asked by TCP.
+func (f forwarder) ask(ctx context.Context, q *query, up netip.AddrPort, edns bool, sent func(stamp)) ([]byte, error) {
 	ask, err := q.upstreamQuery(edns)
 	if err != nil {
 		return nil, err
 	}
-	if !tcp {
-		answer, err = f.askUDP(ctx, ask, q, up, sent)
-		tcp = err == nil && truncated(answer) || errors.Is(err, errForged)
-	}
-	if tcp {
+	answer, err := f.askUDP(ctx, ask, q, up, sent)
+	if err == nil && truncated(answer) || errors.Is(err, errForged) {
 		if whole, tcpErr := f.askTCP(ctx, ask, q, up, sent); tcpErr == nil {
 			answer, err = whole, nil
 		} else if answer == nil {
@@ -184,7 +182,7 @@ func (f forwarder) askUDP(ctx context.Context, ask []byte, q *query, up netip.Ad
 		if err != nil {
 			return nil, err
 		}
-		if msg := buf[:n]; q.answeredBy(ask, msg) {
+		if msg := q.completed(buf[:n]); q.answeredBy(ask, msg) {
 			if truncated(msg) {
 				return q.stub(msg), nil
 			}
@@ -213,10 +211,24 @@ func (f forwarder) askTCP(ctx context.Context, ask []byte, q *query, up netip.Ad
 	if _, err := io.ReadFull(c, answer); err != nil {
 		return nil, err
 	}
-	if !q.answeredBy(ask, answer) || !q.wellFormed(answer) {
+	if answer = q.completed(answer); !q.answeredBy(ask, answer) || !q.wellFormed(answer) {
 		return nil, errNotUsable
 	}
 	return answer, nil
+}
+
+// completed gives a header alone the question that it lacks: that is how servers tell that
+// they cannot read a query. Of one that tells more nobody knows what it is about.
+func (q *query) completed(msg []byte) []byte {
+	if len(msg) != headerLen || [8]byte(msg[4:]) != [8]byte{} {
+		return msg
+	}
+	switch msg[3] & 0xf {
+	case dns.RcodeFormatError, dns.RcodeNotImplemented:
+		msg = append(msg, q.question...)
+		msg[5] = 1
+	}
+	return msg
 }
 
 // answeredBy reports whether a message answers the question that was sent as ask:

@@ -96,14 +96,20 @@ func TestWithoutAnAnswerTheClientIsToldWithinTwoSeconds(t *testing.T) {
 }
 
 func TestAnUpstreamWithoutEDNSIsAskedWithoutIt(t *testing.T) {
-	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeBadVers} {
+	for _, c := range []struct {
+		rcode  int
+		header bool // and no more, as of a query that could not be read
+	}{{dns.RcodeFormatError, false}, {dns.RcodeFormatError, true}, {dns.RcodeNotImplemented, false}, {dns.RcodeNotImplemented, true}, {dns.RcodeBadVers, false}} {
 		u := newUpstream(t, func(w dns.ResponseWriter, m *dns.Msg) {
 			if m.IsEdns0() == nil {
 				answerA(w, m)
 				return
 			}
-			r := new(dns.Msg).SetRcode(m, rcode)
-			if rcode == dns.RcodeBadVers {
+			r := new(dns.Msg).SetRcode(m, c.rcode)
+			if c.header {
+				r.Question = nil
+			}
+			if c.rcode == dns.RcodeBadVers {
 				r.SetEdns0(4096, false) // which has the upper bits of it
 			}
 			_ = w.WriteMsg(r)
@@ -113,13 +119,41 @@ func TestAnUpstreamWithoutEDNSIsAskedWithoutIt(t *testing.T) {
 			m := question(network+".example.com.", dns.TypeA)
 			m.SetEdns0(1232, true)
 			if got := text(exchangeOver(t, network, s.addr, m)); got != "A 198.51.100.7" {
-				t.Errorf("%s to OPT, by %s: %s", dns.RcodeToString[rcode], network, got)
+				t.Errorf("%s to OPT (header alone: %t), by %s: %s", dns.RcodeToString[c.rcode], c.header, network, got)
 			}
 		}
 		if n := u.asked.Load(); n != 4 {
-			t.Errorf("%s: asked %d times, want each twice", dns.RcodeToString[rcode], n)
+			t.Errorf("%s (header alone: %t): asked %d times, want each twice", dns.RcodeToString[c.rcode], c.header, n)
 		}
 	}
+}
+
+// udpAlone is an upstream that is not to be reached by TCP.
+type udpAlone struct{}
+
+func (udpAlone) DialContext(_ context.Context, network, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	if network == "udp" {
+		go answerAfter(20 * time.Millisecond)(theirs)
+	} else {
+		go silence(theirs)
+	}
+	return ours, nil
+}
+
+func TestWhoAsksByTCPIsAnsweredWhereTheUpstreamIsAskedByUDPAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet(), Upstreams: func() []string { return []string{silentUpstream} }})
+		s.forwarder.dialer = udpAlone{}
+		_, e := s.atOnce(nil, parsed(t, question("popular.example.com.", dns.TypeA)), true, false, netip.MustParseAddrPort("10.48.0.66:1"))
+		leads := make(chan string, 1)
+		go func() { leads <- text(unpacked(t, s.forward(t.Context(), e))) }()
+		synctest.Wait()
+		other := text(unpacked(t, forwarded(t, s, netip.MustParseAddr("10.48.0.9"), parsed(t, question("popular.example.com.", dns.TypeA)))))
+		if leader := <-leads; leader != "A 198.51.100.7" || other != leader {
+			t.Errorf("by TCP %q, and who asked by UDP meanwhile %q", leader, other)
+		}
+	})
 }
 
 // A forger who does not see our queries has to guess port and id; this one knows the

@@ -313,7 +313,7 @@ func (s *Server) search(ctx context.Context, e *errand, sent func(stamp)) (answe
 			answer, err = nil, errPanicked
 		}
 	}()
-	answer, err = s.forwarder.exchange(ctx, &e.query, e.tcp, e.set.addrs, sent)
+	answer, err = s.forwarder.exchange(ctx, &e.query, e.set.addrs, sent)
 	if err == nil {
 		answer, err = s.rebind.clean(&e.query, answer, *s.zones.Load())
 	}
