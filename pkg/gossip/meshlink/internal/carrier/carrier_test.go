@@ -377,6 +377,20 @@ func replace(t *testing.T, name string, s identity.Secret) time.Duration {
 func TestStuckPeerIsDroppedAndHindersNobody(t *testing.T) {
 	t.Parallel()
 	s := loadSecret(t, secretFile(t))
+	for range 3 { // who waits for the stuck peer does so each time; a busy machine is not as late each time
+		took, worst := stuckPeer(t, s)
+		t.Logf("dropped after %v, others' worst delay %v", took, worst)
+		if worst <= took/4 { // who waits for it waits until it is dropped
+			return
+		}
+	}
+	t.Error("the other was hindered")
+}
+
+// stuckPeer measures how long a peer that reads nothing is kept, and the longest that
+// another one's message takes meanwhile.
+func stuckPeer(t *testing.T, s identity.Secret) (took, worst time.Duration) {
+	t.Helper()
 	a := start(t, "a", s)
 	b := start(t, "b", s, calls(a.addr))
 	sa, sb := next(t, a), next(t, b)
@@ -393,7 +407,6 @@ func TestStuckPeerIsDroppedAndHindersNobody(t *testing.T) {
 		}
 	}()
 	begin := time.Now()
-	var worst time.Duration
 	for !lost.get() {
 		if time.Since(begin) > slack*5*time.Second {
 			t.Fatal("the stuck peer is still there")
@@ -402,14 +415,11 @@ func TestStuckPeerIsDroppedAndHindersNobody(t *testing.T) {
 		talk(t, sa, sb, []byte("meanwhile"))
 		worst = max(worst, time.Since(sent))
 	}
-	took := time.Since(begin)
-	t.Logf("dropped after %v, others' worst delay %v", took, worst)
-	if worst > took/4 { // who waits for the stuck peer waits until it is dropped
-		t.Error("the other was hindered")
-	}
+	took = time.Since(begin)
 	if !a.has("b") {
 		t.Error("b suffered")
 	}
+	return took, worst
 }
 
 // connect makes a session with n by hand that nobody runs: its peer is stuck from
