@@ -80,6 +80,7 @@ type Allocator struct {
 	core    *allot.Core
 	files   *clocked
 	asks    map[string]chan struct{} // proposals under way, closed when done
+	yielded bool                     // Run waits for one of them
 	trouble string                   // why the last ask for blocks failed; "" when it did not
 	silent  bool                     // the ledger did not answer what was asked last
 	ended   chan struct{}            // closed, and made anew, when an offer was answered

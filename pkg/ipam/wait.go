@@ -157,6 +157,10 @@ func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
 	defer func() {
 		a.mu.Lock()
 		delete(a.asks, l.Key)
+		if a.yielded {
+			a.yielded = false
+			a.look() // the ledger moved before this was seen to end
+		}
 		a.mu.Unlock()
 		close(done)
 	}()
@@ -173,11 +177,15 @@ func (a *Allocator) ask(ctx context.Context, l allot.Lack) error {
 	return allot.Refusal(res)
 }
 
-// underWay reports whether a proposal of that key is.
+// underWay reports whether a proposal of that key is: then Run looks again when one ends.
 func (a *Allocator) underWay(key string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.asks[key] != nil
+	if a.asks[key] == nil {
+		return false
+	}
+	a.yielded = true
+	return true
 }
 
 func (a *Allocator) noteSilence(silent bool) {
@@ -232,7 +240,7 @@ func (a *Allocator) provide(ctx context.Context) {
 	yielded := false
 	for _, l := range wants {
 		if a.underWay(l.Yields) {
-			yielded = true // what comes of it changes the ledger, and then this is looked at again
+			yielded = true
 			continue
 		}
 		askCtx, cancel := context.WithTimeout(ctx, askWithin)
