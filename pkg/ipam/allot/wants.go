@@ -24,6 +24,10 @@ func (a *Core) Wants() (out []Lack) {
 	if a.unready() != nil {
 		return nil
 	}
+	var held []netip.Addr
+	if a.checkForeign {
+		held = a.book.Held()
+	}
 	for _, n := range a.synced.Networks() {
 		if !a.inUse[n.Name] || n.Closing || !a.belongs(n) {
 			continue
@@ -34,7 +38,7 @@ func (a *Core) Wants() (out []Lack) {
 			}
 		}
 		if a.checkForeign {
-			out = append(out, a.wantForeign(n)...)
+			out = append(out, a.wantForeign(n, held)...)
 		}
 	}
 	a.checkForeign = len(out) > 0 // after these, look again: there may be more
@@ -83,10 +87,10 @@ func (a *Core) mayGet(network string, p netip.Prefix) bool {
 }
 
 // wantForeign asks for addresses that are in use here and have come back to the
-// pool, before somebody else gets them.
-func (a *Core) wantForeign(n ledger.Network) (out []Lack) {
+// pool, before somebody else gets them. held are all that are.
+func (a *Core) wantForeign(n ledger.Network, held []netip.Addr) (out []Lack) {
 	for _, p := range n.Subnets {
-		for _, f := range a.book.Foreign(n.Name, p) {
+		for _, f := range a.book.ForeignAmong(held, n.Name, p) {
 			if _, owned := a.synced.Owner(n.Name, f); !owned && len(out) < ownAtOnce {
 				out = append(out, *a.lackAddr(n.Name, f))
 			}

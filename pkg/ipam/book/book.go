@@ -9,6 +9,7 @@ package book
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ type Book struct {
 	freed   map[netip.Addr]freed      // was held, is free
 	former  map[string][]netip.Prefix // what a released attachment held, while none of it has gone to another and some is in freed
 	spaces  []*space
+	at      map[place]*space // the same
 	turn    uint64
 
 	absent map[string]time.Duration // claims whose veth is not there, since
@@ -71,7 +73,7 @@ func New() *Book {
 // and no longer owned stay held; they are foreign from then on.
 func (b *Book) Sync(subnets []Subnet) {
 	changed := len(subnets) != len(b.spaces)
-	spaces := make([]*space, len(subnets))
+	spaces, at := make([]*space, len(subnets)), make(map[place]*space, len(subnets))
 	for i, n := range subnets {
 		s := b.space(n.Network, n.Prefix)
 		if s == nil {
@@ -82,10 +84,10 @@ func (b *Book) Sync(subnets []Subnet) {
 			s.setOwn(b, n.Own)
 			changed = true
 		}
-		spaces[i] = s
+		spaces[i], at[place{s.network, s.prefix}] = s, s
 	}
-	gone := len(spaces) < len(b.spaces) || slices.ContainsFunc(b.spaces, func(s *space) bool { return !slices.Contains(spaces, s) })
-	b.spaces = spaces
+	gone := len(spaces) < len(b.spaces) || slices.ContainsFunc(b.spaces, func(s *space) bool { return at[place{s.network, s.prefix}] != s })
+	b.spaces, b.at = spaces, at
 	if gone {
 		b.forgetFreed()
 	}
@@ -139,12 +141,13 @@ func (b *Book) Resolve(name func(id string) string) {
 }
 
 func (b *Book) space(network string, prefix netip.Prefix) *space {
-	for _, s := range b.spaces {
-		if s.network == network && s.prefix == prefix.Masked() {
-			return s
-		}
-	}
-	return nil
+	return b.at[place{network, prefix.Masked()}]
+}
+
+// place is what a space is found by.
+type place struct {
+	network string
+	prefix  netip.Prefix
 }
 
 // spaceOf finds the subnet that holds an address: no two networks of a ledger overlap.
@@ -482,15 +485,28 @@ const maxSpare = 64
 
 // Foreign lists the addresses of a subnet that are held here but not owned, in order.
 func (b *Book) Foreign(network string, prefix netip.Prefix) (out []netip.Addr) {
+	return b.ForeignAmong(b.Held(), network, prefix)
+}
+
+// Held lists all addresses that are held, in order.
+func (b *Book) Held() []netip.Addr {
+	return slices.SortedFunc(maps.Keys(b.holders), netip.Addr.Compare)
+}
+
+// ForeignAmong is Foreign for who asks of many subnets and has what Held lists.
+func (b *Book) ForeignAmong(held []netip.Addr, network string, prefix netip.Prefix) (out []netip.Addr) {
 	s := b.space(network, prefix)
 	if s == nil {
 		return nil
 	}
-	for a := range b.holders {
-		if s.prefix.Contains(a) && !contains(s.own, a) {
+	first, _ := slices.BinarySearchFunc(held, s.prefix.Addr(), netip.Addr.Compare)
+	for _, a := range held[first:] {
+		if !s.prefix.Contains(a) {
+			break
+		}
+		if !contains(s.own, a) {
 			out = append(out, a)
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }
