@@ -1090,7 +1090,7 @@ func TestNoMoreIsAskedForEarlyWhileSomebodysAskIsUnderWay(t *testing.T) {
 		l.slow = 100 * time.Millisecond
 		h := start(t, l, 1, t.TempDir())
 		h.provide()
-		synctest.Wait() // Run waits
+		synctest.Wait()                                              // Run waits
 		time.AfterFunc(50*time.Millisecond, func() { l.join(t, 4) }) // the ledger moves, and Run looks
 		if _, err := h.HostAddr(t.Context(), "weave", nil); err != nil {
 			t.Fatal(err)
