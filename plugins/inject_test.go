@@ -113,6 +113,19 @@ func TestWeavednsWritesTheFileThatTheRuntimeHasBound(t *testing.T) {
 	if got := read(t, file); got != before {
 		t.Errorf("written:\n%s", got)
 	}
+	const theirs = "nameserver 10.32.0.1\n" // by its user, as docs/names.md has it for ctr
+	write(t, file, theirs)
+	a := m.run("weavedns", dnsConf(m, nil), "CNI_NETNS="+netns, "CNI_CONTAINERID=default-"+id)
+	if silent(a); read(t, file) != theirs {
+		t.Errorf("written:\n%s", read(t, file))
+	}
+	a = m.run("weavedns", dnsConf(m, nil), "CNI_CONTAINERID=default-"+id, "CNI_NETNS="+netns, "CNI_ARGS=WEAVE_HOSTNAME=-foo bar")
+	var in ctl.RegisterRequest
+	r.last(t, ctl.PathRegister, &in)
+	const left = `WEAVE_HOSTNAME "-foo bar" is left out`
+	if a.rc != 0 || !strings.Contains(a.stderr, left) || !strings.Contains(in.Resolver, left) || len(in.Names) == 0 {
+		t.Errorf("a name that is none: %+v, registered %+v", a, in)
+	}
 }
 
 func TestWeavednsTurnsQueriesInTheContainerWhereItIsTold(t *testing.T) {

@@ -107,6 +107,9 @@ func (w *way) close() {
 func (w *way) request() ctl.RegisterRequest {
 	out := w.conf.registration(w.call)
 	out.Upstreams, out.Resolver = w.upstreams(), w.String()
+	if bad := w.conf.leftOutName(w.call.Args); bad != "" {
+		out.Resolver += "; " + bad
+	}
 	return out
 }
 
@@ -153,7 +156,9 @@ func (w *way) put(r ctl.Resolver) error {
 			err = w.dir.Put(w.file, inject.Entry{Owner: w.who, Servers: r.Servers, Domain: r.Domain})
 		}
 	case w.conf.Inject == injectAuto:
-		err = w.left
+		if err = w.left; w.served(r.Servers) {
+			return nil
+		}
 	}
 	if err != nil {
 		say("%s: %v", w.call.Key.ContainerID, err)
@@ -163,6 +168,12 @@ func (w *way) put(r ctl.Resolver) error {
 		return nil
 	}
 	return err
+}
+
+// served reports whether the file that was left alone has our resolver from its user.
+func (w *way) served(ours []netip.Addr) bool {
+	var left *inject.Left
+	return errors.As(w.left, &left) && w.dir.Host.Served(left, ours)
 }
 
 func (w *way) undo() { takeOut(w.dir, w.who.Hash, w.who.NetNS, w.call.Key.ContainerID) }

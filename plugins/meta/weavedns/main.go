@@ -57,6 +57,9 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	}
 	way := conf.way(c)
 	defer way.close()
+	if bad := conf.leftOutName(c.Args); bad != "" {
+		say("%s: %s", c.Key.ContainerID, bad)
+	}
 	var resolver ctl.Resolver
 	err = cniconf.NewRouter(conf.Socket).Call(ctx, ctl.PathRegister, way.request(), &resolver)
 	switch {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,6 +54,20 @@ func givenName(args cniconf.Args) string {
 		}
 	}
 	return ""
+}
+
+// leftOutName says why the name that a user asked for is none of the container's; "" when it
+// is one, or nobody asked.
+func (conf *config) leftOutName(args cniconf.Args) string {
+	const most = 64 // of it is shown: it may have any length
+	name := args["WEAVE_HOSTNAME"]
+	if conf.nameless || name == "" || valid(normal(name)) {
+		return ""
+	}
+	if len(name) > most {
+		name = name[:most] + "…"
+	}
+	return fmt.Sprintf("WEAVE_HOSTNAME %q is left out: no name (want letters, digits, '-', '_' and '.', parts of 63 characters, 253 in all)", name)
 }
 
 // netnsName is the name that a person gave with `ip netns add`; "" for a path
