@@ -137,7 +137,19 @@ func hostFaults() map[string]fault {
 		"a path that says so":      {func(s *Snapshot) { s.Paths[0].Full, s.Paths[0].Limit = false, 1400 }, Problem, "path mtu", "cut at 1400 bytes, 1480 are needed", "ping -M do"},
 		"pings are not answered":   {func(s *Snapshot) { s.Paths[0].Full, s.Paths[0].Small = false, false }, Warning, "path mtu", "not answered by b", "weave status peers"},
 
-		"gossip's port":     {func(s *Snapshot) { s.Ports[0].Owner, s.Ports[0].PID = "nginx", 99 }, Problem, "ports", "TCP 6783 is taken by nginx (process 99)", "another --port"},
+		"gossip's port": {func(s *Snapshot) { s.Ports[0].Owner, s.Ports[0].PID = "nginx", 99 }, Problem, "ports", "TCP 6783 is taken by nginx (process 99)", "another --port"},
+		"port 53": {func(s *Snapshot) {
+			s.Router.Status.Problems = []string{"names are not served at 1 address here; see `weave status dns`"}
+			s.Router.Status.DNS.Errors = []string{"network weave at 10.32.0.1: listen udp4 10.32.0.1:53: bind: address already in use"}
+			s.Ports = append(s.Ports, Port{"udp", netip.MustParseAddrPort("127.0.0.53:53"), "systemd-resolve", 96},
+				Port{"udp", netip.MustParseAddrPort("0.0.0.0:53"), "dnsmasq", 97})
+		}, Problem, "ports", "in use; port 53 is taken by dnsmasq (process 97) at 0.0.0.0", "listen at the addresses alone"},
+		"port 53, of whom cannot be seen": {func(s *Snapshot) {
+			s.Router.Status.DNS.Errors = []string{"network weave at 10.32.0.1: listen udp4 10.32.0.1:53: bind: address already in use"}
+		}, Problem, "ports", "names are not served to containers here: network weave", "ss -lntup 'sport = :53'"},
+		"names, for another reason": {func(s *Snapshot) {
+			s.Router.Status.DNS.Errors = []string{"network weave at 10.32.0.1: too many open files"}
+		}, Problem, "ports", "too many open files", "cannot serve an address"},
 		"the tunnels' port": {func(s *Snapshot) { s.Ports[2].Owner, s.Ports[2].PID = "socat", 98 }, Problem, "ports", "UDP 6784 is taken by socat", "another --vxlan-port"},
 		"another's tunnel":  {func(s *Snapshot) { s.Devices = s.Devices[:3] }, Problem, "ports", "a tunnel of the kernel that is not weave's", "ip -d link"},
 

@@ -108,7 +108,7 @@ func list(names []string) string {
 // ports are those of the router, where somebody else has them.
 func ports(s Snapshot) []Finding {
 	const check = "ports"
-	var out []Finding
+	out := namePorts(s)
 	for _, want := range []struct {
 		proto string
 		port  uint16

@@ -25,6 +25,9 @@ func router(s Snapshot) []Finding {
 		out = append(out, bad(check, "containers cannot be added: "+e.Error(), "weave status"))
 	}
 	for _, p := range r.Status.Problems {
+		if strings.HasPrefix(p, unservedProblem) && len(r.Status.DNS.Errors) > 0 {
+			continue // check ports tells it, with who is in the way
+		}
 		out = append(out, warn(check, p, "weave status"))
 	}
 	if len(out) == 0 {

@@ -77,7 +77,7 @@ func dataProblems(s ctl.Status) (out []string) {
 		out = append(out, fmt.Sprintf("no packet reaches %s; see `weave status overlay`", amount(n, "host", "hosts")))
 	}
 	if n := len(s.DNS.Errors); n > 0 {
-		out = append(out, fmt.Sprintf("names are not served at %s here; see `weave status dns`", amount(n, "address", "addresses")))
+		out = append(out, fmt.Sprintf("names are not served at %s here; see `weave doctor`, and `weave status dns`", amount(n, "address", "addresses")))
 	}
 	nameless := 0
 	for _, a := range s.Attachments {

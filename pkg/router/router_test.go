@@ -199,7 +199,7 @@ func TestEachProblemIsOneLineAndAHealthyHostHasNone(t *testing.T) {
 			"DEL and ADD give a container another; see `weave ps`",
 		"1 address of this host is in use elsewhere too: 10.32.0.6 on a; see `weave ps` there",
 		"no packet reaches 1 host; see `weave status overlay`",
-		"names are not served at 1 address here; see `weave status dns`",
+		"names are not served at 1 address here; see `weave doctor`, and `weave status dns`",
 		"3 attachments may have lost names, known from the kernel only: " +
 			"another host's router that remembers them, or DEL and ADD, gives them back; see `weave ps`",
 	}
