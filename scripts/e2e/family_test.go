@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/weave-cni/weave-cni/pkg/netlab"
@@ -13,7 +14,7 @@ func TestBothFamiliesOverEitherUnderlay(t *testing.T) {
 		t.Run("underlay "+name, func(t *testing.T) {
 			c := newCluster(t, 2, netlab.Options{Underlay: under, RouterArgs: []string{"--range6", "fd77:1::/64"}})
 			a, b := c.add(0, "a", named("a")), c.add(1, "b", named("b"))
-			if len(a.result.IPs) != 2 || len(a.result.DNS.Nameservers) != 2 {
+			if s := a.result.DNS.Nameservers; len(a.result.IPs) != 2 || len(s) != 3 || strings.Contains(s[0], ":") || !strings.Contains(s[1], ":") || s[2] != s[0] {
 				t.Fatalf("result: %+v", a.result)
 			}
 			for _, ip := range b.result.IPs {
