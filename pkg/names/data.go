@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -14,8 +15,8 @@ import (
 
 // Limits on what one owner has besides its names: what is above them is left out.
 const (
-	maxServices = 32
-	maxTexts    = 16
+	MaxServices = 32
+	MaxTexts    = 16
 	// MaxText is the longest text, in bytes: what one string of DNS holds.
 	MaxText = 255
 )
@@ -42,19 +43,6 @@ type Set struct {
 	ByHand   bool
 }
 
-// datum is a service or a text under one name.
-type datum struct {
-	nameKey
-	owner *owned
-	place int // in Table.data
-	port  uint16
-	text  string // of a text; then there is no port
-}
-
-// answers reports whether the datum is to be answered: as long as its owner has an
-// address that is.
-func (d *datum) answers() bool { return slices.ContainsFunc(d.owner.items, (*item).answers) }
-
 // PutSet gives an owner all this and nothing else. What no query could ever name is
 // passed over, like what is above a limit. A set without names says only whose the
 // addresses are.
@@ -70,38 +58,28 @@ func (t *Table) PutSet(owner string, s Set) {
 		}
 	}
 	items := usable(records)
-	data := s.data(items)
-	if slices.ContainsFunc(data, func(d *datum) bool { return d.port != 0 }) {
+	services := s.services()
+	if len(services) > 0 && slices.ContainsFunc(items, func(it *item) bool { return it.Name != "" }) {
 		items = append(items, targets(items)...)
 	}
-	t.put(owner, items, data)
+	t.put(&owned{owner, items, services, s.texts()})
 }
 
-// data are the services and texts under each of the names that are usable.
-func (s Set) data(items []*item) (out []*datum) {
-	seen := map[string]bool{"": true}
-	for _, it := range items {
-		if seen[it.Name] {
-			continue
+// services are those that are usable.
+func (s Set) services() (out []Service) {
+	for _, x := range s.Services {
+		if x, err := x.valid(); err == nil && len(out) < MaxServices {
+			out = append(out, x)
 		}
-		seen[it.Name] = true
-		n := 0
-		for _, x := range s.Services {
-			x, err := x.valid()
-			name := "_" + x.Name + "._" + x.Proto + "." + it.Name
-			if err != nil || len(name) > maxName || n == maxServices {
-				continue
-			}
-			n++
-			out = append(out, &datum{nameKey: nameKey{s.Network, name}, port: x.Port})
-		}
-		n = 0
-		for _, x := range s.Texts {
-			if x == "" || len(x) > MaxText || n == maxTexts {
-				continue
-			}
-			n++
-			out = append(out, &datum{nameKey: nameKey{s.Network, it.Name}, text: x})
+	}
+	return out
+}
+
+// texts are those that are usable.
+func (s Set) texts() (out []string) {
+	for _, x := range s.Texts {
+		if x != "" && len(x) <= MaxText && len(out) < MaxTexts {
+			out = append(out, x)
 		}
 	}
 	return out
@@ -129,23 +107,6 @@ func targetName(r Record) string {
 	return "ep-" + strings.ToLower(base32.HexEncoding.EncodeToString(h[:10]))
 }
 
-func (t *Table) insertDatum(d *datum) {
-	d.place = len(t.data[d.nameKey])
-	t.data[d.nameKey] = append(t.data[d.nameKey], d)
-	t.count(d.nameKey, 1)
-}
-
-func (t *Table) removeDatum(d *datum) {
-	same := t.data[d.nameKey]
-	last := same[len(same)-1]
-	same[d.place], last.place = last, d.place
-	same[len(same)-1] = nil
-	if t.data[d.nameKey] = same[:len(same)-1]; len(same) == 1 {
-		delete(t.data, d.nameKey)
-	}
-	t.count(d.nameKey, -1)
-}
-
 // target is where a service is had.
 type target struct {
 	name  string // relative to the domain
@@ -157,38 +118,69 @@ type target struct {
 // many: where there are more, as many one after the other as the table has them, from any
 // on. A query for a name of a thousand containers so costs what its answer can hold.
 func (t *Table) services(network, name string, most int) (out []target) {
+	service, proto, host, _ := cutService(name)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	type port struct {
 		name string
 		port uint16
 	}
-	data, first := t.data[nameKey{network, name}], 0
-	if len(data) > most {
-		first = rand.IntN(len(data))
-	}
-	seen := make(map[port]bool, min(len(data), most))
-	for i := range data {
-		d := data[(first+i)%len(data)]
-		if len(out) == most {
-			break
-		}
-		if d.port == 0 || !d.answers() {
+	items := t.names[nameKey{network, host}]
+	seen := make(map[port]bool, min(len(items), most))
+	for it := range fromAny(items, most) {
+		if !it.offers(service, proto) {
 			continue
 		}
-		x := target{name: t.ownName(d.owner), port: d.port}
-		if seen[port{x.name, x.port}] {
-			continue
-		}
-		seen[port{x.name, x.port}] = true
-		for _, it := range d.owner.items {
-			if it.answers() && !slices.Contains(x.addrs, it.Addr) {
-				x.addrs = append(x.addrs, it.Addr)
+		x := target{name: t.ownName(it.owner)}
+		for _, i := range it.owner.items {
+			if i.answers() && !slices.Contains(x.addrs, i.Addr) {
+				x.addrs = append(x.addrs, i.Addr)
 			}
 		}
-		out = append(out, x)
+		for _, s := range it.owner.services {
+			if x.port = s.Port; s.Name != service || s.Proto != proto || seen[port{x.name, x.port}] {
+				continue
+			}
+			if len(out) == most {
+				return out
+			}
+			seen[port{x.name, x.port}] = true
+			out = append(out, x)
+		}
 	}
 	return out
+}
+
+// fromAny goes over items that answer, from any one on where there are more than most.
+func fromAny(items []*item, most int) iter.Seq[*item] {
+	first := 0
+	if len(items) > most {
+		first = rand.IntN(len(items))
+	}
+	return func(yield func(*item) bool) {
+		for i := range items {
+			if it := items[(first+i)%len(items)]; it.answers() && !yield(it) {
+				return
+			}
+		}
+	}
+}
+
+// offers reports whether an item's owner has such a service; "" is any of the protocol.
+func (it *item) offers(service, proto string) bool {
+	return slices.ContainsFunc(it.owner.services, func(s Service) bool { return s.Proto == proto && (service == "" || s.Name == service) })
+}
+
+// offered reports whether a name is one of services, or has such names below it. t.mu is held.
+func (t *Table) offered(network, name string) bool {
+	has := func(service, proto, host string) bool {
+		return slices.ContainsFunc(t.names[nameKey{network, host}], func(it *item) bool { return it.answers() && it.offers(service, proto) })
+	}
+	if proto, host, ok := cutProto(name); ok && has("", proto, host) {
+		return true
+	}
+	service, proto, host, ok := cutService(name)
+	return ok && has(service, proto, host)
 }
 
 // mostServices is more services than an answer has room for, whose shortest target is
@@ -209,23 +201,56 @@ func (t *Table) ownName(o *owned) string {
 	return o.items[i].Name
 }
 
-// texts are those of a name, each once, in order.
-func (t *Table) texts(network, name string) (out []string) {
+// texts are those of a name, each once, and at most so many: see services.
+func (t *Table) texts(network, name string, most int) (out []string) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, d := range t.data[nameKey{network, name}] {
-		if d.port == 0 && d.answers() {
-			out = append(out, d.text)
+	items := t.names[nameKey{network, name}]
+	seen := make(map[string]bool, min(len(items), most))
+	var last []string
+	for it := range fromAny(items, most) {
+		if slices.Equal(it.owner.texts, last) {
+			continue // as of most replicas
+		}
+		last = it.owner.texts
+		for _, x := range last {
+			if seen[x] {
+				continue
+			}
+			if len(out) == most {
+				return out
+			}
+			seen[x] = true
+			out = append(out, x)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
+
+// mostTexts is more texts than an answer has room for, of which the shortest is one byte.
+func (q *query) mostTexts() int { return q.limit/(rrLen+2) + 1 }
 
 // isService reports whether a name begins like that of a service.
 func isService(name string) bool {
-	service, rest, ok := strings.Cut(name, ".")
-	return ok && strings.HasPrefix(service, "_") && slices.ContainsFunc(protocols[:], func(p string) bool { return strings.HasPrefix(rest, "_"+p+".") })
+	_, _, _, ok := cutService(name)
+	return ok
+}
+
+// cutService takes "_http._tcp.web" apart.
+func cutService(name string) (service, proto, host string, ok bool) {
+	first, rest, ok := strings.Cut(name, ".")
+	if !ok || !strings.HasPrefix(first, "_") {
+		return "", "", "", false
+	}
+	proto, host, ok = cutProto(rest)
+	return first[1:], proto, host, ok
+}
+
+// cutProto takes "_tcp.web" apart.
+func cutProto(name string) (proto, host string, ok bool) {
+	first, host, ok := strings.Cut(name, ".")
+	proto, marked := strings.CutPrefix(first, "_")
+	return proto, host, ok && marked && slices.Contains(protocols[:], proto)
 }
 
 // texts answers with as many texts as fit.

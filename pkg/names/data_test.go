@@ -172,22 +172,22 @@ func TestWhatANetworkCannotBeAskedForIsLeftOutOfASet(t *testing.T) {
 	}
 	s.Texts = []string{"", strings.Repeat("x", 256)}
 	tab.PutSet("o", s)
-	if len(tab.data) != 0 {
-		t.Errorf("got %v", tab.data)
+	if o := tab.owners["o"]; len(o.services)+len(o.texts) != 0 {
+		t.Errorf("got %v, %v", o.services, o.texts)
 	}
 	for i := range 100 {
 		s.Services = append(s.Services, Service{"a", "tcp", uint16(i + 1)})
 		s.Texts = append(s.Texts, fmt.Sprint(i))
 	}
 	tab.PutSet("o", s)
-	if got := len(tab.services("n", "_a._tcp.web", 1000)); got != maxServices {
+	if got := len(tab.services("n", "_a._tcp.web", 1000)); got != MaxServices {
 		t.Errorf("%d services", got)
 	}
-	if got := len(tab.texts("n", "web")); got != maxTexts {
+	if got := len(tab.texts("n", "web", 1000)); got != MaxTexts {
 		t.Errorf("%d texts", got)
 	}
 	tab.Drop("o")
-	if len(tab.data)+len(tab.below)+len(tab.names)+len(tab.addrs)+len(tab.owners) != 0 {
+	if len(tab.below)+len(tab.names)+len(tab.addrs)+len(tab.owners) != 0 {
 		t.Errorf("left: %+v", tab)
 	}
 }

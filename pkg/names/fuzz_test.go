@@ -269,7 +269,7 @@ func setCheck() check {
 			}
 		}
 		tab.Drop("o")
-		if len(tab.data)+len(tab.below)+len(tab.names)+len(tab.addrs) != 0 {
+		if len(tab.below)+len(tab.names)+len(tab.addrs) != 0 {
 			return deep, errors.New("something is left")
 		}
 		return deep, nil

@@ -127,24 +127,24 @@ func apex(dst []byte, q *query, labels int) ([]byte, outcome) {
 // the zone that a negative answer speaks for.
 func (r resolver) answer(dst []byte, q *query, sc scope, rel string, zone int) ([]byte, outcome) {
 	var room [16]netip.Addr
-	as, name := r.table.lookup(room[:0], sc.network, rel), rel
-	if len(as) == 0 && q.labels > 1 {
+	name, most := rel, q.mostAddresses()
+	as, there := r.table.lookup(room[:0], sc.network, name, q.qtype, most)
+	if !there && q.labels > 1 {
 		if short, ok := cutSuffix(rel, sc.label); ok && r.table.exists(sc.network, short) {
-			as, name = r.table.lookup(as, sc.network, short), short
+			name = short
+			as, there = r.table.lookup(as, sc.network, name, q.qtype, most)
 		}
 	}
 	switch {
-	case len(as) == 0 && rel == sc.label && q.labels > 1:
+	case !there && rel == sc.label && q.labels > 1:
 		return q.negative(dst, dns.RcodeSuccess, zone), noData // where names are below
-	case len(as) == 0 && !r.table.exists(sc.network, name):
+	case !there && !r.table.exists(sc.network, name):
 		return q.negative(dst, dns.RcodeNameError, zone), noName
 	case q.qtype == dns.TypeANY:
 		return q.minimalANY(dst, flagAA), answered
 	case q.qtype == dns.TypeSRV || q.qtype == dns.TypeTXT:
 		return r.data(dst, q, sc, name, zone)
-	}
-	as = slices.DeleteFunc(as, func(a netip.Addr) bool { return !hasType(a, q.qtype) })
-	if len(as) == 0 {
+	case len(as) == 0:
 		return q.negative(dst, dns.RcodeSuccess, zone), noData
 	}
 	return q.addresses(dst, as), answered
@@ -153,7 +153,7 @@ func (r resolver) answer(dst []byte, q *query, sc scope, rel string, zone int) (
 // data answers with what a name has besides addresses.
 func (r resolver) data(dst []byte, q *query, sc scope, name string, zone int) ([]byte, outcome) {
 	if q.qtype == dns.TypeTXT {
-		if texts := r.table.texts(sc.network, name); len(texts) > 0 {
+		if texts := r.table.texts(sc.network, name, q.mostTexts()); len(texts) > 0 {
 			return q.texts(dst, texts), answered
 		}
 	} else if targets := r.table.services(sc.network, name, q.mostServices(r.domain)); len(targets) > 0 {
@@ -161,6 +161,9 @@ func (r resolver) data(dst []byte, q *query, sc scope, name string, zone int) ([
 	}
 	return q.negative(dst, dns.RcodeSuccess, zone), noData
 }
+
+// mostAddresses is more addresses than an answer has room for.
+func (q *query) mostAddresses() int { return q.limit/(rrLen+4) + 1 }
 
 func hasType(a netip.Addr, qtype uint16) bool {
 	return a.Is4() && qtype == dns.TypeA || a.Is6() && qtype == dns.TypeAAAA

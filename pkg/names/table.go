@@ -3,9 +3,12 @@ package names
 import (
 	"cmp"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/miekg/dns"
 )
 
 // Table holds the names of all networks, from all hosts. Each record belongs to
@@ -21,20 +24,19 @@ type Table struct {
 	owners map[string]*owned
 	names  map[nameKey][]*item
 	addrs  map[netip.Addr][]*item
-	data   map[nameKey][]*datum // services and texts
-	below  map[nameKey]int      // how many names end in this one
-	served map[string]bool      // hosts whose records are answered; nil: all
-	now    uint64               // counts the changes
+	below  map[nameKey]int // how many names end in this one
+	served map[string]bool // hosts whose records are answered; nil: all
+	now    uint64          // counts the changes
 }
 
 type nameKey struct{ network, name string }
 
 // owned is all that one owner has.
 type owned struct {
-	name  string // the owner's
-	items []*item
-	data  []*datum
-	twice bool // of a name an address stands there more than once
+	name     string // the owner's
+	items    []*item
+	services []Service
+	texts    []string
 }
 
 // item knows its places in the two indexes, so that it can be taken out of them
@@ -59,7 +61,7 @@ func (it *item) listed() bool { return it.answers() && !it.hidden }
 func NewTable() *Table {
 	return &Table{
 		owners: map[string]*owned{}, names: map[nameKey][]*item{}, addrs: map[netip.Addr][]*item{},
-		data: map[nameKey][]*datum{}, below: map[nameKey]int{},
+		below: map[nameKey]int{},
 	}
 }
 
@@ -67,7 +69,9 @@ func NewTable() *Table {
 // those that no query could ever name (see ValidName), that lack an address, or that are
 // of localhost, which is nobody's to be, are passed over. Names are taken in any case; one without a name says only whose the
 // address is.
-func (t *Table) Put(owner string, records []Record) { t.put(owner, usable(records), nil) }
+func (t *Table) Put(owner string, records []Record) {
+	t.put(&owned{name: owner, items: usable(records)})
+}
 
 // usable are the records as the table has them.
 func usable(records []Record) []*item {
@@ -83,46 +87,26 @@ func usable(records []Record) []*item {
 	return fresh
 }
 
-func (t *Table) put(owner string, items []*item, data []*datum) {
+func (t *Table) put(o *owned) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now++
 	since := map[netip.Addr]uint64{}
-	if was := t.owners[owner]; was != nil {
+	if was := t.owners[o.name]; was != nil {
 		for _, it := range was.items {
 			since[it.Addr] = it.since
 		}
 	}
-	t.drop(owner)
-	if len(items) == 0 && len(data) == 0 {
+	t.drop(o.name)
+	if len(o.items) == 0 {
 		return
 	}
-	o := &owned{owner, items, data, anyTwice(items)}
-	t.owners[owner] = o
-	for _, it := range items {
+	t.owners[o.name] = o
+	for _, it := range o.items {
 		it.owner, it.away, it.since = o, t.isAway(it.Host), cmp.Or(since[it.Addr], t.now)
 		t.insert(it)
 	}
-	t.judge(items)
-	for _, d := range data {
-		d.owner = o
-		t.insertDatum(d)
-	}
-}
-
-func anyTwice(items []*item) bool {
-	type key struct {
-		nameKey
-		addr netip.Addr
-	}
-	if len(items) < 2 {
-		return false
-	}
-	seen := make(map[key]bool, len(items))
-	for _, it := range items {
-		seen[key{nameKey{it.Network, it.Name}, it.Addr}] = true
-	}
-	return len(seen) < len(items)
+	t.judge(o.items)
 }
 
 // Drop takes away all records of an owner.
@@ -155,9 +139,6 @@ func (t *Table) drop(owner string) {
 	}
 	for _, it := range o.items {
 		t.remove(it)
-	}
-	for _, d := range o.data {
-		t.removeDatum(d)
 	}
 	delete(t.owners, owner)
 	t.judge(o.items)
@@ -229,28 +210,34 @@ func (t *Table) remove(it *item) {
 // Lookup gives the addresses of a name in a network, each once, in ascending
 // order; none when there is no such name. The name is lower-case and relative.
 func (t *Table) Lookup(network, name string) []netip.Addr {
-	as := t.lookup(nil, network, name)
-	slices.SortFunc(as, netip.Addr.Compare)
+	as, _ := t.lookup(nil, network, name, dns.TypeANY, math.MaxInt)
 	return as
 }
 
-// lookup appends them to dst, in no order: a name of a thousand containers is asked for often.
-// Mostly each is there once already, since in a network an address is one owner's.
-func (t *Table) lookup(dst []netip.Addr, network, name string) []netip.Addr {
-	again := false // an address may be there once more
+// lookup appends to dst the addresses of a type, each once, and at most so many: see
+// services. there says whether the name has any.
+func (t *Table) lookup(dst []netip.Addr, network, name string, qtype uint16, most int) (as []netip.Addr, there bool) {
 	t.mu.RLock()
-	for _, it := range t.names[nameKey{network, name}] {
-		if it.answers() {
-			dst = append(dst, it.Addr)
-			again = again || it.ByHand || it.owner.twice
+	for it := range fromAny(t.names[nameKey{network, name}], most) {
+		there = true
+		if qtype != dns.TypeANY && !hasType(it.Addr, qtype) {
+			continue
+		}
+		dst = append(dst, it.Addr)
+		if len(dst) == most {
+			if dst = distinct(dst); len(dst) == most {
+				break
+			}
 		}
 	}
 	t.mu.RUnlock()
-	if len(dst) < 2 || !again {
-		return dst
-	}
-	slices.SortFunc(dst, netip.Addr.Compare)
-	return slices.Compact(dst)
+	return distinct(dst), there
+}
+
+// distinct sorts addresses, and leaves each once.
+func distinct(as []netip.Addr) []netip.Addr {
+	slices.SortFunc(as, netip.Addr.Compare)
+	return slices.Compact(as)
 }
 
 // exists reports whether there is a name, with records of whatever type or with names
@@ -259,7 +246,7 @@ func (t *Table) exists(network, name string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	k := nameKey{network, name}
-	return t.below[k] > 0 || slices.ContainsFunc(t.names[k], (*item).answers) || slices.ContainsFunc(t.data[k], (*datum).answers)
+	return t.below[k] > 0 || slices.ContainsFunc(t.names[k], (*item).answers) || t.offered(network, name)
 }
 
 // Reverse gives the records of an address, of all networks, in order of name.

@@ -43,7 +43,7 @@ func TestAnOwnersRecordsComeAndGoTogether(t *testing.T) {
 	tab.Drop("a")
 	tab.Drop("a")
 	tab.Drop("b")
-	if n, r := tab.size(); n != 0 || r != 0 || len(tab.addrs)+len(tab.below)+len(tab.data) != 0 || len(tab.All()) != 0 {
+	if n, r := tab.size(); n != 0 || r != 0 || len(tab.addrs)+len(tab.below) != 0 || len(tab.All()) != 0 {
 		t.Errorf("left: %d names, %d records, %v", n, r, tab.All())
 	}
 }
@@ -156,7 +156,7 @@ func TestANameNeverLeadsToAnAddressThatIsAnotherContainersByNow(t *testing.T) {
 	} {
 		tab := NewTable()
 		gone := func() bool {
-			return tab.Lookup("n", "web") == nil && tab.texts("n", "web") == nil && tab.services("n", "_http._tcp.web", 10) == nil
+			return tab.Lookup("n", "web") == nil && tab.texts("n", "web", 10) == nil && tab.services("n", "_http._tcp.web", 10) == nil
 		}
 		tab.PutSet("old", web)
 		tab.PutSet("other network", Set{Network: "n2", Host: "h2", Names: []string{"x"}, Addrs: x})
