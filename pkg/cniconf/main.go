@@ -34,6 +34,7 @@ type Plugin struct {
 type Call struct {
 	Key   attachment.Key // ADD, DEL, CHECK; for GC and STATUS only its Network is set
 	NetNS string         // CNI_NETNS; "" at a DEL whose namespace is gone
+	Given string         // CNI_NETNS as it was given, whatever is there
 	NS    *netdev.NS     // ADD, CHECK: the container's namespace, open, neither ours nor the host's
 	Args  Args           // CNI_ARGS
 
@@ -208,6 +209,7 @@ func (c *Call) readEnv(verb string) (err error) {
 		return Errorf(types.ErrInvalidEnvironmentVariables, "CNI_IFNAME: %v", err)
 	}
 	c.Args, err = ParseArgs(os.Getenv("CNI_ARGS"))
+	c.Given = os.Getenv("CNI_NETNS")
 	if verb == "DEL" {
 		forgetUselessNetNS()
 		c.NetNS = os.Getenv("CNI_NETNS")

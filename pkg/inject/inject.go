@@ -225,11 +225,21 @@ func (h Host) named(name string) (*File, error) {
 	if !errors.Is(err, unix.ENOENT) {
 		return nil, err
 	}
-	base, err := os.ReadFile(filepath.Join(h.Etc, fileName))
-	if err != nil || len(base) > maxText || slices.Contains(base, 0) {
-		base = nil
+	return &File{host: h, path: p, name: name, made: true, text: h.text()}, nil
+}
+
+// text is the host's own file, with which one that is made begins.
+func (h Host) text() []byte {
+	own, err := os.ReadFile(filepath.Join(h.Etc, fileName))
+	if err != nil || len(own) > maxText || slices.Contains(own, 0) {
+		return nil
 	}
-	return &File{host: h, path: p, name: name, made: true, text: base}, nil
+	return own
+}
+
+// isNamed reports whether a path is that of a named namespace's file, and of nobody else.
+func (h Host) isNamed(path string) bool {
+	return filepath.Dir(filepath.Dir(path)) == filepath.Join(h.Etc, "netns")
 }
 
 // servers are those of the file, unless they are the host's.

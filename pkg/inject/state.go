@@ -264,12 +264,14 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 		return "", errors.Join(err, d.forget(name))
 	}
 	defer f.Close()
-	if f.id != r.ID && !r.unwritten(f) {
+	base, named := resolvconf.Take(f.text), d.Host.isNamed(r.Path)
+	edited := named && !bytes.Equal(base, f.text) // by renaming, as many editors do
+	if f.id != r.ID && !r.unwritten(f) && !edited {
 		return r.Path + " is another file now, and stays", d.forget(name)
 	}
-	ours := sha256.Sum256(f.text) == r.Wrote
-	if !ours {
-		r.Original, r.Others = resolvconf.Take(f.text), !r.Made
+	ours := f.id == r.ID && sha256.Sum256(f.text) == r.Wrote
+	if r.ID = f.id; !ours {
+		r.Original, r.Others = base, !named
 		said = r.Path + " was changed since: only what weavedns wrote is taken out"
 	}
 	if len(r.Entries) > 0 {

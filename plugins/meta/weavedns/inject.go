@@ -176,11 +176,28 @@ func (w *way) served(ours []netip.Addr) bool {
 	return errors.As(w.left, &left) && w.dir.Host.Served(left, ours)
 }
 
-func (w *way) undo() { takeOut(w.dir, w.who.Hash, w.who.NetNS, w.call.Key.ContainerID) }
+func (w *way) undo() {
+	takeOut(w.dir, w.who.Hash, w.who.NetNS, w.call.Key.ContainerID, inject.Container{})
+}
+
+// leaving is the container of a DEL, as far as it may have a file of ours. Its namespace
+// may be gone, and a file by its name is there all the same.
+func (conf *config) leaving(c *cniconf.Call) inject.Container {
+	if conf.usualInject(c.Args); conf.Inject != injectAuto {
+		return inject.Container{}
+	}
+	out := inject.Container{ID: c.Key.ContainerID, NetNS: c.NetNS, Named: netnsName(c.Given)}
+	if ns, err := netdev.OpenNS(c.NetNS); c.NetNS != "" && err == nil {
+		out.NS = ns.ID()
+		ns.Close()
+	}
+	return out
+}
 
 // takeOut takes the resolver out of a container again, as far as that is still there. What
-// stays is noted as before, for the next DEL or GC. whose is for people.
-func takeOut(dir inject.Dir, hash, netns, whose string) {
+// stays is noted as before, for the next DEL or GC. whose is for people; by container its
+// file is found where nothing is noted.
+func takeOut(dir inject.Dir, hash, netns, whose string, container inject.Container) {
 	if who, ok := dir.Intercepted(hash); ok {
 		err := endIntercept(who, cmp.Or(netns, who.NetNS))
 		if err == nil {
@@ -190,7 +207,7 @@ func takeOut(dir inject.Dir, hash, netns, whose string) {
 			say("%s: its rules for port 53: %v", whose, err)
 		}
 	}
-	said, err := dir.Remove(hash)
+	said, err := dir.RemoveFrom(container, hash)
 	if said != "" {
 		say("%s: %s", whose, said)
 	}
@@ -228,7 +245,7 @@ func (conf *config) collect(dir inject.Dir) error {
 	}
 	for _, n := range notes {
 		if n.Age >= collectOver && leftOut(n.Hash, n.NS) {
-			takeOut(dir, n.Hash, n.NetNS, "an attachment that has ended")
+			takeOut(dir, n.Hash, n.NetNS, "an attachment that has ended", inject.Container{})
 		}
 	}
 	return nil

@@ -144,7 +144,7 @@ func del(ctx context.Context, c *cniconf.Call) error {
 	if err != nil {
 		say("the names of %s end with its attachment: %v", c.Key.ContainerID, err)
 	}
-	takeOut(conf.dir(), c.Key.Hash(), c.NetNS, c.Key.ContainerID)
+	takeOut(conf.dir(), c.Key.Hash(), c.NetNS, c.Key.ContainerID, conf.leaving(c))
 	return nil
 }
 
