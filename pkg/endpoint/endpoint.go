@@ -30,6 +30,8 @@ const (
 	MaxServices = 32
 	MaxTexts    = 16
 	MaxTXT      = 255 // bytes of one: a string of DNS
+
+	MaxServiceName = 15 // characters (RFC 6335)
 )
 
 // Scheme is what an endpoint begins with.

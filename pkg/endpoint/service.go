@@ -28,7 +28,7 @@ func (e *Endpoint) addService(value string) (wrong string) {
 	s := Service{Name: strings.ToLower(name), Protocol: strings.ToLower(proto)}
 	n, err := strconv.ParseUint(port, 10, 16)
 	switch {
-	case !validService(s.Name):
+	case !ValidServiceName(s.Name):
 		return fmt.Sprintf("port=%s: want a service of 1 to 15 letters, digits and '-', a letter among them, and its port, as in port=http:80", clip(value))
 	case err != nil || n == 0:
 		return fmt.Sprintf("port=%s: want the number of a port behind the service, as in port=http:80", clip(value))
@@ -39,8 +39,9 @@ func (e *Endpoint) addService(value string) (wrong string) {
 	return addOnce(&e.Services, s, MaxServices, "ports")
 }
 
-func validService(s string) bool {
-	return len(s) <= 15 && !strings.Contains(s, "--") && !strings.ContainsAny(s, "._") && ValidAlias(s) &&
+// ValidServiceName accepts what RFC 6335 has a service be called, in lower case.
+func ValidServiceName(s string) bool {
+	return len(s) <= MaxServiceName && !strings.Contains(s, "--") && !strings.ContainsAny(s, "._") && ValidAlias(s) &&
 		strings.ContainsFunc(s, func(r rune) bool { return r >= 'a' && r <= 'z' })
 }
 

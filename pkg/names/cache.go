@@ -97,8 +97,11 @@ func (c *cache) answer(dst, key []byte, q *query, now time.Time) []byte {
 		e.used.Store(int64(age))
 	}
 	b := append(dst[:0], e.msg...)
-	q.eachRecord(b, func(_ int, _ rr, rest []byte) {
+	q.eachRecord(b, func(_ int, r rr, rest []byte) {
 		left := binary.BigEndian.Uint32(rest[4:]) - uint32(age) // none is less than the entry's
+		if r.rtype == dns.TypeSOA {
+			left = min(left, uint32(e.expires.Sub(e.born)/time.Second-age)) // by which a client keeps a denial (RFC 2308, 5)
+		}
 		binary.BigEndian.PutUint32(rest[4:], left)
 	})
 	return q.adopt(b)

@@ -4,21 +4,22 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
-	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/weave-cni/weave-cni/pkg/endpoint"
 )
 
 // Limits on what one owner has besides its names: what is above them is left out.
 const (
-	MaxServices = 32
-	MaxTexts    = 16
+	MaxServices = endpoint.MaxServices
+	MaxTexts    = endpoint.MaxTexts
 	// MaxText is the longest text, in bytes: what one string of DNS holds.
-	MaxText = 255
+	MaxText = endpoint.MaxTXT
 )
 
 // Service is a port that an owner offers: _NAME._PROTO.HOST in DNS.
@@ -127,8 +128,10 @@ func (t *Table) services(network, name string, most int) (out []target) {
 	}
 	items := t.names[nameKey{network, host}]
 	seen := make(map[port]bool, min(len(items), most))
-	for it := range fromAny(items, most) {
-		if !it.offers(service, proto) {
+	first := anyPlace(items, most)
+	for i := range items {
+		it := items[(first+i)%len(items)]
+		if !it.answers() || !it.offers(service, proto) {
 			continue
 		}
 		x := target{name: t.ownName(it.owner)}
@@ -151,19 +154,12 @@ func (t *Table) services(network, name string, most int) (out []target) {
 	return out
 }
 
-// fromAny goes over items that answer, from any one on where there are more than most.
-func fromAny(items []*item, most int) iter.Seq[*item] {
-	first := 0
-	if len(items) > most {
-		first = rand.IntN(len(items))
+// anyPlace is where to begin with items of which at most so many are wanted.
+func anyPlace(items []*item, most int) int {
+	if len(items) <= most {
+		return 0
 	}
-	return func(yield func(*item) bool) {
-		for i := range items {
-			if it := items[(first+i)%len(items)]; it.answers() && !yield(it) {
-				return
-			}
-		}
-	}
+	return rand.IntN(len(items))
 }
 
 // offers reports whether an item's owner has such a service; "" is any of the protocol.
@@ -208,9 +204,11 @@ func (t *Table) texts(network, name string, most int) (out []string) {
 	items := t.names[nameKey{network, name}]
 	seen := make(map[string]bool, min(len(items), most))
 	var last []string
-	for it := range fromAny(items, most) {
-		if slices.Equal(it.owner.texts, last) {
-			continue // as of most replicas
+	first := anyPlace(items, most)
+	for i := range items {
+		it := items[(first+i)%len(items)]
+		if !it.answers() || slices.Equal(it.owner.texts, last) {
+			continue // most replicas have the same
 		}
 		last = it.owner.texts
 		for _, x := range last {

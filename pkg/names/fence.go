@@ -2,6 +2,8 @@ package names
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -10,30 +12,34 @@ import (
 // on each of its bridges, so the address that is asked does not tell who asks: only
 // where the query comes from does. Whoever forges that gets no answer.
 type fence struct {
-	network string // the listener's own
-	served
+	own []netip.Prefix // of the listener's own network
+	*served
 }
 
 // served is what all listeners together serve. They share it.
 type served struct {
-	subnets []subnet
+	subnets []netip.Prefix      // each once
 	host    map[netip.Addr]bool // that are served: the host asks from them
 }
 
-type subnet struct {
-	netip.Prefix
-	network string
-}
-
-func newServed(all map[netip.Addr]Listener) served {
-	s := served{host: make(map[netip.Addr]bool, len(all))}
+func newServed(all map[netip.Addr]Listener) *served {
+	s := &served{host: make(map[netip.Addr]bool, len(all))}
 	for a, l := range all {
 		s.host[a] = true
-		for _, p := range l.Subnets {
-			s.subnets = append(s.subnets, subnet{p.Masked(), l.Network})
-		}
+		s.subnets = append(s.subnets, masked(l.Subnets)...)
 	}
+	slices.SortFunc(s.subnets, netip.Prefix.Compare)
+	s.subnets = slices.Compact(s.subnets)
 	return s
+}
+
+func newFence(l Listener, all *served) *fence { return &fence{masked(l.Subnets), all} }
+
+func masked(ps []netip.Prefix) (out []netip.Prefix) {
+	for _, p := range ps {
+		out = append(out, p.Masked())
+	}
+	return out
 }
 
 // admits reports whether a client is answered. An IPv6 address of one link says nothing of
@@ -47,17 +53,8 @@ func (f *fence) admits(client netip.Addr) bool {
 	case f.host[client]:
 		return true
 	}
-	others := false
-	for _, s := range f.subnets {
-		if !s.Contains(client) {
-			continue
-		}
-		if s.network == f.network {
-			return true
-		}
-		others = true
-	}
-	return !others
+	has := func(p netip.Prefix) bool { return p.Contains(client) }
+	return slices.ContainsFunc(f.own, has) || !slices.ContainsFunc(f.subnets, has)
 }
 
 // serveAt is serve for a client of a listener, or refuses.
@@ -65,6 +62,7 @@ func (s *Server) serveAt(p *socketPair, client netip.Addr, dst, msg []byte, q *q
 	if p.fence.Load().admits(client) {
 		return s.serve(dst, msg, q, tcp, *p.scope.Load())
 	}
+	q.begun = time.Now()
 	o = panicked // until there is another
 	defer s.survive(msg)
 	answer, o = q.refuse(dst, msg, tcp)

@@ -15,15 +15,16 @@ import (
 
 func TestWhoIsAdmitted(t *testing.T) {
 	all := map[netip.Addr]Listener{}
+	net1 := []netip.Prefix{netip.MustParsePrefix("10.48.0.1/20"), testZones[2]}
 	for _, l := range []Listener{
-		{"net1", netip.MustParseAddr("10.48.0.1"), []netip.Prefix{netip.MustParsePrefix("10.48.0.1/20")}, false},
-		{"net1", netip.MustParseAddr("fd00:1::1"), []netip.Prefix{testZones[2]}, false},
+		{"net1", netip.MustParseAddr("10.48.0.1"), net1, false},
+		{"net1", netip.MustParseAddr("fd00:1::1"), net1, false},
 		{"net2", netip.MustParseAddr("10.49.0.1"), []netip.Prefix{testZones[1]}, true},
 		{"net2", netip.MustParseAddr("fd00:2::1"), []netip.Prefix{netip.MustParsePrefix("fd00:2::/64")}, true},
 	} {
 		all[l.Addr] = l
 	}
-	f := &fence{"net1", newServed(all)}
+	f := newFence(all[netip.MustParseAddr("10.48.0.1")], newServed(all))
 	for client, want := range map[string]bool{
 		"10.48.0.2":        true, // a container of it
 		"::ffff:10.48.0.2": true,

@@ -2,6 +2,7 @@ package names
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -27,6 +28,9 @@ type Answer struct {
 
 // Source says whose an answer is.
 type Source string
+
+// ErrUnreadable is of an upstream's answer, which is no fault of what was asked.
+var ErrUnreadable = errors.New("the answer cannot be read")
 
 // The sources.
 const (
@@ -145,7 +149,7 @@ func (s *Server) put(ctx context.Context, from Listener, question *dns.Msg) (*dn
 	}
 	m := new(dns.Msg)
 	if err := m.Unpack(out); err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return m, source, nil
 }

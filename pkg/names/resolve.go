@@ -184,8 +184,12 @@ func (r resolver) reverse(dst []byte, q *query, sc scope, p, zone netip.Prefix) 
 		}
 		names = slices.Compact(names) // they are in order
 	}
+	each := 8 // bits a label
+	if p.Addr().Is6() {
+		each = 4
+	}
 	switch {
-	case len(names) == 0 && p.IsSingleIP():
+	case len(names) == 0 && (p.IsSingleIP() || q.labels > 2+p.Bits()/each):
 		return q.negative(dst, dns.RcodeNameError, labels), noName
 	case len(names) == 0:
 		return q.negative(dst, dns.RcodeSuccess, labels), noData
@@ -228,7 +232,7 @@ func reverse4(rest string) (netip.Prefix, bool) {
 		var label string
 		rest, label, more = cutLast(rest)
 		v, err := strconv.ParseUint(label, 10, 8)
-		if err != nil {
+		if err != nil || label[0] == '0' && label != "0" {
 			break
 		}
 		a[n] = byte(v)

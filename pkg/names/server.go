@@ -78,6 +78,7 @@ type Server struct {
 	mu      sync.Mutex
 	ctx     context.Context // Run's; nil while it does not run
 	want    map[netip.Addr]Listener
+	all     *served // of want; another one at each Sync
 	sockets map[netip.Addr]*socketPair
 	work    sync.WaitGroup // every goroutine of the sockets
 }
@@ -146,10 +147,12 @@ func (s *Server) Sync(ctx context.Context, ls []Listener) error {
 	}
 	own := slices.Collect(maps.Keys(s.want))
 	slices.SortFunc(zones, netip.Prefix.Compare)
+	zones = slices.Compact(zones)
 	if was := s.zones.Swap(&zones); s.rebind.on && !slices.Equal(*was, zones) {
 		s.cache.clear() // of addresses that are inside by now
 	}
 	s.own.Store(&own)
+	s.all = newServed(s.want)
 	s.common.Store(nil)
 	if s.ctx == nil {
 		return nil
@@ -169,16 +172,17 @@ func (s *Server) match(ctx context.Context) error {
 		}
 	}
 	var errs []error
-	all := newServed(s.want)
 	for a, l := range s.want {
 		p := s.sockets[a]
 		if p == nil {
 			p = &socketPair{}
 			s.sockets[a] = p
 		}
-		p.scope.Store(&scope{l.Network, strings.ToLower(l.Network)})
-		p.internal.Store(l.Internal)
-		p.fence.Store(&fence{l.Network, all})
+		if f := p.fence.Load(); f == nil || f.served != s.all {
+			p.scope.Store(&scope{l.Network, strings.ToLower(l.Network)})
+			p.internal.Store(l.Internal)
+			p.fence.Store(newFence(l, s.all))
+		}
 		before := p.err
 		if p.err = s.open(ctx, p, a); p.err != nil {
 			errs = append(errs, fmt.Errorf("serve names of network %q: %w", l.Network, p.err))
@@ -225,7 +229,6 @@ type errand struct {
 	set    upstreamSet
 	key    string
 	tcp    bool
-	begun  time.Time
 }
 
 // atOnce answers a query for a name of others if nobody has to be asked; nil: e is
@@ -255,7 +258,8 @@ func (s *Server) atOnce(dst []byte, q *query, tcp, internal bool, client netip.A
 	if s.slots.full(client.Addr()) {
 		return s.tooMany(dst, q, client), nil
 	}
-	e = &errand{query: *q, client: client, set: set, key: string(key), tcp: tcp, begun: now}
+	e = &errand{query: *q, client: client, set: set, key: string(key), tcp: tcp}
+	e.begun = now
 	e.question = bytes.Clone(q.question)
 	return nil, e
 }

@@ -541,7 +541,7 @@ func TestTCPConnectionsEndInTime(t *testing.T) {
 			s := New(Config{Domain: "weave.local", Table: testTable(), Log: quiet()})
 			var p socketPair
 			p.scope.Store(&scope{"net1", "net1"})
-			p.fence.Store(&fence{})
+			p.fence.Store(&fence{served: &served{}})
 			client, server := net.Pipe()
 			begin, done := time.Now(), make(chan time.Duration)
 			go func() {

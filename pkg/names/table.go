@@ -218,9 +218,12 @@ func (t *Table) Lookup(network, name string) []netip.Addr {
 // services. there says whether the name has any.
 func (t *Table) lookup(dst []netip.Addr, network, name string, qtype uint16, most int) (as []netip.Addr, there bool) {
 	t.mu.RLock()
-	for it := range fromAny(t.names[nameKey{network, name}], most) {
-		there = true
-		if qtype != dns.TypeANY && !hasType(it.Addr, qtype) {
+	items := t.names[nameKey{network, name}]
+	first := anyPlace(items, most)
+	for i := range items {
+		it := items[(first+i)%len(items)]
+		there = there || it.answers()
+		if !it.answers() || qtype != dns.TypeANY && !hasType(it.Addr, qtype) {
 			continue
 		}
 		dst = append(dst, it.Addr)

@@ -8,12 +8,8 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/names"
 )
 
-// Bounds on what a container has. The name table has the same, and peers take no more names.
-const (
-	mostNames    = 64
-	mostServices = 32
-	mostTexts    = 16
-)
+// mostNames a container has; peers take no more.
+const mostNames = 64
 
 // namingIn checks what is to be registered beside the names, which are.
 func namingIn(in ctl.RegisterRequest, valid []string) (ipam.Naming, error) {
@@ -39,8 +35,8 @@ func namingIn(in ctl.RegisterRequest, valid []string) (ipam.Naming, error) {
 			out.Texts = append(out.Texts, t)
 		}
 	}
-	if len(out.Services) > mostServices || len(out.Texts) > mostTexts {
-		return ipam.Naming{}, ctl.Errorf(ctl.CodeInvalidConfig, "%d services and %d texts: a container has at most %d and %d", len(out.Services), len(out.Texts), mostServices, mostTexts)
+	if len(out.Services) > names.MaxServices || len(out.Texts) > names.MaxTexts {
+		return ipam.Naming{}, ctl.Errorf(ctl.CodeInvalidConfig, "%d services and %d texts: a container has at most %d and %d", len(out.Services), len(out.Texts), names.MaxServices, names.MaxTexts)
 	}
 	return out, nil
 }

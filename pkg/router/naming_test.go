@@ -95,7 +95,7 @@ func TestWhatIsRegisteredIsCheckedInWords(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	many := ctl.RegisterRequest{}
-	for i := range mostServices + 1 {
+	for i := range names.MaxServices + 1 {
 		many.Services = append(many.Services, ctl.Service{Name: "a", Protocol: "tcp", Port: uint16(i + 1)})
 	}
 	for _, in := range []ctl.RegisterRequest{
