@@ -258,17 +258,15 @@ func (f *File) servers() []netip.Addr {
 	return Askable(texts)
 }
 
-// Askable are the addresses among texts that mean the same server to a host as to its
-// container.
+// Askable are the addresses among texts that a host can ask in its container's place.
 func Askable(texts []string) []netip.Addr {
 	var out []netip.Addr
 	for _, t := range texts {
-		a, err := netip.ParseAddr(t)
-		if a = a.Unmap(); err == nil && a.Zone() == "" && a.IsGlobalUnicast() && !slices.Contains(out, a) {
+		if a, err := netip.ParseAddr(t); err == nil {
 			out = append(out, a)
 		}
 	}
-	return out
+	return resolvconf.Askable(out)
 }
 
 // Keeps says why the file has to stay as it is when ours are the servers to come: it names

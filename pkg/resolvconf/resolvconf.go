@@ -54,6 +54,21 @@ func Parse(text []byte) Conf {
 	return c
 }
 
+// maxServers is how many servers of its own one container may have.
+const maxServers = 8
+
+// Askable are those of a container's own servers that its host can ask in its place, each
+// once. One on a loopback, or of one link, would be another one there.
+func Askable(servers []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range servers {
+		if s = s.Unmap(); s.IsGlobalUnicast() && s.Zone() == "" && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out[:min(len(out), maxServers)]
+}
+
 // Ours is what is put into a text.
 type Ours struct {
 	Servers []netip.Addr // the only ones that are asked: some resolvers ask all at once and believe the first

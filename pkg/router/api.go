@@ -13,6 +13,7 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/names"
+	"github.com/weave-cni/weave-cni/pkg/resolvconf"
 )
 
 type nothing = struct{}
@@ -231,7 +232,7 @@ func (r *Router) apiRegister(_ context.Context, in ctl.RegisterRequest) (ctl.Res
 	if err != nil {
 		return ctl.Resolver{}, err
 	}
-	if c, err = r.ipam.SetServers(in.Key, askable(in.Upstreams)); err != nil {
+	if c, err = r.ipam.SetServers(in.Key, resolvconf.Askable(in.Upstreams)); err != nil {
 		return ctl.Resolver{}, err
 	}
 	if err := r.publish(c); err != nil {

@@ -79,8 +79,6 @@ func (r *Router) hostChanged(c record.Change) {
 }
 
 func (r *Router) endpointChanged(c record.Change) {
-	r.namesMu.Lock()
-	defer r.namesMu.Unlock()
 	owner := nameOwner(c.Origin, c.Key)
 	var e overlay.Endpoint
 	if c.New != nil {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,6 +20,9 @@ func (r *Router) apiDNSLookup(ctx context.Context, in ctl.LookupRequest) (ctl.Lo
 		return ctl.LookupReply{}, err
 	}
 	f, err := r.dns.Lookup(ctx, names.Listener{Network: n.Name, Internal: n.Internal}, in.Name, in.Type)
+	if errors.Is(err, names.ErrUnreadable) {
+		return ctl.LookupReply{}, ctl.Errorf(ctl.CodeTryAgain, "%v", err)
+	}
 	if err != nil {
 		return ctl.LookupReply{}, ctl.Errorf(ctl.CodeInvalidConfig, "%v", err)
 	}

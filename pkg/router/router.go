@@ -126,8 +126,7 @@ type Router struct {
 	firewallMu sync.Mutex // rules are worked out and applied in one go, the latest last
 	firewalled bool       // they were applied once
 
-	namesMu sync.Mutex           // view and table change together
-	served  map[gossip.Peer]bool // hosts whose names are; watchPresence's alone
+	served map[gossip.Peer]bool // hosts whose names are; watchPresence's alone
 
 	mu       sync.Mutex
 	networks map[string]*network // by id, those whose bridge exists

@@ -27,9 +27,8 @@ const (
 var injects = []string{injectAuto, injectIntercept, injectResult, injectOff}
 
 const (
-	stateDir     = "resolv" // beside the router's socket
-	maxUpstreams = 8
-	collectOver  = 30 * time.Second // the age from which GC may take what an ADD has left, as the router has it
+	stateDir    = "resolv"         // beside the router's socket
+	collectOver = 30 * time.Second // the age from which GC may take what an ADD has left, as the router has it
 )
 
 func (conf *config) checkInject(p *cniconf.Problems) {
@@ -123,7 +122,7 @@ func (w *way) upstreams() []netip.Addr {
 			say("%s: its own servers: %v", w.call.Key.ContainerID, err)
 		}
 	}
-	return ups[:min(len(ups), maxUpstreams)]
+	return ups
 }
 
 // String is for the router's trace.
