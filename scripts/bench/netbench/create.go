@@ -168,9 +168,14 @@ func cni(path string, ct *netlab.Container, do verb) error {
 	if err != nil {
 		return err
 	}
-	rt := &libcni.RuntimeConf{
+	lib, rt := caller(ct)
+	return do(ctx, lib, l, rt)
+}
+
+// caller is libcni as a runtime has it, for one container.
+func caller(ct *netlab.Container) (*libcni.CNIConfig, *libcni.RuntimeConf) {
+	return libcni.NewCNIConfigWithCacheDir([]string{"/opt/cni/bin"}, "/var/lib/cni", nil), &libcni.RuntimeConf{
 		ContainerID: ct.Name(), NetNS: ct.Path(), IfName: "eth0",
 		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", ct.Name()}},
 	}
-	return do(ctx, libcni.NewCNIConfigWithCacheDir([]string{"/opt/cni/bin"}, "/var/lib/cni", nil), l, rt)
 }

@@ -47,7 +47,13 @@ func main() {
 	flag.IntVar(&p.asks, "asks", 10, "calls of each command of weave; 0: not measured")
 	flag.DurationVar(&p.idle, "idle", 5*time.Second, "how long the idle routers' CPU is measured")
 	flag.Parse()
-	err := netlab.Isolate()
+	var err error
+	if p.hosts < 2 {
+		err = fmt.Errorf("-hosts %d: a network is used on another host than it is made on, so there must be two", p.hosts)
+	}
+	if err == nil {
+		err = netlab.Isolate()
+	}
 	if err == nil {
 		err = p.run()
 	}

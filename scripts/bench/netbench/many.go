@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/containernetworking/cni/libcni"
 
 	"github.com/weave-cni/weave-cni/pkg/conflist"
 	"github.com/weave-cni/weave-cni/pkg/ctl"
@@ -22,6 +25,22 @@ type dweller struct {
 
 func (d dweller) add() error {
 	return cni(filepath.Join("/etc/cni/net.d", conflist.FileName(d.network.Name)), d.Container, add)
+}
+
+// end is the container's end after its network: DEL, by the list that libcni has kept.
+func (d dweller) end() error {
+	lib, rt := caller(d.Container)
+	kept, rt, err := lib.GetNetworkListCachedConfig(&libcni.NetworkConfigList{Name: d.network.Name}, rt)
+	if err != nil {
+		return err
+	}
+	l, err := libcni.ConfListFromBytes(kept)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return errors.Join(lib.DelNetworkList(ctx, l, rt), d.Delete())
 }
 
 // measureMany fills the cluster, measures what it then costs, and empties it again.
@@ -187,7 +206,7 @@ func (c *cluster) empty(nets []ctl.Net, list []dweller) error {
 	fmt.Printf("\nall are gone from every host after %v\n", time.Since(start).Round(time.Second/10))
 	var errs []error
 	for _, d := range list {
-		errs = append(errs, d.Delete())
+		errs = append(errs, d.Host().Do(d.end))
 	}
 	return errors.Join(errs...)
 }
