@@ -1,7 +1,5 @@
 package ctl
 
-import "time"
-
 // DNSTraffic is what the name server has done since it started, and what it keeps.
 type DNSTraffic struct {
 	Queries   map[string]uint64 `json:"queries"` // by how they ended
@@ -21,10 +19,8 @@ type DNSCache struct {
 
 // DNSUpstream is one server for names of others.
 type DNSUpstream struct {
-	Addr        string    `json:"addr"` // IP:port; "" for those that are too many to be counted each
-	Answered    uint64    `json:"answered"`
-	Failed      uint64    `json:"failed"`            // silent, refused, or without an answer that can be used
-	InARow      uint64    `json:"inARow"`            // of those that failed, since the latest one that was answered
-	FailedAt    time.Time `json:"failedAt,omitzero"` // the latest of them
-	MeanSeconds float64   `json:"meanSeconds"`
+	Addr        string  `json:"addr"` // IP:port; "" for those that are too many to be counted each
+	Answered    uint64  `json:"answered"`
+	Failed      uint64  `json:"failed"` // silent, refused, or without an answer that can be used
+	MeanSeconds float64 `json:"meanSeconds"`
 }

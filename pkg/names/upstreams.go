@@ -69,8 +69,6 @@ type UpstreamStats struct {
 	Addr     netip.AddrPort `json:"addr"`     // the zero value: all that are too many to be counted by themselves
 	Answered uint64         `json:"answered"` // with an answer that could be used
 	Failed   uint64         `json:"failed"`   // silent, refused, or no such answer
-	InARow   uint64         `json:"inARow"`   // of those that failed, since the latest one that was answered
-	FailedAt time.Time      `json:"failedAt"` // the latest of them
 	Took     Histogram      `json:"took"`     // of all of them
 }
 
@@ -82,8 +80,6 @@ type upstreamCounts struct {
 
 type upstreamCount struct {
 	answered, failed uint64
-	inARow           uint64 // failed since one was answered
-	failedAt         time.Time
 	took             durations
 }
 
@@ -104,11 +100,8 @@ func (u *upstreamCounts) note(up netip.AddrPort, took time.Duration, err error) 
 	c.took.note(took)
 	if err == nil {
 		c.answered++
-		c.inARow = 0
 	} else {
 		c.failed++
-		c.inARow++
-		c.failedAt = time.Now()
 	}
 }
 
@@ -118,7 +111,7 @@ func (u *upstreamCounts) stats() []UpstreamStats {
 	defer u.mu.Unlock()
 	var out []UpstreamStats
 	for up, c := range u.list {
-		out = append(out, UpstreamStats{Addr: up, Answered: c.answered, Failed: c.failed, InARow: c.inARow, FailedAt: c.failedAt, Took: c.took.histogram()})
+		out = append(out, UpstreamStats{Addr: up, Answered: c.answered, Failed: c.failed, Took: c.took.histogram()})
 	}
 	slices.SortFunc(out, func(a, b UpstreamStats) int { return a.Addr.Compare(b.Addr) })
 	return out

@@ -48,7 +48,7 @@ func dnsTraffic(d names.Stats) ctl.DNSTraffic {
 		Entries: d.Cache.Entries, Bytes: d.Cache.Bytes, Limit: d.Cache.Limit, Hits: d.Cache.Hits, Misses: d.Cache.Misses,
 	}}
 	for _, u := range d.Upstreams {
-		x := ctl.DNSUpstream{Answered: u.Answered, Failed: u.Failed, InARow: u.InARow, FailedAt: u.FailedAt}
+		x := ctl.DNSUpstream{Answered: u.Answered, Failed: u.Failed}
 		if u.Addr.IsValid() {
 			x.Addr = u.Addr.String()
 		}

@@ -50,7 +50,7 @@ func problems(s ctl.Status, now time.Time) []string {
 	if n := len(away); n > 0 {
 		out = append(out, fmt.Sprintf("%d of %s unreachable: %s", n, amount(len(hosts), "peer", "peers"), list(away)))
 	}
-	return append(out, dataProblems(s, now)...)
+	return append(out, dataProblems(s)...)
 }
 
 // namesake is said of another router of this host's name, with the reason and what to do.
@@ -59,7 +59,7 @@ func namesake(p ctl.Peer) string {
 }
 
 // dataProblems are those of the overlay and of what is known of the containers here.
-func dataProblems(s ctl.Status, now time.Time) (out []string) {
+func dataProblems(s ctl.Status) (out []string) {
 	for _, u := range s.IPAM.Subnets {
 		if u.Full {
 			out = append(out, fmt.Sprintf("network %q is full: no address of %s is free for this host, so ADD fails with code %d until one is; see `weave status ipam`",
@@ -78,9 +78,6 @@ func dataProblems(s ctl.Status, now time.Time) (out []string) {
 	}
 	if n := len(s.DNS.Errors); n > 0 {
 		out = append(out, fmt.Sprintf("names are not served at %s here; see `weave doctor`, and `weave status dns`", amount(n, "address", "addresses")))
-	}
-	if why := upstreamProblem(s.DNS, now); why != "" {
-		out = append(out, why)
 	}
 	nameless := 0
 	for _, a := range s.Attachments {
