@@ -217,10 +217,12 @@ answer), and those that "weave report" counts.`,
 	return c
 }
 
-// followQueries shows queries until ctx ends, or between two calls when time is over.
+// followQueries shows queries until ctx ends, or until those have been shown that came
+// before time was over.
 func (a *app) followQueries(ctx context.Context, in ctl.QueriesRequest, over <-chan time.Time, asJSON bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	last := false
 	for first := true; ; first = false {
 		var out ctl.Queries
 		if err := a.askAbout(ctx, ctl.PathDNSTrace, in, &out); err != nil {
@@ -241,11 +243,14 @@ func (a *app) followQueries(ctx context.Context, in ctl.QueriesRequest, over <-c
 				return err
 			}
 		}
+		if last {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-over:
-			return nil
+			last = true
 		case <-tick.C:
 		}
 	}

@@ -16,6 +16,8 @@ type listener struct {
 	inode string
 }
 
+var errNotTold = errors.New("the kernel does not tell which sockets listen")
+
 const tcpListen = 10 // a state of TCP, see tcp_states.h
 
 // listeners asks the kernel for the TCP sockets of a family that listen. Its tables in /proc
@@ -47,9 +49,12 @@ func listeners(family uint8) ([]listener, error) {
 		for _, m := range messages {
 			switch m.Header.Type {
 			case unix.NLMSG_DONE:
+				if len(m.Data) >= 4 && int32(binary.NativeEndian.Uint32(m.Data)) < 0 {
+					return nil, errNotTold // begun, and not done
+				}
 				return out, nil
 			case unix.NLMSG_ERROR:
-				return nil, errors.New("the kernel does not tell which sockets listen")
+				return nil, errNotTold
 			}
 			if l, ok := parseListener(m.Data); ok {
 				out = append(out, l)

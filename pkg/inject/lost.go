@@ -2,7 +2,6 @@ package inject
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"os"
@@ -20,10 +19,10 @@ func (d Dir) RemoveFrom(c Container, hash string) (said string, err error) {
 	}
 	f, err := d.Host.Find(c)
 	var l *Left
-	if errors.As(err, &l) || f == nil {
+	switch {
+	case errors.As(err, &l), err == nil && f == nil:
 		return "", nil // ADD has not written there either
-	}
-	if err != nil {
+	case err != nil:
 		return "", err
 	}
 	defer f.Close()
@@ -61,6 +60,5 @@ func (d Dir) takeOutUnknown(f *File, hash string) (said string, err error) {
 	if err := f.write(r.Original); err != nil || !r.Others {
 		return said, err
 	}
-	r.Wrote = sha256.Sum256(r.Original)
-	return said, d.save(name, r)
+	return said, d.remember(name, r)
 }

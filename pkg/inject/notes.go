@@ -85,6 +85,11 @@ func (d Dir) Sweep() error {
 		return err
 	}
 	defer unlock()
+	return d.sweep()
+}
+
+// sweep is Sweep. The lock is held.
+func (d Dir) sweep() error {
 	names, err := filepath.Glob(filepath.Join(d.Path, filePrefix+"*"))
 	errs := []error{err}
 	for _, n := range names {
@@ -96,7 +101,7 @@ func (d Dir) Sweep() error {
 			continue
 		}
 		for _, e := range r.Entries {
-			errs = append(errs, d.settle(e.Hash, func(a *attached) { a.File = "" }))
+			errs = append(errs, d.left(e.Hash, filepath.Base(n)))
 		}
 		errs = append(errs, d.forget(filepath.Base(n)))
 	}
@@ -110,6 +115,15 @@ func (d Dir) note(o Owner, change func(*attached)) error {
 	a.Owner = o
 	change(&a)
 	return d.save(attachedTo+o.Hash, a)
+}
+
+// left notes that an attachment has nothing in a file any more; it may have in another one.
+func (d Dir) left(hash, file string) error {
+	return d.settle(hash, func(a *attached) {
+		if a.File == file {
+			a.File = ""
+		}
+	})
 }
 
 // settle is note where something of it has ended: when that was the last, it is forgotten.

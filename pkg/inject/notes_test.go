@@ -95,3 +95,51 @@ func TestAnEntryOfAFormerNamespaceMakesRoom(t *testing.T) {
 		t.Errorf("left: %v", err)
 	}
 }
+
+// Whether the container may have written into its file is known for as long as the file is
+// there; its text is not kept, and nothing once it is gone, though no GC ever comes.
+func TestOfAFileThatWasChangedLittleIsKeptAndNotForLong(t *testing.T) {
+	s := newStage(t)
+	c, long := s.usual(), strings.Repeat("# much\n", 5000)
+	s.add(c, entry("a", "10.32.0.1"))
+	s.put(s.file, s.text(s.file)+long)
+	s.del("a")
+	left := s.leftovers()
+	if len(left) != 1 {
+		t.Fatalf("left: %v", left)
+	}
+	for _, name := range left {
+		if n := len(s.text(filepath.Join(s.dir.Path, name))); n > 1000 {
+			t.Errorf("%s has %d bytes", name, n)
+		}
+	}
+	s.add(c, entry("a", "10.32.0.1"))
+	s.del("a")
+	if got := s.text(s.file); !strings.HasSuffix(got, long) || strings.Contains(got, "10.32.0.1") {
+		t.Errorf("the file is %.200q", got)
+	}
+	s.remove()
+	s.id = strings.Repeat("f", 64) // the next container
+	s.file = filepath.Join(filepath.Dir(filepath.Dir(s.file)), s.id, fileName)
+	s.put(s.file, "nameserver 9.9.9.9\n")
+	s.add(s.usual(), entry("b", "10.32.0.1"))
+	s.put(s.file, s.text(s.file)+long)
+	s.del("b")
+	if now := s.leftovers(); len(now) != 1 || now[0] == left[0] {
+		t.Errorf("left: %v", now)
+	}
+}
+
+func TestTheNoteOfANewerFileOutlivesTheFormerOne(t *testing.T) {
+	s := newStage(t)
+	one := Container{ID: "cnitool-1", NetNS: "/run/netns/one", Named: "one"}
+	two := Container{ID: "cnitool-1", NetNS: "/run/netns/two", Named: "two"}
+	s.add(one, entry("a", "10.32.0.1"))
+	s.add(two, entry("a", "10.32.0.1"))
+	s.must(os.RemoveAll(filepath.Join(s.dir.Host.Etc, "netns", "one")))
+	s.must(s.dir.Sweep())
+	s.del("a")
+	if _, err := os.Stat(filepath.Join(s.dir.Host.Etc, "netns", "two", fileName)); err == nil {
+		t.Error("DEL has passed over the file of the second ADD")
+	}
+}

@@ -116,7 +116,7 @@ func (d Dir) enter(name string, f *File, e Entry) error {
 	}
 	err = f.write(text)
 	for _, hash := range gone {
-		err = errors.Join(err, d.settle(hash, func(a *attached) { a.File = "" }))
+		err = errors.Join(err, d.left(hash, name))
 	}
 	return err
 }
@@ -179,6 +179,8 @@ func (d Dir) current(name string, f *File) (*record, error) {
 		return f.unknown(), nil
 	case sha256.Sum256(f.text) != r.Wrote:
 		r.Original, r.Others = resolvconf.Take(f.text), f.name == ""
+	case len(r.Entries) == 0: // then its text is not kept
+		r.Original = f.text
 	}
 	return &r, nil
 }
@@ -282,8 +284,14 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 	if err := f.restore(&r, ours); err != nil || !r.Others {
 		return said, errors.Join(err, d.forget(name))
 	}
-	r.Wrote = sha256.Sum256(r.Original)
-	return said, d.save(name, r)
+	return said, d.remember(name, &r)
+}
+
+// remember keeps of a file without entries that others may have written there, but not
+// its text, and forgets such files that are gone. The lock is held.
+func (d Dir) remember(name string, r *record) error {
+	r.Wrote, r.Original = sha256.Sum256(r.Original), nil
+	return errors.Join(d.save(name, r), d.sweep())
 }
 
 // restore leaves the file as it was, which may be not at all.

@@ -59,6 +59,10 @@ func (t *Table) PutSet(owner string, s Set) {
 		}
 	}
 	items := usable(records)
+	if len(items) == 0 && len(s.Names) > 0 && !s.ByHand { // none of its names is one: its addresses are its own all the same
+		t.PutSet(owner, Set{Network: s.Network, Host: s.Host, Addrs: s.Addrs})
+		return
+	}
 	services := s.services()
 	if len(services) > 0 && slices.ContainsFunc(items, func(it *item) bool { return it.Name != "" }) {
 		items = append(items, targets(items)...)

@@ -56,14 +56,14 @@ func (r resolver) resolve(dst []byte, q *query, sc scope, zones []netip.Prefix) 
 	if q.name == localhost {
 		return loopback(dst, q)
 	}
-	if q.labels == 1 && zoneType(q.qtype) && q.name != r.domain && !r.table.exists(sc.network, q.name) {
+	if q.name == r.domain && (q.labels > 1 || !r.table.exists(sc.network, q.name)) {
+		return apex(dst, q, r.labels)
+	}
+	if q.labels == 1 && zoneType(q.qtype) && !r.table.exists(sc.network, q.name) {
 		return nil, forward
 	}
 	if q.labels == 1 || q.labels == 3 && isService(q.name) {
 		return r.answer(dst, q, sc, q.name, 1)
-	}
-	if q.name == r.domain {
-		return apex(dst, q, r.labels)
 	}
 	if rel, ok := cutSuffix(q.name, r.domain); ok {
 		return r.answer(dst, q, sc, rel, r.labels)

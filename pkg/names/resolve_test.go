@@ -373,3 +373,26 @@ func BenchmarkLocalName(b *testing.B) {
 		})
 	}
 }
+
+func TestADomainOfOneLabelExists(t *testing.T) {
+	r := newResolver("weave", testTable())
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeNS, dns.TypeSOA} {
+		answer, _ := ask(t, r, "net1", question("weave.", qtype))
+		if answer == nil || answer.Rcode != dns.RcodeSuccess {
+			t.Errorf("%s: %s", dns.TypeToString[qtype], text(answer))
+		}
+	}
+	r.table.Put("c9", []Record{rec("net1", "weave", "10.48.0.9")})
+	if answer, _ := ask(t, r, "net1", question("weave.", dns.TypeA)); text(answer) != "A 10.48.0.9" {
+		t.Errorf("a container of that name: %s", text(answer))
+	}
+}
+
+func TestAContainerWithoutAUsableNameHasItsAddressAllTheSame(t *testing.T) {
+	r := testResolver()
+	r.table.PutSet("gone", Set{Network: "net1", Host: "h1", Names: []string{"before"}, Addrs: []netip.Addr{netip.MustParseAddr("10.48.0.77")}})
+	r.table.PutSet("now", Set{Network: "net1", Host: "h2", Names: []string{"localhost"}, Addrs: []netip.Addr{netip.MustParseAddr("10.48.0.77")}})
+	if answer, _ := ask(t, r, "net1", question("before.", dns.TypeA)); strings.HasPrefix(text(answer), "A ") {
+		t.Errorf("a name of before leads to another container: %s", text(answer))
+	}
+}

@@ -293,7 +293,7 @@ func (s *Server) forward(ctx context.Context, e *errand) (answer []byte) {
 	defer cancel()
 	found, err := s.flights.do(ctx, e.key, func(ctx context.Context, sent func(stamp)) ([]byte, error) { return s.search(ctx, e, sent) })
 	if err == nil && e.tcp && truncated(found) {
-		err = errNotUsable // it was looked for by UDP, for who asked first
+		err = errNotUsable // it does not fit into a datagram, and was not to be had by TCP
 	}
 	s.slots.found(e.client.Addr(), err == nil)
 	if err != nil {
