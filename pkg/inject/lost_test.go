@@ -60,8 +60,7 @@ func TestANewFileInAnOldOnesPlaceStays(t *testing.T) {
 	s := newStage(t)
 	p := s.named("web")
 	s.add(Container{Named: "web"}, entry("h1", "10.32.0.1"))
-	s.must(os.Remove(p))
-	s.put(p+".new", "nameserver 192.0.2.1\n")
+	s.put(p+".new", "nameserver 192.0.2.1\n") // beside the old one, whose inode it must not get
 	s.must(os.Rename(p+".new", p))
 	if said := s.del("h1"); !strings.Contains(said, "another file") {
 		t.Errorf("DEL says %q", said)

@@ -570,7 +570,7 @@ func (s *survey) judge(loose time.Duration) {
 	r := answers.Check(s.history, answers.Limits{Grace: 6 * time.Second, Late: 2 * loose * time.Second, Deaf: 6 * time.Second, Worst: 5 * loose * time.Second, Rest: 30 * time.Second})
 	took := time.Since(start)
 	for _, v := range r.Violations {
-		about := answers.About(s.history, v.Binding.Addr, v.Binding.OnCall, v.Answer.End)
+		about := answers.About(s.history, v.Binding.Addr, v.Binding.OnCall-10*time.Second, v.Answer.End)
 		s.wrong("%v\nof that address:\n\t%s", v, strings.Join(about, "\n\t"))
 	}
 	s.t.Logf("checked in %v:\n%s\nworst:\n%s", took.Round(time.Millisecond), r.Table(), strings.Join(r.Worst, "\n"))

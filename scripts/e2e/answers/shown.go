@@ -158,15 +158,12 @@ func (c *checker) began(a, b int, linked time.Duration) bool {
 // out of reach for Grace, or this one has ended.
 func (c *checker) steady(b *Binding, host int, list []Answer) {
 	for _, l := range c.w.lives[host] {
-		had := false
+		last := Never // when it was shown
 		for _, a := range within(list, span{max(b.OnReturn, l.Start), min(c.firm[b], l.End)}) {
-			away := max(c.w.unlinked(host, b.Host, a.Begin), c.w.unlinked(host, b.Host, a.End)) // it is of some time between
 			switch {
-			case away >= c.l.Grace:
-				had = false
 			case a.shows(b.Fact):
-				had = true
-			case had:
+				last = a.Begin // it is of some time from here to its end
+			case last != Never && c.w.away(host, b.Host, span{last, a.End}) < c.l.Grace:
 				c.wrong(Flaps, a, *b)
 			}
 		}

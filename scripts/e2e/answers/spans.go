@@ -176,6 +176,17 @@ func (w *ways) unlinked(a, b int, t time.Duration) time.Duration {
 	return Never
 }
 
+// away is for how long two hosts had not been linked, at most, at any time of a span.
+func (w *ways) away(a, b int, s span) time.Duration {
+	longest := max(w.unlinked(a, b, s.from), w.unlinked(a, b, s.to))
+	for _, l := range w.linked[pair(a, b)] {
+		if s.from < l.from && l.from <= s.to {
+			longest = max(longest, w.unlinked(a, b, l.from-1))
+		}
+	}
+	return longest
+}
+
 func (w *ways) life(host int, t time.Duration) (Life, bool) {
 	i := slices.IndexFunc(w.lives[host], func(l Life) bool { return l.Start <= t && t < l.End })
 	if i < 0 {
