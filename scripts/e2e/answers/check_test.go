@@ -120,7 +120,9 @@ func TestHistoriesThatAreRight(t *testing.T) {
 			return s.ask(1, 31.2, 31.4).ask(1, 31.4, 35, one)
 		}(),
 		"not asked for while it was withdrawn": tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 5, one).dies(0, 10, 18, false).meet(0, 1, 18.1).ask(1, 18.2, 18.7).ask(1, 18.7, 25, one),
-		"asked for in its rest":                tale().bind("a", 0, web, 1, 5).bind("b", 0, Fact{"db", one}, 5.2, 9).ask(1, 5.1, 5.6, one),
+		"an earlier holder was heard of late": tale().bind("a", 2, Fact{"db", one}, 11, 12).parts(1, 10, 14).bind("b", 0, web, 12.5, 20).meet(0, 1, 14.1).meet(1, 2, 14.2).
+			ask(1, 14.1, 14.3, one).ask(1, 14.3, 14.6).ask(1, 14.6, 19, one),
+		"asked for in its rest": tale().bind("a", 0, web, 1, 5).bind("b", 0, Fact{"db", one}, 5.2, 9).ask(1, 5.1, 5.6, one),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if bad := Check(s.History, limits).Violations; len(bad) != 0 {
@@ -135,28 +137,29 @@ func TestHistoriesThatAreWrong(t *testing.T) {
 		s    *story
 		rule Rule
 	}{
-		"not at once at home":              {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 1.2).ask(0, 1.2, 5, one), OwnShows},
-		"lost at home":                     {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 3, one).ask(0, 3, 3.1).ask(0, 3.1, 5, one), OwnShows},
-		"one of two at home":               {tale().bind("a", 0, web, 1, 9).bind("b", 0, Fact{"web", two}, 1, 9).ask(0, 2, 3, one), OwnShows},
-		"lost in a fast restart":           {tale().bind("a", 0, web, 1, 50).dies(0, 10, 12, false).ask(0, 12, 12.2).ask(0, 12.2, 20, one), OwnShows},
-		"stale at home":                    {tale().bind("a", 0, web, 1, 5).ask(0, 5.15, 5.2, one), OwnForgets},
-		"stale after a restart":            {tale().bind("a", 0, web, 1, 11).dies(0, 10, 12, false).ask(0, 12, 12.1, one), OwnForgets},
-		"out of nothing":                   {tale().ask(0, 1, 1.1, one), Unheard},
-		"before the ADD":                   {tale().bind("a", 0, web, 3, 5).ask(1, 1, 1.1, one), Unheard},
-		"an address of another":            {tale().bind("a", 0, web, 1, 9).ask(1, 2, 2.1, one, two), Unheard},
-		"never known afar":                 {tale().bind("a", 0, web, 1, 9).ask(1, 1, 9), NotKnown},
-		"known late after a heal":          {tale().bind("a", 0, web, 12, 40).parts(0, 10, 20).meet(0, 1, 21).ask(1, 12, 24).ask(1, 24, 30, one), NotKnown},
-		"stays afar":                       {tale().bind("a", 0, web, 1, 5).ask(1, 2, 8, one), NotGone},
-		"stays after a heal":               {tale().bind("a", 0, web, 1, 12).parts(0, 10, 14).meet(0, 1, 15).ask(1, 2, 18, one), NotGone},
-		"stays long in a parting":          {tale().bind("a", 0, web, 1, 12).parts(0, 10, 50).ask(1, 2, 30, one), NotGone},
-		"flaps":                            {tale().bind("a", 0, web, 1, 9).ask(1, 1.5, 5, one).ask(1, 5, 5.1).ask(1, 5.1, 9, one), Flaps},
-		"withdrawn too early":              {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 12, one).dies(0, 10, 20, false).ask(1, 12, 15), Flaps},
-		"flaps after a short time unasked": {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 9, one).dies(0, 10, 12, false).meet(0, 1, 12.1).ask(1, 12.2, 12.4).ask(1, 12.4, 20, one), Flaps},
-		"flaps in a restart":               {tale().bind("a", 0, web, 1, 50).dies(0, 10, 11, true).meet(0, 1, 12).ask(1, 1.5, 12.1, one).ask(1, 12.1, 12.2).ask(1, 12.2, 14, one), Flaps},
-		"outlives a death":                 {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 18, one).dies(0, 10, 20, false), Outlives},
-		"outlives a parting":               {tale().bind("a", 0, web, 1, 50).parts(0, 10, 40).ask(1, 1.5, 25, one), Outlives},
-		"lost and not given back":          {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 20, one).dies(0, 10, 11, true).meet(0, 1, 12).ask(0, 11, 20), NotBack},
-		"another's after its rest":         {tale().bind("a", 0, web, 1, 5).bind("b", 1, Fact{"db", one}, 36, 50).parts(0, 4, 60).ask(2, 37, 38, one), Foreign},
+		"not at once at home":                        {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 1.2).ask(0, 1.2, 5, one), OwnShows},
+		"lost at home":                               {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 3, one).ask(0, 3, 3.1).ask(0, 3.1, 5, one), OwnShows},
+		"one of two at home":                         {tale().bind("a", 0, web, 1, 9).bind("b", 0, Fact{"web", two}, 1, 9).ask(0, 2, 3, one), OwnShows},
+		"lost in a fast restart":                     {tale().bind("a", 0, web, 1, 50).dies(0, 10, 12, false).ask(0, 12, 12.2).ask(0, 12.2, 20, one), OwnShows},
+		"stale at home":                              {tale().bind("a", 0, web, 1, 5).ask(0, 5.15, 5.2, one), OwnForgets},
+		"stale after a restart":                      {tale().bind("a", 0, web, 1, 11).dies(0, 10, 12, false).ask(0, 12, 12.1, one), OwnForgets},
+		"out of nothing":                             {tale().ask(0, 1, 1.1, one), Unheard},
+		"before the ADD":                             {tale().bind("a", 0, web, 3, 5).ask(1, 1, 1.1, one), Unheard},
+		"an address of another":                      {tale().bind("a", 0, web, 1, 9).ask(1, 2, 2.1, one, two), Unheard},
+		"never known afar":                           {tale().bind("a", 0, web, 1, 9).ask(1, 1, 9), NotKnown},
+		"known late after a heal":                    {tale().bind("a", 0, web, 12, 40).parts(0, 10, 20).meet(0, 1, 21).ask(1, 12, 24).ask(1, 24, 30, one), NotKnown},
+		"stays afar":                                 {tale().bind("a", 0, web, 1, 5).ask(1, 2, 8, one), NotGone},
+		"stays after a heal":                         {tale().bind("a", 0, web, 1, 12).parts(0, 10, 14).meet(0, 1, 15).ask(1, 2, 18, one), NotGone},
+		"stays long in a parting":                    {tale().bind("a", 0, web, 1, 12).parts(0, 10, 50).ask(1, 2, 30, one), NotGone},
+		"flaps":                                      {tale().bind("a", 0, web, 1, 9).ask(1, 1.5, 5, one).ask(1, 5, 5.1).ask(1, 5.1, 9, one), Flaps},
+		"withdrawn too early":                        {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 12, one).dies(0, 10, 20, false).ask(1, 12, 15), Flaps},
+		"flaps after a short time unasked":           {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 9, one).dies(0, 10, 12, false).meet(0, 1, 12.1).ask(1, 12.2, 12.4).ask(1, 12.4, 20, one), Flaps},
+		"flaps long after the address was another's": {tale().bind("a", 2, Fact{"db", one}, 1, 2).bind("b", 0, web, 2.5, 20).ask(1, 2.7, 5, one).ask(1, 5, 5.1).ask(1, 5.1, 9, one), Flaps},
+		"flaps in a restart":                         {tale().bind("a", 0, web, 1, 50).dies(0, 10, 11, true).meet(0, 1, 12).ask(1, 1.5, 12.1, one).ask(1, 12.1, 12.2).ask(1, 12.2, 14, one), Flaps},
+		"outlives a death":                           {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 18, one).dies(0, 10, 20, false), Outlives},
+		"outlives a parting":                         {tale().bind("a", 0, web, 1, 50).parts(0, 10, 40).ask(1, 1.5, 25, one), Outlives},
+		"lost and not given back":                    {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 20, one).dies(0, 10, 11, true).meet(0, 1, 12).ask(0, 11, 20), NotBack},
+		"another's after its rest":                   {tale().bind("a", 0, web, 1, 5).bind("b", 1, Fact{"db", one}, 36, 50).parts(0, 4, 60).ask(2, 37, 38, one), Foreign},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.s.rules(); !slices.Contains(got, c.rule) {

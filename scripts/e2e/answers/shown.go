@@ -163,9 +163,26 @@ func (c *checker) steady(b *Binding, host int, list []Answer) {
 			switch {
 			case a.shows(b.Fact):
 				last = a.Begin // it is of some time from here to its end
-			case last != Never && c.w.away(host, b.Host, span{last, a.End}) < c.l.Grace:
+			case last != Never && c.w.away(host, b.Host, span{last, a.End}) < c.l.Grace && !c.heldLately(b, host, a):
 				c.wrong(Flaps, a, *b)
 			}
 		}
 	}
+}
+
+// heldLately reports whether a host may just have heard of an earlier holder of a binding's
+// address, elsewhere, and not of its end yet: until then that one counts there as the later.
+func (c *checker) heldLately(b *Binding, host int, a Answer) bool {
+	return slices.ContainsFunc(c.h.Bindings, func(o Binding) bool {
+		if o.Addr != b.Addr || o.Owner == b.Owner || o.Host == b.Host || o.Host == host || o.OnCall > b.OnCall {
+			return false
+		}
+		heard := o.OffReturn
+		for _, s := range c.w.linked[pair(host, o.Host)] {
+			if s.from > heard && s.from <= a.End {
+				heard = s.from
+			}
+		}
+		return a.Begin-heard <= c.l.Worst
+	})
 }
