@@ -23,8 +23,16 @@ const (
 // contender is a server that is measured.
 type contender struct {
 	name, addr string
-	end        func() error
+	process
 }
+
+// process is a server that was started.
+type process struct {
+	pid int
+	end func() error
+}
+
+func processOf(d *netlab.Daemon) process { return process{d.PID(), d.Stop} }
 
 // queries is the file of what this one is asked for: aardvark-dns has its own domain.
 func (c *contender) queries(kind string) string {
@@ -39,17 +47,16 @@ func (w *world) contenders(n int) ([]*contender, error) {
 	var all []*contender
 	for i, s := range []struct {
 		name  string
-		start func(addr string, n int) (func() error, error)
+		start func(addr string, n int) (process, error)
 	}{{ours, w.ours}, {dnsmasq, w.dnsmasq}, {coredns, w.coreDNS}, {aardvark, w.aardvarkDNS}, {floor, w.floor}} {
 		c := &contender{name: s.name, addr: serverAddr(i).String()}
-		end, err := s.start(c.addr, n)
-		if err != nil {
+		var err error
+		if c.process, err = s.start(c.addr, n); err != nil {
 			return all, fmt.Errorf("start %s: %w", s.name, err)
 		}
-		if end == nil {
+		if c.end == nil {
 			continue
 		}
-		c.end = end
 		all = append(all, c)
 		if err := w.answers(c); err != nil {
 			return all, err
@@ -74,16 +81,16 @@ func (w *world) answers(c *contender) error {
 	})
 }
 
-func (w *world) ours(addr string, n int) (func() error, error) { return w.own("ours", addr, n) }
+func (w *world) ours(addr string, n int) (process, error) { return w.own("ours", addr, n) }
 
-func (w *world) floor(addr string, n int) (func() error, error) { return w.own("bare", addr, n) }
+func (w *world) floor(addr string, n int) (process, error) { return w.own("bare", addr, n) }
 
-func (w *world) own(daemon, addr string, n int) (func() error, error) {
+func (w *world) own(daemon, addr string, n int) (process, error) {
 	d, err := w.start(daemon, addr+" "+strconv.Itoa(n)+" "+upstreamAddr)
 	if err != nil {
-		return nil, err
+		return process{}, err
 	}
-	return d.Stop, nil
+	return processOf(d), nil
 }
 
 // hosts writes the names as /etc/hosts has them.
@@ -95,47 +102,47 @@ func (w *world) hosts(n int) (string, error) {
 	return w.file("hosts"), os.WriteFile(w.file("hosts"), b.Bytes(), 0o644)
 }
 
-func (w *world) dnsmasq(addr string, n int) (func() error, error) {
+func (w *world) dnsmasq(addr string, n int) (process, error) {
 	hosts, err := w.hosts(n)
 	if err != nil {
-		return nil, err
+		return process{}, err
 	}
 	d, err := w.host.Start("/usr/sbin/dnsmasq", "-k", "-C", "/dev/null", "-u", "root", "--pid-file=", "--no-hosts", "--addn-hosts="+hosts,
 		"--no-resolv", "--server="+strings.Replace(upstreamAddr, ":", "#", 1), "--listen-address="+addr, "--bind-interfaces",
 		"--cache-size="+strconv.Itoa(2*forwardedNames))
 	if err != nil {
-		return nil, err
+		return process{}, err
 	}
-	return d.Stop, nil
+	return processOf(d), nil
 }
 
-func (w *world) coreDNS(addr string, n int) (func() error, error) {
+func (w *world) coreDNS(addr string, n int) (process, error) {
 	if w.coredns == "" {
-		return nil, nil
+		return process{}, nil
 	}
 	hosts, err := w.hosts(n)
 	if err != nil {
-		return nil, err
+		return process{}, err
 	}
 	conf := fmt.Sprintf("weave.local {\n bind %s\n errors\n hosts %s {\n  ttl 1\n }\n}\n. {\n bind %s\n errors\n cache\n forward . %s\n}\n", addr, hosts, addr, upstreamAddr)
 	if err := os.WriteFile(w.file("Corefile"), []byte(conf), 0o600); err != nil {
-		return nil, err
+		return process{}, err
 	}
 	d, err := w.host.Start(w.plan.coredns, "-conf", w.file("Corefile"))
 	if err != nil {
-		return nil, err
+		return process{}, err
 	}
-	return d.Stop, nil
+	return processOf(d), nil
 }
 
 // aardvarkDNS puts itself into the background.
-func (w *world) aardvarkDNS(addr string, n int) (func() error, error) {
+func (w *world) aardvarkDNS(addr string, n int) (process, error) {
 	if w.aardvark == "" {
-		return nil, nil
+		return process{}, nil
 	}
 	dir := w.file("aardvark")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return process{}, err
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\n%064x %s  client\n", addr, 1<<20, clientAddr)
@@ -143,20 +150,15 @@ func (w *world) aardvarkDNS(addr string, n int) (func() error, error) {
 		fmt.Fprintf(&b, "%064x %v  c%d\n", i+1, nameAddr(i), i)
 	}
 	if err := os.WriteFile(dir+"/bench", b.Bytes(), 0o600); err != nil {
-		return nil, err
+		return process{}, err
 	}
 	if _, err := w.host.Run(w.aardvark, "--config", dir, "-p", "53", "run"); err != nil {
-		return nil, err
+		return process{}, err
 	}
-	return func() error {
-		text, err := os.ReadFile(dir + "/aardvark.pid")
-		if err != nil {
-			return err
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			return err
-		}
-		return syscall.Kill(pid, syscall.SIGTERM)
-	}, nil
+	text, err := os.ReadFile(dir + "/aardvark.pid")
+	if err != nil {
+		return process{}, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return process{pid, func() error { return syscall.Kill(pid, syscall.SIGTERM) }}, err
 }

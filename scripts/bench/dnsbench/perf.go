@@ -21,8 +21,10 @@ import (
 // run is what dnsperf says of one run.
 type run struct {
 	rate    float64         // answers a second
+	answers int             // in all
 	sent    float64         // queries a second
 	lost    float64         // percent
+	cost    time.Duration   // processor time of the server for an answer
 	flood   float64         // queries a second of another container meanwhile
 	bad     bool            // answers other than NOERROR
 	latency []time.Duration // of each query, where -v was given; rising
@@ -33,11 +35,14 @@ func seconds(d time.Duration) string { return strconv.Itoa(max(1, int(d.Seconds(
 // perf runs dnsperf in a container against a contender.
 func (w *world) perf(ctx context.Context, from *netlab.Container, c *contender, args ...string) (run, error) {
 	args = append([]string{"-s", c.addr, "-c", strconv.Itoa(w.clients)}, args...)
+	before, _ := netlab.ProcessorTime(c.pid)
 	out, err := from.Command(ctx, "dnsperf", args...).Output()
 	if err != nil {
 		return run{}, fmt.Errorf("dnsperf against %s: %w", c.name, err)
 	}
+	after, _ := netlab.ProcessorTime(c.pid)
 	r, err := parsePerf(out)
+	r.cost = (after - before) / time.Duration(max(1, r.answers))
 	if err == nil && r.bad && ctx.Err() == nil {
 		err = fmt.Errorf("not every answer is a good one:\n%s", last(out, 1500))
 	}
@@ -58,6 +63,9 @@ func parsePerf(out []byte) (r run, err error) {
 	sent, took := regexp.MustCompile(`Queries sent:\s+(\d+)`).FindSubmatch(out), regexp.MustCompile(`Run time \(s\):\s+([0-9.]+)`).FindSubmatch(out)
 	if sent == nil || took == nil {
 		return r, fmt.Errorf("no numbers of queries in %q", last(out, 1500))
+	}
+	if done := regexp.MustCompile(`Queries completed:\s+(\d+)`).FindSubmatch(out); done != nil {
+		r.answers, _ = strconv.Atoi(string(done[1]))
 	}
 	n, _ := strconv.ParseFloat(string(sent[1]), 64)
 	secs, _ := strconv.ParseFloat(string(took[1]), 64)
@@ -121,7 +129,7 @@ func (r results) ratio(name string) float64 {
 func (r results) print(out io.Writer, title string) {
 	fmt.Fprintf(out, "\n%s: answers a second\n", title)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "server\tmin\tmedian\tmax\tlost\tweave is\tbar")
+	fmt.Fprintln(t, "server\tmin\tmedian\tmax\tlost\tprocessor time each\tweave is\tbar")
 	for _, name := range []string{ours, dnsmasq, coredns, aardvark, floor} {
 		rates := r.rates(name)
 		if len(rates) == 0 {
@@ -131,7 +139,8 @@ func (r results) print(out io.Writer, title string) {
 		for _, x := range r[name] {
 			lost = max(lost, x.lost)
 		}
-		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f %%\t%.2f x\t%s\n", name, rates[0], median(rates), rates[len(rates)-1], lost, r.ratio(name), bar(title, name))
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f %%\t%.1f µs\t%.2f x\t%s\n", name, rates[0], median(rates), rates[len(rates)-1], lost,
+			1e6*median(r.rising(name, func(x run) float64 { return x.cost.Seconds() })), r.ratio(name), bar(title, name))
 	}
 	t.Flush()
 }

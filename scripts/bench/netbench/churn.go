@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -69,16 +68,7 @@ func (c *cluster) use(i int) (u use, err error) {
 	}
 	fds, err2 := os.ReadDir(proc + "fd")
 	u.fds = len(fds)
-	// In /proc/PID/stat the time would be in hundredths of a second.
-	threads, _ := filepath.Glob(proc + "task/*/schedstat")
-	u.threads = len(threads)
-	for _, path := range threads {
-		var ns time.Duration
-		if b, err := os.ReadFile(path); err == nil {
-			_, _ = fmt.Sscan(string(b), &ns) // a thread that has just ended
-		}
-		u.cpu += ns
-	}
+	u.cpu, u.threads = netlab.ProcessorTime(h.Router().PID())
 	err3 := h.Do(func() error {
 		st, err := os.Stat("/var/lib/weave/ledger.db")
 		if err == nil {
