@@ -150,32 +150,37 @@ func upstreamCheck(t testing.TB) check {
 }
 
 // whole reports whether a message of an upstream is one that the client must be able to
-// read. A name that is a pointer into the header, where nobody's names are, need not be
-// one any more when the header is ours, nor one that points into the OPT record, to what
-// comes after it (RFC 1035 §4.1.4 knows pointers back alone), when that is not sent on.
+// read: one in which no name is made of what is ours to change, as a pointer into the
+// header does it, or into what RFC 1035 §4.1.4 does not know, what comes later.
 func whole(msg []byte) bool {
 	for i, b := range msg[1:] {
 		if msg[i] == 0xc0 && b < headerLen {
 			return false
 		}
 	}
-	return new(dns.Msg).Unpack(msg) == nil && new(dns.Msg).Unpack(cutOPT(msg)) == nil
+	return new(dns.Msg).Unpack(msg) == nil && new(dns.Msg).Unpack(changed(msg)) == nil
 }
 
-// cutOPT gives what the library takes for the message without the OPT record at its end.
-func cutOPT(msg []byte) []byte {
+// changed gives a message that the library can read without the OPT record at its end, and
+// with times to live none of whose bytes can be a label's length.
+func changed(msg []byte) []byte {
+	out := bytes.Clone(msg)
 	_, off, err := dns.UnpackDomainName(msg, headerLen)
 	off += 4
 	for err == nil && off < len(msg) {
-		var record dns.RR
 		at := off
-		if record, off, err = dns.UnpackRR(msg, at); err == nil && off == len(msg) && record.Header().Rrtype == dns.TypeOPT {
-			cut := bytes.Clone(msg[:at])
-			binary.BigEndian.PutUint16(cut[10:], binary.BigEndian.Uint16(cut[10:])-1)
-			return cut
+		_, name, _ := dns.UnpackDomainName(msg, at)
+		var record dns.RR
+		if record, off, err = dns.UnpackRR(msg, at); err != nil {
+			break
+		}
+		copy(out[name+4:], "@@@@")
+		if off == len(msg) && record.Header().Rrtype == dns.TypeOPT {
+			binary.BigEndian.PutUint16(out[10:], binary.BigEndian.Uint16(out[10:])-1)
+			out = out[:at]
 		}
 	}
-	return msg
+	return out
 }
 
 func cacheSeeds(t testing.TB) (ps []packet) {
