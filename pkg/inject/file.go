@@ -153,6 +153,19 @@ func (f *File) write(text []byte) error {
 	return nil
 }
 
+// writtenByOthers is an attribute of a file which others than its runtime may have written:
+// its container can neither see nor change it without being root of the host.
+const writtenByOthers = "trusted.weave.edited"
+
+func (f *File) mark() error {
+	return unix.Fsetxattr(int(f.file.Fd()), writtenByOthers, []byte{1}, 0)
+}
+
+func (f *File) marked() bool {
+	_, err := unix.Fgetxattr(int(f.file.Fd()), writtenByOthers, nil)
+	return err == nil
+}
+
 // make makes the file, empty, and its directory, and tells whether it did. Of another call
 // that came first the file is opened.
 func (f *File) make() (made bool, err error) {

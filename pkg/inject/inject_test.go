@@ -627,6 +627,8 @@ func TestServersThatTheContainerItselfMayHaveWrittenAreNotAsked(t *testing.T) {
 	}
 	s.must(s.dir.Sweep())
 	is("swept", none)
+	s.must(os.RemoveAll(s.dir.Path))
+	is("edited, and the state lost", none)
 
 	s.put(s.file+".new", "nameserver 9.9.9.9\n")
 	s.must(os.Rename(s.file+".new", s.file))

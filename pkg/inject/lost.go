@@ -60,5 +60,5 @@ func (d Dir) takeOutUnknown(f *File, hash string) (said string, err error) {
 	if err := f.write(r.Original); err != nil || !r.Others {
 		return said, err
 	}
-	return said, d.remember(name, r)
+	return said, d.remember(name, f, r)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 )
 
@@ -97,9 +99,28 @@ func TestAnEntryOfAFormerNamespaceMakesRoom(t *testing.T) {
 }
 
 // Whether the container may have written into its file is known for as long as the file is
-// there; its text is not kept, and nothing once it is gone, though no GC ever comes.
-func TestOfAFileThatWasChangedLittleIsKeptAndNotForLong(t *testing.T) {
+// there, and goes with it, though no GC ever comes.
+func TestOfAFileThatWasChangedNothingIsKeptBesideIt(t *testing.T) {
 	s := newStage(t)
+	c := s.usual()
+	s.add(c, entry("a", "10.32.0.1"))
+	s.put(s.file, s.text(s.file)+"nameserver 10.255.255.53\n")
+	s.del("a")
+	if left := s.leftovers(); left != nil {
+		t.Errorf("left: %v", left)
+	}
+	if got := s.asks(c); got != "[]" {
+		t.Errorf("started again: asks %s", got)
+	}
+}
+
+// There its text is not kept, and nothing once a later DEL finds it gone.
+func TestWhereAFileCannotBeMarkedLittleIsKeptOfItAndNotForLong(t *testing.T) {
+	s := newStage(t)
+	at := filepath.Dir(filepath.Dir(s.file))
+	s.must(unix.Mount("ramfs", at, "ramfs", 0, ""))
+	t.Cleanup(func() { s.must(unix.Unmount(at, unix.MNT_DETACH)) })
+	s.put(s.file, "nameserver 9.9.9.9\n")
 	c, long := s.usual(), strings.Repeat("# much\n", 5000)
 	s.add(c, entry("a", "10.32.0.1"))
 	s.put(s.file, s.text(s.file)+long)
@@ -107,6 +128,9 @@ func TestOfAFileThatWasChangedLittleIsKeptAndNotForLong(t *testing.T) {
 	left := s.leftovers()
 	if len(left) != 1 {
 		t.Fatalf("left: %v", left)
+	}
+	if got := s.asks(c); got != "[]" {
+		t.Errorf("started again: asks %s", got)
 	}
 	for _, name := range left {
 		if n := len(s.text(filepath.Join(s.dir.Path, name))); n > 1000 {

@@ -48,7 +48,7 @@ type record struct {
 	Wrote    [sha256.Size]byte // of what was written last
 	Made     bool              // the file was not there
 	MadeDir  bool              // nor its directory
-	Others   bool              // who is not the runtime may have written it; kept for as long as the file is there
+	Others   bool              // who is not the runtime may have written it; known for as long as the file is there
 	Entries  []Entry           // as they came
 }
 
@@ -189,7 +189,7 @@ func (d Dir) current(name string, f *File) (*record, error) {
 // that a runtime has made are of an earlier life, in which the container could write it.
 func (f *File) unknown() *record {
 	base := resolvconf.Take(f.text)
-	others := f.name == "" && (f.runs || !bytes.Equal(base, f.text))
+	others := f.name == "" && (f.runs || f.marked() || !bytes.Equal(base, f.text))
 	return &record{Path: f.path, ID: f.id, Original: base, Made: f.made, Others: others}
 }
 
@@ -284,12 +284,16 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 	if err := f.restore(&r, ours); err != nil || !r.Others {
 		return said, errors.Join(err, d.forget(name))
 	}
-	return said, d.remember(name, &r)
+	return said, d.remember(name, f, &r)
 }
 
-// remember keeps of a file without entries that others may have written there, but not
-// its text, and forgets such files that are gone. The lock is held.
-func (d Dir) remember(name string, r *record) error {
+// remember keeps of a file without entries that others may have written there: with the
+// file itself, so that it goes with it. Where its file system keeps no such marks there is
+// a note, without the text, until somebody finds the file gone. The lock is held.
+func (d Dir) remember(name string, f *File, r *record) error {
+	if f.mark() == nil {
+		return d.forget(name)
+	}
 	r.Wrote, r.Original = sha256.Sum256(r.Original), nil
 	return errors.Join(d.save(name, r), d.sweep())
 }
