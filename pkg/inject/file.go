@@ -1,13 +1,16 @@
 package inject
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -153,17 +156,30 @@ func (f *File) write(text []byte) error {
 	return nil
 }
 
-// writtenByOthers is an attribute of a file which others than its runtime may have written:
-// its container can neither see nor change it without being root of the host.
-const writtenByOthers = "trusted.weave.edited"
-
-func (f *File) mark() error {
-	return unix.Fsetxattr(int(f.file.Fd()), writtenByOthers, []byte{1}, 0)
-}
-
-func (f *File) marked() bool {
-	_, err := unix.Fgetxattr(int(f.file.Fd()), writtenByOthers, nil)
-	return err == nil
+// firstServers are the servers that the runtime wrote. Nobody knows them of a file that was
+// first seen when its container had been able to write it, and of one that cannot have the
+// attribute.
+func (f *File) firstServers() ([]netip.Addr, error) {
+	list := make([]byte, maxOwnServers)
+	n, err := unix.Fgetxattr(int(f.file.Fd()), ownServers, list)
+	if err == nil {
+		return Askable(strings.Fields(string(list[:n]))), nil
+	}
+	servers := f.servers()
+	if f.runs || !bytes.Equal(resolvconf.Take(f.text), f.text) { // ours would be of an earlier life
+		servers = nil
+	}
+	if errors.Is(err, unix.ENODATA) {
+		list = list[:0]
+		for _, a := range servers {
+			list = a.AppendTo(append(list, ' '))
+		}
+		err = unix.Fsetxattr(int(f.file.Fd()), ownServers, list, unix.XATTR_CREATE)
+	}
+	if err != nil && len(servers) > 0 {
+		return nil, fmt.Errorf("%v are not asked: %s cannot be noted at %s: %w", servers, ownServers, f.path, err)
+	}
+	return servers, nil
 }
 
 // make makes the file, empty, and its directory, and tells whether it did. Of another call

@@ -35,6 +35,11 @@ const (
 	maxText   = 64 << 10 // bytes of a resolv.conf
 	maxMounts = 8 << 20  // bytes of a mountinfo
 	fileName  = "resolv.conf"
+
+	// ownServers is an attribute of a runtime's file: its servers when it was first seen, each
+	// behind a space. It goes with the file, which the container may write.
+	ownServers    = "trusted.weave.servers"
+	maxOwnServers = 512 // bytes
 )
 
 // Host is where things are on a host.

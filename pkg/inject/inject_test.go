@@ -118,6 +118,8 @@ func (s *stage) add(c Container, e Entry) {
 		s.t.Fatalf("Find: %v, %v", f, err)
 	}
 	defer f.Close()
+	_, err = s.dir.Servers(f)
+	s.must(err)
 	s.must(s.dir.Put(f, e))
 }
 
@@ -557,7 +559,6 @@ func TestACrashWhileAFileIsMadeLeavesNothingForGood(t *testing.T) {
 
 func TestTheContainersOwnServersAreKnown(t *testing.T) {
 	s := newStage(t)
-	c := s.usual()
 	for text, want := range map[string][]string{
 		"nameserver 9.9.9.9\nnameserver 2620:fe::fe\n": {"9.9.9.9", "2620:fe::fe"},
 		"nameserver ::ffff:9.9.9.9\n":                  {"9.9.9.9"},
@@ -569,7 +570,9 @@ func TestTheContainersOwnServersAreKnown(t *testing.T) {
 	} {
 		s.put(s.dir.Host.Others[0], "nameserver 198.51.100.1\n")
 		s.must(os.RemoveAll(s.dir.Path))
+		s.remove()
 		s.put(s.file, text)
+		c := s.usual()
 		for _, after := range []bool{false, true} { // another network's ADD
 			f, err := s.dir.Host.Find(c)
 			s.must(err)
@@ -600,7 +603,6 @@ func (s *stage) asks(c Container) string {
 }
 
 func TestServersThatTheContainerItselfMayHaveWrittenAreNotAsked(t *testing.T) {
-	const own, none = "[9.9.9.9]", "[]"
 	s := newStage(t)
 	c := s.usual()
 	is := func(what, want string) {
@@ -609,34 +611,54 @@ func TestServersThatTheContainerItselfMayHaveWrittenAreNotAsked(t *testing.T) {
 			t.Errorf("%s: asks %s, want %s", what, got, want)
 		}
 	}
-	edit := func() { s.put(s.file, s.text(s.file)+"nameserver 10.255.255.53\n") }
-	is("new", own)
-	s.add(c, entry("a", "10.32.0.1"))
-	is("another network's", own)
-	s.del("a")
-	is("started again", own)
-
-	s.add(c, entry("a", "10.32.0.1"))
-	edit()
-	is("edited", none)
-	s.del("a")
-	for range 2 { // lives
-		is("edited, and started again", none)
+	is("new", "[9.9.9.9]")
+	for what, edit := range map[string]func(){
+		"left":                  func() {},
+		"added to":              func() { s.put(s.file, s.text(s.file)+"nameserver 10.255.255.53\n") },
+		"written anew":          func() { s.put(s.file, "nameserver 10.255.255.53\n") },
+		"emptied":               func() { s.put(s.file, "") },
+		"written, DEL was lost": func() { s.must(os.RemoveAll(s.dir.Path)); s.put(s.file, "nameserver 10.255.255.53\n") },
+		"made to be left alone by DEL": func() {
+			s.put(s.file, "\x00")
+			if _, err := s.dir.Remove("a"); err == nil {
+				t.Error("DEL says nothing of a file that it leaves alone")
+			}
+			s.put(s.file, "nameserver 10.255.255.53\n")
+		},
+	} {
 		s.add(c, entry("a", "10.32.0.1"))
+		is("another network's", "[9.9.9.9]")
+		edit()
+		is(what, "[9.9.9.9]")
 		s.del("a")
+		is(what+", and started again", "[9.9.9.9]")
+		if left := s.leftovers(); left != nil {
+			t.Errorf("%s: left: %v", what, left)
+		}
 	}
-	s.must(s.dir.Sweep())
-	is("swept", none)
-	s.must(os.RemoveAll(s.dir.Path))
-	is("edited, and the state lost", none)
-
-	s.put(s.file+".new", "nameserver 9.9.9.9\n")
+	s.put(s.file+".new", "nameserver 8.8.8.8\n")
 	s.must(os.Rename(s.file+".new", s.file))
 	c = s.usual()
-	is("a new file of the runtime", own)
-	s.add(c, entry("a", "10.32.0.1"))
-	s.must(os.RemoveAll(s.dir.Path))
-	is("a lost state", none)
+	is("a new file of the runtime", "[8.8.8.8]")
+}
+
+func TestWhereServersCannotBeNotedNoneAreAsked(t *testing.T) {
+	s := newStage(t)
+	at := filepath.Dir(s.file)
+	s.must(unix.Mount("ramfs", at, "ramfs", 0, ""))
+	t.Cleanup(func() { s.must(unix.Unmount(at, unix.MNT_DETACH)) })
+	for text, why := range map[string]string{"nameserver 9.9.9.9\n": "[9.9.9.9] are not asked", hostText: ""} {
+		s.put(s.file, text)
+		f, err := s.dir.Host.Find(s.usual())
+		s.must(err)
+		defer f.Close()
+		if got, err := s.dir.Servers(f); got != nil || (err == nil) != (why == "") || err != nil && !strings.Contains(err.Error(), why) {
+			t.Errorf("%q: asks %v, %v", text, got, err)
+		}
+		s.must(s.dir.Put(f, entry("a", "10.32.0.1")))
+		s.del("a")
+		s.is("after DEL", s.file, text)
+	}
 }
 
 func TestServersInTheFileOfAContainerThatRunsAreNotAsked(t *testing.T) {

@@ -57,8 +57,5 @@ func (d Dir) takeOutUnknown(f *File, hash string) (said string, err error) {
 	if f.made {
 		said = f.path + " was changed since, and stays: only what weavedns wrote is taken out"
 	}
-	if err := f.write(r.Original); err != nil || !r.Others {
-		return said, err
-	}
-	return said, d.remember(name, f, r)
+	return said, f.write(r.Original)
 }

@@ -103,6 +103,7 @@ func (d Dir) sweep() error {
 		for _, e := range r.Entries {
 			errs = append(errs, d.left(e.Hash, filepath.Base(n)))
 		}
+		r.leaveDir()
 		errs = append(errs, d.forget(filepath.Base(n)))
 	}
 	return errors.Join(errs...)

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/weave-cni/weave-cni/pkg/attachment"
 )
 
@@ -31,6 +29,12 @@ func TestSweepForgetsFilesThatAreGone(t *testing.T) {
 	s.must(s.dir.Sweep())
 	if got := s.leftovers(); len(got) != 1 || !s.intercepted("b") {
 		t.Errorf("got %v", got)
+	}
+	s.add(Container{Named: "web"}, entry("a", "10.32.0.1"))
+	s.must(os.Remove(s.named("web")))
+	s.must(s.dir.Sweep())
+	if _, err := os.Lstat(filepath.Dir(s.named("web"))); err == nil {
+		t.Error("the directory that we made stays")
 	}
 }
 
@@ -95,62 +99,6 @@ func TestAnEntryOfAFormerNamespaceMakesRoom(t *testing.T) {
 	s.del("d")
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left: %v", err)
-	}
-}
-
-// Whether the container may have written into its file is known for as long as the file is
-// there, and goes with it, though no GC ever comes.
-func TestOfAFileThatWasChangedNothingIsKeptBesideIt(t *testing.T) {
-	s := newStage(t)
-	c := s.usual()
-	s.add(c, entry("a", "10.32.0.1"))
-	s.put(s.file, s.text(s.file)+"nameserver 10.255.255.53\n")
-	s.del("a")
-	if left := s.leftovers(); left != nil {
-		t.Errorf("left: %v", left)
-	}
-	if got := s.asks(c); got != "[]" {
-		t.Errorf("started again: asks %s", got)
-	}
-}
-
-// There its text is not kept, and nothing once a later DEL finds it gone.
-func TestWhereAFileCannotBeMarkedLittleIsKeptOfItAndNotForLong(t *testing.T) {
-	s := newStage(t)
-	at := filepath.Dir(filepath.Dir(s.file))
-	s.must(unix.Mount("ramfs", at, "ramfs", 0, ""))
-	t.Cleanup(func() { s.must(unix.Unmount(at, unix.MNT_DETACH)) })
-	s.put(s.file, "nameserver 9.9.9.9\n")
-	c, long := s.usual(), strings.Repeat("# much\n", 5000)
-	s.add(c, entry("a", "10.32.0.1"))
-	s.put(s.file, s.text(s.file)+long)
-	s.del("a")
-	left := s.leftovers()
-	if len(left) != 1 {
-		t.Fatalf("left: %v", left)
-	}
-	if got := s.asks(c); got != "[]" {
-		t.Errorf("started again: asks %s", got)
-	}
-	for _, name := range left {
-		if n := len(s.text(filepath.Join(s.dir.Path, name))); n > 1000 {
-			t.Errorf("%s has %d bytes", name, n)
-		}
-	}
-	s.add(c, entry("a", "10.32.0.1"))
-	s.del("a")
-	if got := s.text(s.file); !strings.HasSuffix(got, long) || strings.Contains(got, "10.32.0.1") {
-		t.Errorf("the file is %.200q", got)
-	}
-	s.remove()
-	s.id = strings.Repeat("f", 64) // the next container
-	s.file = filepath.Join(filepath.Dir(filepath.Dir(s.file)), s.id, fileName)
-	s.put(s.file, "nameserver 9.9.9.9\n")
-	s.add(s.usual(), entry("b", "10.32.0.1"))
-	s.put(s.file, s.text(s.file)+long)
-	s.del("b")
-	if now := s.leftovers(); len(now) != 1 || now[0] == left[0] {
-		t.Errorf("left: %v", now)
 	}
 }
 

@@ -48,7 +48,6 @@ type record struct {
 	Wrote    [sha256.Size]byte // of what was written last
 	Made     bool              // the file was not there
 	MadeDir  bool              // nor its directory
-	Others   bool              // who is not the runtime may have written it; known for as long as the file is there
 	Entries  []Entry           // as they came
 }
 
@@ -178,24 +177,19 @@ func (d Dir) current(name string, f *File) (*record, error) {
 	case err != nil || r.Path != f.path || r.ID != f.id: // nothing is known, or of a file that is gone
 		return f.unknown(), nil
 	case sha256.Sum256(f.text) != r.Wrote:
-		r.Original, r.Others = resolvconf.Take(f.text), f.name == ""
-	case len(r.Entries) == 0: // then its text is not kept
-		r.Original = f.text
+		r.Original = resolvconf.Take(f.text)
 	}
 	return &r, nil
 }
 
-// unknown is what is to be thought of a file that we know nothing of. Marks of ours in one
-// that a runtime has made are of an earlier life, in which the container could write it.
+// unknown is what is to be thought of a file that we know nothing of.
 func (f *File) unknown() *record {
-	base := resolvconf.Take(f.text)
-	others := f.name == "" && (f.runs || f.marked() || !bytes.Equal(base, f.text))
-	return &record{Path: f.path, ID: f.id, Original: base, Made: f.made, Others: others}
+	return &record{Path: f.path, ID: f.id, Original: resolvconf.Take(f.text), Made: f.made}
 }
 
 // Servers are the container's own servers for the names of others, as far as this host can
-// ask them; none where they are the host's own, which may change, or where the container
-// itself may have written them.
+// ask them; none where they are the host's own, which may change. Those of a runtime's file
+// are as they were when it was first asked for, before its container could write it.
 func (d Dir) Servers(f *File) ([]netip.Addr, error) {
 	if f.made {
 		return nil, nil
@@ -205,14 +199,16 @@ func (d Dir) Servers(f *File) ([]netip.Addr, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := f.again(); err != nil || f.file == nil {
+	if err := f.again(); err != nil || f.file == nil || f.made {
 		return nil, err
 	}
-	r, err := d.current(recordName(f.path), f)
-	if err != nil || r.Others || f.made {
+	if err := f.read(); err != nil { // another call may have written since
 		return nil, err
 	}
-	return f.servers(), nil
+	if f.name != "" {
+		return f.servers(), nil
+	}
+	return f.firstServers()
 }
 
 // unwritten reports whether a file is one that we made, and was not written yet: a call
@@ -273,7 +269,7 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 	}
 	ours := f.id == r.ID && sha256.Sum256(f.text) == r.Wrote
 	if r.ID = f.id; !ours {
-		r.Original, r.Others = base, !named
+		r.Original = base
 		said = r.Path + " was changed since: only what weavedns wrote is taken out"
 	}
 	if len(r.Entries) > 0 {
@@ -281,21 +277,7 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 		r.Wrote = sha256.Sum256(text)
 		return said, errors.Join(d.save(name, &r), f.write(text))
 	}
-	if err := f.restore(&r, ours); err != nil || !r.Others {
-		return said, errors.Join(err, d.forget(name))
-	}
-	return said, d.remember(name, f, &r)
-}
-
-// remember keeps of a file without entries that others may have written there: with the
-// file itself, so that it goes with it. Where its file system keeps no such marks there is
-// a note, without the text, until somebody finds the file gone. The lock is held.
-func (d Dir) remember(name string, f *File, r *record) error {
-	if f.mark() == nil {
-		return d.forget(name)
-	}
-	r.Wrote, r.Original = sha256.Sum256(r.Original), nil
-	return errors.Join(d.save(name, r), d.sweep())
+	return said, errors.Join(f.restore(&r, ours), d.forget(name))
 }
 
 // restore leaves the file as it was, which may be not at all.

@@ -113,14 +113,19 @@ func (w *way) request() ctl.RegisterRequest {
 }
 
 // upstreams are the servers that the container's user has chosen: as the runtime passes
-// them, or else in the file that the runtime has made of them, if nobody else wrote there.
+// them, or else in the file that the runtime has made of them. That is looked at in any
+// case: later, the container may have written there.
 func (w *way) upstreams() []netip.Addr {
 	ups := inject.Askable(w.conf.RuntimeConfig.DNS.Servers)
-	if len(ups) == 0 && w.file != nil {
-		var err error
-		if ups, err = w.dir.Servers(w.file); err != nil {
-			say("%s: its own servers: %v", w.call.Key.ContainerID, err)
-		}
+	if w.file == nil {
+		return ups
+	}
+	servers, err := w.dir.Servers(w.file)
+	if err != nil {
+		say("%s: its own servers: %v", w.call.Key.ContainerID, err)
+	}
+	if len(ups) == 0 {
+		ups = servers
 	}
 	return ups
 }
