@@ -133,9 +133,13 @@ func TestNamesByHandOutliveTheRouterAndGoWithTheirNetworkOrHost(t *testing.T) {
 		r.findsAtLast("blue", "other", "192.0.2.7")
 		r.findsAtLast("blue", "db", "")
 	}
-	if out, err := b.hand(ctl.PathDNSAdd, db); err != nil || len(out.Remarks) != 1 || !strings.Contains(out.Remarks[0], "192.0.2.7 (by hand on host a)") {
-		t.Errorf("of a name that is shared: got %+v, %v", out, err)
-	}
+	must(t, netlab.Wait(patience, "b says who shares the name", func() error {
+		out, err := b.hand(ctl.PathDNSAdd, db)
+		if err != nil || len(out.Remarks) != 1 || !strings.Contains(out.Remarks[0], "192.0.2.7 (by hand on host a)") {
+			return fmt.Errorf("got %+v, %v", out, err)
+		}
+		return nil
+	}))
 	s, err := a.status()
 	must(t, err)
 	if !slices.ContainsFunc(s.DNS.Names, func(n ctl.NameEntry) bool { return n.Name == "other" && n.ByHand && n.Host == "b" }) {

@@ -42,7 +42,7 @@ func (w *world) perf(ctx context.Context, from *netlab.Container, c *contender, 
 	}
 	after, _ := netlab.ProcessorTime(c.pid)
 	r, err := parsePerf(out)
-	r.cost = (after - before) / time.Duration(max(1, r.answers))
+	r.cost = max(0, after-before) / time.Duration(max(1, r.answers))
 	if err == nil && r.bad && ctx.Err() == nil {
 		err = fmt.Errorf("not every answer is a good one:\n%s", last(out, 1500))
 	}

@@ -120,6 +120,8 @@ func TestHistoriesThatAreRight(t *testing.T) {
 			return s.ask(1, 31.2, 31.4).ask(1, 31.4, 35, one)
 		}(),
 		"not asked for while it was withdrawn": tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 5, one).dies(0, 10, 18, false).meet(0, 1, 18.1).ask(1, 18.2, 18.7).ask(1, 18.7, 25, one),
+		"an earlier holder was heard of long after": tale().bind("a", 2, Fact{"db", one}, 11, 12).parts(1, 10, 14).bind("b", 0, web, 12.5, 20).meet(0, 1, 14.1).meet(1, 2, 17).
+			ask(1, 14.1, 14.3, one).ask(1, 14.3, 17.1).ask(1, 17.1, 19, one),
 		"an earlier holder was heard of late": tale().bind("a", 2, Fact{"db", one}, 11, 12).parts(1, 10, 14).bind("b", 0, web, 12.5, 20).meet(0, 1, 14.1).meet(1, 2, 14.2).
 			ask(1, 14.1, 14.3, one).ask(1, 14.3, 14.6).ask(1, 14.6, 19, one),
 		"asked for in its rest": tale().bind("a", 0, web, 1, 5).bind("b", 0, Fact{"db", one}, 5.2, 9).ask(1, 5.1, 5.6, one),
@@ -155,11 +157,13 @@ func TestHistoriesThatAreWrong(t *testing.T) {
 		"withdrawn too early":                        {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 12, one).dies(0, 10, 20, false).ask(1, 12, 15), Flaps},
 		"flaps after a short time unasked":           {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 9, one).dies(0, 10, 12, false).meet(0, 1, 12.1).ask(1, 12.2, 12.4).ask(1, 12.4, 20, one), Flaps},
 		"flaps long after the address was another's": {tale().bind("a", 2, Fact{"db", one}, 1, 2).bind("b", 0, web, 2.5, 20).ask(1, 2.7, 5, one).ask(1, 5, 5.1).ask(1, 5.1, 9, one), Flaps},
-		"flaps in a restart":                         {tale().bind("a", 0, web, 1, 50).dies(0, 10, 11, true).meet(0, 1, 12).ask(1, 1.5, 12.1, one).ask(1, 12.1, 12.2).ask(1, 12.2, 14, one), Flaps},
-		"outlives a death":                           {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 18, one).dies(0, 10, 20, false), Outlives},
-		"outlives a parting":                         {tale().bind("a", 0, web, 1, 50).parts(0, 10, 40).ask(1, 1.5, 25, one), Outlives},
-		"lost and not given back":                    {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 20, one).dies(0, 10, 11, true).meet(0, 1, 12).ask(0, 11, 20), NotBack},
-		"another's after its rest":                   {tale().bind("a", 0, web, 1, 5).bind("b", 1, Fact{"db", one}, 36, 50).parts(0, 4, 60).ask(2, 37, 38, one), Foreign},
+		"flaps after a heal, the earlier holder was heard of before": {tale().bind("a", 2, Fact{"db", one}, 1, 2).bind("b", 0, web, 2.5, 50).parts(1, 28, 29).meet(0, 1, 29.1).meet(1, 2, 29.1).
+			ask(1, 2.7, 30, one).ask(1, 30, 30.2).ask(1, 30.2, 40, one), Flaps},
+		"flaps in a restart":       {tale().bind("a", 0, web, 1, 50).dies(0, 10, 11, true).meet(0, 1, 12).ask(1, 1.5, 12.1, one).ask(1, 12.1, 12.2).ask(1, 12.2, 14, one), Flaps},
+		"outlives a death":         {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 18, one).dies(0, 10, 20, false), Outlives},
+		"outlives a parting":       {tale().bind("a", 0, web, 1, 50).parts(0, 10, 40).ask(1, 1.5, 25, one), Outlives},
+		"lost and not given back":  {tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 20, one).dies(0, 10, 11, true).meet(0, 1, 12).ask(0, 11, 20), NotBack},
+		"another's after its rest": {tale().bind("a", 0, web, 1, 5).bind("b", 1, Fact{"db", one}, 36, 50).parts(0, 4, 60).ask(2, 37, 38, one), Foreign},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.s.rules(); !slices.Contains(got, c.rule) {

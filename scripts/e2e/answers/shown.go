@@ -117,7 +117,7 @@ func (c *checker) behind(m Measure, r Rule, b *Binding, host int, list []Answer,
 	for _, a := range list {
 		if !a.shows(b.Fact) {
 			late = a.Begin - s.from
-			if late > c.l.Worst {
+			if late > c.l.Worst && !c.heldLately(b, host, a) {
 				c.wrong(r, a, *b)
 			}
 		}
@@ -177,12 +177,14 @@ func (c *checker) heldLately(b *Binding, host int, a Answer) bool {
 		if o.Addr != b.Addr || o.Owner == b.Owner || o.Host == b.Host || o.Host == host || o.OnCall > b.OnCall {
 			return false
 		}
-		heard := o.OffReturn
-		for _, s := range c.w.linked[pair(host, o.Host)] {
-			if s.from > heard && s.from <= a.End {
-				heard = s.from
+		heard := o.OffReturn // or when the two were linked again
+		if c.w.unlinked(host, o.Host, heard) > 0 {
+			for _, s := range slices.Backward(c.w.linked[pair(host, o.Host)]) {
+				if s.from > o.OffReturn {
+					heard = s.from
+				}
 			}
 		}
-		return a.Begin-heard <= c.l.Worst
+		return a.End >= o.OnCall && a.Begin-heard <= c.l.Worst
 	})
 }
