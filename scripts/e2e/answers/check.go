@@ -20,6 +20,9 @@ type Limits struct {
 func Check(h History, l Limits) Report {
 	c := newChecker(h, l)
 	for i := range c.h.Bindings {
+		c.undo(&c.h.Bindings[i])
+	}
+	for i := range c.h.Bindings {
 		b := &c.h.Bindings[i]
 		c.firm[b] = c.lostAt(b)
 		c.shown(b)
@@ -83,6 +86,7 @@ func newChecker(h History, l Limits) *checker {
 	for _, list := range c.answers {
 		slices.SortFunc(list, func(a, b Answer) int { return cmp.Compare(a.Begin, b.Begin) })
 	}
+	c.h.Bindings = slices.Clone(c.h.Bindings) // see undo
 	for i := range c.h.Bindings {
 		b := &c.h.Bindings[i]
 		c.byFact[b.Fact] = append(c.byFact[b.Fact], b)

@@ -107,6 +107,8 @@ func TestHistoriesThatAreRight(t *testing.T) {
 		"lost and given back":                    tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 20, one).ask(2, 1.5, 20, one).dies(0, 10, 11, true).meet(0, 1, 12).ask(0, 11, 12.5).ask(0, 12.5, 20, one),
 		"lost with nobody to ask":                tale().bind("a", 0, web, 1, 50).dies(0, 10, 11, true).ask(0, 11, 20),
 		"lost, the first that is met was behind": tale().bind("a", 0, web, 1, 50).ask(1, 1.5, 20).ask(2, 1.5, 10, one).parts(1, 0.5, 10.5).dies(0, 10, 11, true).meet(0, 1, 12).meet(0, 2, 12).ask(0, 11, 20),
+		"renamed just before its claim files were lost": tale().bind("a", 0, web, 1, 9.9).bind("a", 0, Fact{"db", one}, 9.9, 20).ask(1, 1.5, 10, one).ask(2, 1.5, 10, one).
+			dies(0, 10.05, 11, true).meet(0, 1, 12).meet(0, 2, 12).ask(0, 12.5, 20, one).ask(1, 10, 20, one).ask(0, 20.1, 22).ask(1, 20.5, 22),
 		"an ADD that failed": func() *story {
 			s := tale().bind("a", 0, web, 1, 5).ask(0, 2, 3).ask(0, 3, 4, one)
 			s.Bindings[0].OnReturn = Never
@@ -139,8 +141,14 @@ func TestHistoriesThatAreWrong(t *testing.T) {
 		s    *story
 		rule Rule
 	}{
-		"not at once at home":                        {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 1.2).ask(0, 1.2, 5, one), OwnShows},
-		"lost at home":                               {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 3, one).ask(0, 3, 3.1).ask(0, 3.1, 5, one), OwnShows},
+		"not at once at home": {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 1.2).ask(0, 1.2, 5, one), OwnShows},
+		"lost at home":        {tale().bind("a", 0, web, 1, 5).ask(0, 1.1, 3, one).ask(0, 3, 3.1).ask(0, 3.1, 5, one), OwnShows},
+		"renamed, then the claim files were lost": {tale().bind("a", 0, web, 1, 8).bind("a", 0, Fact{"db", one}, 8, 20).ask(1, 1.5, 8, one).ask(1, 8.3, 10).
+			dies(0, 10.05, 11, true).meet(0, 1, 12).ask(0, 12.5, 20, one), OwnForgets},
+		"deleted just before the claim files were lost": {tale().bind("a", 0, web, 1, 9.9).ask(1, 1.5, 10, one).
+			dies(0, 10.05, 11, true).meet(0, 1, 12).ask(0, 12.5, 20, one), OwnForgets},
+		"stale after it was renamed once more": {tale().bind("a", 0, web, 1, 9.9).bind("a", 0, Fact{"db", one}, 9.9, 14).bind("a", 0, Fact{"dc", one}, 14, 20).
+			ask(1, 1.5, 10, one).dies(0, 10.05, 11, true).meet(0, 1, 12).ask(0, 12.5, 16, one), OwnForgets},
 		"one of two at home":                         {tale().bind("a", 0, web, 1, 9).bind("b", 0, Fact{"web", two}, 1, 9).ask(0, 2, 3, one), OwnShows},
 		"lost in a fast restart":                     {tale().bind("a", 0, web, 1, 50).dies(0, 10, 12, false).ask(0, 12, 12.2).ask(0, 12.2, 20, one), OwnShows},
 		"stale at home":                              {tale().bind("a", 0, web, 1, 5).ask(0, 5.15, 5.2, one), OwnForgets},

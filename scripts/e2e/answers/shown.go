@@ -47,7 +47,7 @@ func (c *checker) shownAtHome(b *Binding, list []Answer) {
 }
 
 func (c *checker) restored(b *Binding, list []Answer, l Life, s span) {
-	met, _ := c.metAfter(b, l)
+	met, _ := c.metAfter(b, l, true)
 	if s.from = max(s.from, met); s.from < s.to {
 		c.behind(Restored, NotBack, b, b.Host, within(list, s), s)
 	}
@@ -61,7 +61,7 @@ func (c *checker) lostAt(b *Binding) time.Duration {
 		if !l.Lost || b.OnReturn >= l.Start || b.OffCall <= l.Start {
 			continue
 		}
-		if _, all := c.metAfter(b, l); !all {
+		if _, all := c.metAfter(b, l, true); !all {
 			c.lost++
 			return l.Start
 		}
@@ -69,9 +69,32 @@ func (c *checker) lostAt(b *Binding) time.Duration {
 	return b.OffCall
 }
 
+// undo puts off the end of a name that a container lost lately when the claim files were
+// lost: those whom its host meets first may not have heard of the end, and tell it that
+// the container has the name. That is so until its names are given anew, or it is gone.
+func (c *checker) undo(b *Binding) {
+	for _, l := range c.w.lives[b.Host] {
+		if !l.Lost || b.OffReturn >= l.Start {
+			continue
+		}
+		stays := slices.ContainsFunc(c.holds[b.Addr.String()], func(o Hold) bool { return o.Owner == b.Owner && o.To > l.Start })
+		if _, all := c.metAfter(b, l, false); all || !stays {
+			continue
+		}
+		b.OffReturn = Never
+		for _, o := range c.h.Bindings {
+			for _, t := range []time.Duration{o.OnReturn, o.OffReturn} {
+				if o.Owner == b.Owner && t > l.Start {
+					b.OffReturn = min(b.OffReturn, t)
+				}
+			}
+		}
+	}
+}
+
 // metAfter is when a host met the first others in a life, and whether all of them had
-// answered with the binding before.
-func (c *checker) metAfter(b *Binding, l Life) (first time.Duration, all bool) {
+// answered before with the binding, or without it after its end.
+func (c *checker) metAfter(b *Binding, l Life, with bool) (first time.Duration, all bool) {
 	const together = 1500 * time.Millisecond
 	first = Never
 	knows := map[time.Duration]bool{}
@@ -86,7 +109,11 @@ func (c *checker) metAfter(b *Binding, l Life) (first time.Duration, all bool) {
 			o, ok := c.w.life(other, s.from)
 			first = min(first, s.from)
 			knew, told := knows[s.from]
-			knows[s.from] = (knew || !told) && ok && c.knew(b, other, span{max(o.Start, b.OnReturn), l.Start})
+			since := b.OnReturn
+			if !with {
+				since = b.OffReturn
+			}
+			knows[s.from] = (knew || !told) && ok && c.answered(b, with, other, span{max(o.Start, since), l.Start})
 			break // the later ones do not count
 		}
 	}
@@ -98,9 +125,9 @@ func (c *checker) metAfter(b *Binding, l Life) (first time.Duration, all bool) {
 	return first, first != Never
 }
 
-func (c *checker) knew(b *Binding, host int, s span) bool {
+func (c *checker) answered(b *Binding, with bool, host int, s span) bool {
 	for _, q := range questions(b.Fact) {
-		if slices.ContainsFunc(within(c.answers[asked{host, q}], s), func(a Answer) bool { return a.shows(b.Fact) }) {
+		if slices.ContainsFunc(within(c.answers[asked{host, q}], s), func(a Answer) bool { return a.shows(b.Fact) == with }) {
 			return true
 		}
 	}
