@@ -8,7 +8,7 @@ import (
 
 // Times of names that come back with their router.
 const (
-	backWithin = time.Second
+	backWithin = 750 * time.Millisecond // so that names are known within a second, with the time that a look takes
 	backEvery  = 50 * time.Millisecond
 	// forgotten is how long ago a host went that is as one that was never reached: by then
 	// the exchange has forgotten, too, what it last said of itself (Exchange.UpToDate).
