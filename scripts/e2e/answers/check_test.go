@@ -201,6 +201,11 @@ func TestTimesAreTakenFromTheEndOfTheCallOrTheHeal(t *testing.T) {
 			t.Errorf("%s: %v, want one, about %v s", m, got, want)
 		}
 	}
+	s = tale().bind("a", 0, web, 1, 12).parts(0, 10, 14).meet(0, 1, 15).bind("b", 2, web, 20, 24).dies(0, 30, 31, false).meet(0, 1, 32).ask(1, 20.5, 33.8, one).ask(1, 33.8, 40)
+	s.Cuts = append(s.Cuts, Cut{1, 2, sec(22), sec(50)}, Cut{2, 1, sec(22), sec(50)})
+	if got := Check(s.History, limits).Times[GoneHeal]; len(got) != 1 || got[0] != 0 {
+		t.Errorf("%s, where another one out of reach had the name later: %v", GoneHeal, got)
+	}
 	s = tale().bind("a", 0, web, 1, 50).dies(1, 10, 11, false).meet(0, 1, 12).ask(1, 11, 12.35).ask(1, 12.35, 20, one)
 	if got := Check(s.History, limits).Times[KnownLife]; len(got) != 1 || got[0] < sec(0.2) || got[0] > sec(0.4) {
 		t.Errorf("%s: %v", KnownLife, got)

@@ -22,7 +22,8 @@ func (c *checker) justified(a Answer, f Fact) {
 		}
 		e := c.excuse(a, b)
 		e.foreign = slices.ContainsFunc(c.others(a, b), func(o Hold) bool { return o.From-b.OffReturn >= c.l.Rest })
-		if best == nil || e.better(why) || !why.better(e) && cmp.Or(cmp.Compare(e.late, why.late), cmp.Compare(best.OffReturn, b.OffReturn)) < 0 {
+		// It rests on what ended last, rather than on what ended long before a parting.
+		if best == nil || e.better(why) || !why.better(e) && cmp.Or(cmp.Compare(best.OffReturn, b.OffReturn), cmp.Compare(e.late, why.late)) < 0 {
 			best, why = b, e
 		}
 	}
