@@ -101,8 +101,9 @@ func (h Host) unfit(st *unix.Stat_t) string {
 	return ""
 }
 
-// again looks once more at a file that was opened before the lock was held. One that another
-// network's DEL has removed is to be made anew.
+// again looks once more at a file that was opened before the lock was held, and reads it:
+// another call may have written since. One that another network's DEL has removed is to be
+// made anew.
 func (f *File) again() error {
 	if f.file == nil {
 		return nil
@@ -123,7 +124,7 @@ func (f *File) again() error {
 	if why := f.host.unfit(&st); why != "" {
 		return left(f.path, "%s", why)
 	}
-	return nil
+	return f.read()
 }
 
 // read reads the file by its descriptor.

@@ -527,8 +527,7 @@ func TestACrashWhileAFileIsMadeLeavesNothingForGood(t *testing.T) {
 		"saved": func(s *stage, name string, f *File) {
 			_, err := s.dir.ensure(name, f, e)
 			s.must(err)
-			r, err := s.dir.current(name, f)
-			s.must(errors.Join(err, s.dir.save(name, r)))
+			s.must(s.dir.save(name, s.dir.current(name, f)))
 		},
 	} {
 		for _, again := range []bool{false, true} { // the runtime tries again, or gives up

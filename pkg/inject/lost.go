@@ -37,9 +37,6 @@ func (d Dir) RemoveFrom(c Container, hash string) (said string, err error) {
 	if err := f.again(); err != nil || f.file == nil {
 		return "", err
 	}
-	if err := f.read(); err != nil {
-		return "", err
-	}
 	return d.takeOutUnknown(f, hash)
 }
 
@@ -50,12 +47,12 @@ func (d Dir) takeOutUnknown(f *File, hash string) (said string, err error) {
 	if d.load(name, &known) == nil && known.Path == f.path && len(known.Entries) > 0 {
 		return d.takeOut(name, hash) // which is for its own entry alone
 	}
-	r := f.unknown()
-	if f.made && bytes.Equal(r.Original, f.host.text()) {
+	base := resolvconf.Take(f.text)
+	if f.made && bytes.Equal(base, f.host.text()) {
 		return "", os.Remove(f.path)
 	}
 	if f.made {
 		said = f.path + " was changed since, and stays: only what weavedns wrote is taken out"
 	}
-	return said, f.write(r.Original)
+	return said, f.write(base)
 }

@@ -85,11 +85,6 @@ func (d Dir) Sweep() error {
 		return err
 	}
 	defer unlock()
-	return d.sweep()
-}
-
-// sweep is Sweep. The lock is held.
-func (d Dir) sweep() error {
 	names, err := filepath.Glob(filepath.Join(d.Path, filePrefix+"*"))
 	errs := []error{err}
 	for _, n := range names {

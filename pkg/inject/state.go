@@ -98,10 +98,7 @@ func (d Dir) Put(f *File, e Entry) error {
 
 // enter writes an entry into a file that is there.
 func (d Dir) enter(name string, f *File, e Entry) error {
-	r, err := d.current(name, f)
-	if err != nil {
-		return err
-	}
+	r := d.current(name, f)
 	gone := r.former(e.Owner)
 	if i := r.index(e.Hash); i >= 0 {
 		r.Entries[i] = e
@@ -113,7 +110,7 @@ func (d Dir) enter(name string, f *File, e Entry) error {
 	if err := d.save(name, r); err != nil { // before the file: what stands there then is known
 		return err
 	}
-	err = f.write(text)
+	err := f.write(text)
 	for _, hash := range gone {
 		err = errors.Join(err, d.left(hash, name))
 	}
@@ -166,20 +163,17 @@ func (d Dir) unmake(name string, f *File) error {
 }
 
 // current is what is known of a file that is open, and stands as it is now.
-func (d Dir) current(name string, f *File) (*record, error) {
-	if err := f.read(); err != nil { // another call may have written since
-		return nil, err
-	}
+func (d Dir) current(name string, f *File) *record {
 	var r record
 	switch err := d.load(name, &r); {
 	case err == nil && r.unwritten(f):
 		r.ID = f.id
 	case err != nil || r.Path != f.path || r.ID != f.id: // nothing is known, or of a file that is gone
-		return f.unknown(), nil
+		return f.unknown()
 	case sha256.Sum256(f.text) != r.Wrote:
 		r.Original = resolvconf.Take(f.text)
 	}
-	return &r, nil
+	return &r
 }
 
 // unknown is what is to be thought of a file that we know nothing of.
@@ -200,9 +194,6 @@ func (d Dir) Servers(f *File) ([]netip.Addr, error) {
 	}
 	defer unlock()
 	if err := f.again(); err != nil || f.file == nil || f.made {
-		return nil, err
-	}
-	if err := f.read(); err != nil { // another call may have written since
 		return nil, err
 	}
 	if f.name != "" {
@@ -262,8 +253,8 @@ func (d Dir) takeOut(name, hash string) (said string, err error) {
 		return "", errors.Join(err, d.forget(name))
 	}
 	defer f.Close()
-	base, named := resolvconf.Take(f.text), d.Host.isNamed(r.Path)
-	edited := named && !bytes.Equal(base, f.text) // by renaming, as many editors do
+	base := resolvconf.Take(f.text)
+	edited := d.Host.isNamed(r.Path) && !bytes.Equal(base, f.text) // by renaming, as many editors do
 	if f.id != r.ID && !r.unwritten(f) && !edited {
 		return r.Path + " is another file now, and stays", d.forget(name)
 	}

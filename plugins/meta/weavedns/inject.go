@@ -85,11 +85,13 @@ type way struct {
 	who  inject.Owner
 	file *inject.File // the container's; nil: none that could be ours to write
 	left error        // why not
+
+	unnamed string // why a name that its user asked for is left out
 }
 
 // way finds out what there is, and changes nothing.
 func (conf *config) way(c *cniconf.Call) *way {
-	w := &way{conf: conf, call: c, dir: conf.dir(), who: inject.Owner{Hash: c.Key.Hash(), Network: c.Key.Network, NetNS: c.NetNS, NS: c.NS.ID()}}
+	w := &way{conf: conf, call: c, dir: conf.dir(), who: inject.Owner{Hash: c.Key.Hash(), Network: c.Key.Network, NetNS: c.NetNS, NS: c.NS.ID()}, unnamed: conf.leftOutName(c.Args)}
 	if conf.Inject == injectAuto || conf.Inject == injectIntercept {
 		w.file, w.left = w.dir.Host.Find(inject.Container{ID: c.Key.ContainerID, NetNS: c.NetNS, NS: c.NS.ID(), Named: netnsName(c.NetNS)})
 	}
@@ -106,8 +108,8 @@ func (w *way) close() {
 func (w *way) request() ctl.RegisterRequest {
 	out := w.conf.registration(w.call)
 	out.Upstreams, out.Resolver = w.upstreams(), w.String()
-	if bad := w.conf.leftOutName(w.call.Args); bad != "" {
-		out.Resolver += "; " + bad
+	if w.unnamed != "" {
+		out.Resolver += "; " + w.unnamed
 	}
 	return out
 }

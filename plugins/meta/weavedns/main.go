@@ -57,8 +57,8 @@ func add(ctx context.Context, c *cniconf.Call) error {
 	}
 	way := conf.way(c)
 	defer way.close()
-	if bad := conf.leftOutName(c.Args); bad != "" {
-		say("%s: %s", c.Key.ContainerID, bad)
+	if way.unnamed != "" {
+		say("%s: %s", c.Key.ContainerID, way.unnamed)
 	}
 	var resolver ctl.Resolver
 	err = cniconf.NewRouter(conf.Socket).Call(ctx, ctl.PathRegister, way.request(), &resolver)
