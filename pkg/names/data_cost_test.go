@@ -63,9 +63,7 @@ func TestEachAddressAndTextOfANameOfManyIsAnsweredInItsTurn(t *testing.T) {
 				t.Fatalf("%d answers, truncated %v", len(m.Answer), m.Truncated)
 			}
 			for _, rr := range m.Answer {
-				if s := rr.String(); !seen[s] {
-					seen[s] = true
-				}
+				seen[rr.String()] = true
 			}
 			if len(seen) == want {
 				break

@@ -38,20 +38,11 @@ func TestATraceShowsWhenAQueryThatIsRefusedCame(t *testing.T) {
 }
 
 func TestADenialFromTheCacheIsNotToBeKeptForLongerThanItsZoneSays(t *testing.T) {
-	wire, _ := question("nobody.example.com.", dns.TypeA).Pack()
+	asked := question("nobody.example.com.", dns.TypeA)
+	wire, _ := asked.Pack()
 	var q query
 	q.parse(wire, false)
-	m := new(dns.Msg)
-	if err := m.Unpack(wire); err != nil {
-		t.Fatal(err)
-	}
-	m.Response, m.Rcode = true, dns.RcodeNameError
-	soa, err := dns.NewRR("example.com. 3600 IN SOA ns. admin. 1 2 3 4 300")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Ns = append(m.Ns, soa)
-	answer, _ := m.Pack()
+	answer := reply(t, asked, dns.RcodeNameError, "example.com. 3600 IN SOA ns. admin. 1 2 3 4 300")
 	c, begun := newCache(), time.Now()
 	c.put([]byte("key"), &q, answer, begun)
 	for _, age := range []int{0, 1, 299} {

@@ -67,8 +67,8 @@ func NewTable() *Table {
 
 // Put gives an owner these records and no others. Records come from other hosts:
 // those that no query could ever name (see ValidName), that lack an address, or that are
-// of localhost, which is nobody's to be, are passed over. Names are taken in any case; one without a name says only whose the
-// address is.
+// of localhost, which is nobody's to be, are passed over. Names are taken in any case; one
+// without a name says only whose the address is.
 func (t *Table) Put(owner string, records []Record) {
 	t.put(&owned{name: owner, items: usable(records)})
 }

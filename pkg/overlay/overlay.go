@@ -63,12 +63,13 @@ type Service struct {
 // Limits on one endpoint, so that a faulty member cannot fill every kernel.
 const (
 	maxAddrs = 32
-	maxNames = 64
+	// MaxNames is how many names an endpoint may have.
+	MaxNames = 64
 )
 
 // Valid reports whether the endpoint may reach a kernel or a name table.
 func (e Endpoint) Valid() bool {
-	if len(e.Addrs) > maxAddrs || len(e.Names) > maxNames || len(e.Network) == 0 || len(e.Network) > 255 {
+	if len(e.Addrs) > maxAddrs || len(e.Names) > MaxNames || len(e.Network) == 0 || len(e.Network) > 255 {
 		return false
 	}
 	if len(e.MAC) != 0 && (len(e.MAC) != 6 || e.MAC[0]&1 != 0) {

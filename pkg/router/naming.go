@@ -6,16 +6,14 @@ import (
 	"github.com/weave-cni/weave-cni/pkg/ctl"
 	"github.com/weave-cni/weave-cni/pkg/ipam"
 	"github.com/weave-cni/weave-cni/pkg/names"
+	"github.com/weave-cni/weave-cni/pkg/overlay"
 )
-
-// mostNames a container has; peers take no more.
-const mostNames = 64
 
 // namingIn checks what is to be registered beside the names, which are.
 func namingIn(in ctl.RegisterRequest, valid []string) (ipam.Naming, error) {
 	out := ipam.Naming{Names: valid}
-	if len(valid) > mostNames {
-		return out, ctl.Errorf(ctl.CodeInvalidConfig, "%d names: a container has at most %d", len(valid), mostNames)
+	if len(valid) > overlay.MaxNames {
+		return out, ctl.Errorf(ctl.CodeInvalidConfig, "%d names: a container has at most %d", len(valid), overlay.MaxNames)
 	}
 	for _, s := range in.Services {
 		v, err := names.ValidService(names.Service{Name: s.Name, Proto: s.Protocol, Port: s.Port})
