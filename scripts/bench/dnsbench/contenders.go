@@ -32,7 +32,12 @@ type process struct {
 	end func() error
 }
 
-func processOf(d *netlab.Daemon) process { return process{d.PID(), d.Stop} }
+func processOf(d *netlab.Daemon, err error) (process, error) {
+	if err != nil {
+		return process{}, err
+	}
+	return process{d.PID(), d.Stop}, nil
+}
 
 // queries is the file of what this one is asked for: aardvark-dns has its own domain.
 func (c *contender) queries(kind string) string {
@@ -86,11 +91,7 @@ func (w *world) ours(addr string, n int) (process, error) { return w.own("ours",
 func (w *world) floor(addr string, n int) (process, error) { return w.own("bare", addr, n) }
 
 func (w *world) own(daemon, addr string, n int) (process, error) {
-	d, err := w.start(daemon, addr+" "+strconv.Itoa(n)+" "+upstreamAddr)
-	if err != nil {
-		return process{}, err
-	}
-	return processOf(d), nil
+	return processOf(w.start(daemon, addr+" "+strconv.Itoa(n)+" "+upstreamAddr))
 }
 
 // hosts writes the names as /etc/hosts has them.
@@ -107,13 +108,9 @@ func (w *world) dnsmasq(addr string, n int) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	d, err := w.host.Start("/usr/sbin/dnsmasq", "-k", "-C", "/dev/null", "-u", "root", "--pid-file=", "--no-hosts", "--addn-hosts="+hosts,
+	return processOf(w.host.Start("/usr/sbin/dnsmasq", "-k", "-C", "/dev/null", "-u", "root", "--pid-file=", "--no-hosts", "--addn-hosts="+hosts,
 		"--no-resolv", "--server="+strings.Replace(upstreamAddr, ":", "#", 1), "--listen-address="+addr, "--bind-interfaces",
-		"--cache-size="+strconv.Itoa(2*forwardedNames))
-	if err != nil {
-		return process{}, err
-	}
-	return processOf(d), nil
+		"--cache-size="+strconv.Itoa(2*forwardedNames)))
 }
 
 func (w *world) coreDNS(addr string, n int) (process, error) {
@@ -128,11 +125,7 @@ func (w *world) coreDNS(addr string, n int) (process, error) {
 	if err := os.WriteFile(w.file("Corefile"), []byte(conf), 0o600); err != nil {
 		return process{}, err
 	}
-	d, err := w.host.Start(w.plan.coredns, "-conf", w.file("Corefile"))
-	if err != nil {
-		return process{}, err
-	}
-	return processOf(d), nil
+	return processOf(w.host.Start(w.plan.coredns, "-conf", w.file("Corefile")))
 }
 
 // aardvarkDNS puts itself into the background.

@@ -97,6 +97,10 @@ func (c *checker) undo(b *Binding) {
 func (c *checker) metAfter(b *Binding, l Life, with bool) (first time.Duration, all bool) {
 	const together = 1500 * time.Millisecond
 	first = Never
+	since := b.OnReturn
+	if !with {
+		since = b.OffReturn
+	}
 	knows := map[time.Duration]bool{}
 	for other := range c.h.Hosts {
 		if other == b.Host {
@@ -109,10 +113,6 @@ func (c *checker) metAfter(b *Binding, l Life, with bool) (first time.Duration, 
 			o, ok := c.w.life(other, s.from)
 			first = min(first, s.from)
 			knew, told := knows[s.from]
-			since := b.OnReturn
-			if !with {
-				since = b.OffReturn
-			}
 			knows[s.from] = (knew || !told) && ok && c.answered(b, with, other, span{max(o.Start, since), l.Start})
 			break // the later ones do not count
 		}
@@ -205,12 +205,9 @@ func (c *checker) heldLately(b *Binding, host int, a Answer) bool {
 			return false
 		}
 		heard := o.OffReturn // or when the two were linked again
-		if c.w.unlinked(host, o.Host, heard) > 0 {
-			for _, s := range slices.Backward(c.w.linked[pair(host, o.Host)]) {
-				if s.from > o.OffReturn {
-					heard = s.from
-				}
-			}
+		links := c.w.linked[pair(host, o.Host)]
+		if i := slices.IndexFunc(links, func(s span) bool { return s.to >= heard }); i >= 0 {
+			heard = max(heard, links[i].from)
 		}
 		return a.End >= o.OnCall && a.Begin-heard <= c.l.Worst
 	})
