@@ -19,6 +19,7 @@ func TestEnsureBridgeTwiceChangesNothing(t *testing.T) {
 	h := newSpace(t)
 	h.in(func() error { return EnsureBridge(testBridge) })
 	h.must("ip addr add 192.0.2.1/24 dev weave") // an admin's own
+	h.silent()
 	before := h.world()
 	quiet(t, h, func() error { return EnsureBridge(testBridge) })
 	if after := h.world(); after != before {
@@ -261,5 +262,6 @@ func TestABridgeSaysWhichClusterItIsOfUnlessSomebodyGaveItAnotherAlias(t *testin
 			t.Errorf("after %q, ensured for %q: it says %q, want %q", c.damage, c.as.Cluster, got, c.want)
 		}
 	}
+	h.silent()
 	quiet(t, h, func() error { return EnsureBridge(two) })
 }

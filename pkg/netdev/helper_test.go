@@ -171,11 +171,18 @@ func (s space) world() string {
 // the kernel's own time.
 func (s space) settled() {
 	s.t.Helper()
-	fd := s.listen()
-	defer unix.Close(fd)
 	eventually(s.t, "bridge has an address", func() bool { return strings.Contains(s.must("ip addr show weave"), "inet6 fe80::") })
 	// Of a machine with many changes the kernel looks at the carriers once a second.
 	eventually(s.t, "the carrier of each port is known", func() bool { return !strings.Contains(s.must("ip link show master weave type veth"), "state UNKNOWN") })
+	s.silent()
+}
+
+// silent waits until the kernel has nothing more to announce. Of an address of IPv6 that it
+// was given it does so a moment later, also of one that it need not look for elsewhere.
+func (s space) silent() {
+	s.t.Helper()
+	fd := s.listen()
+	defer unix.Close(fd)
 	eventually(s.t, "the kernel is silent for 200 ms", func() bool {
 		if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200); n == 0 {
 			return true
